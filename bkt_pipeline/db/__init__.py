@@ -1,0 +1,1 @@
+"""Postgres: the embedded server, the schema, every statement. Knows no Dagster."""

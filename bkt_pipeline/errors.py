@@ -1,0 +1,58 @@
+"""Everything this package raises on purpose.
+
+::
+
+    BktError
+    ├── InvalidAttempts        attempts that are no sequence of graded answers
+    ├── InvalidParams          parameters outside the model's bounds
+    ├── InvalidGrid            a grid that is no grid
+    ├── InvalidSettings        a setting, argument or date nobody can mean
+    ├── InvalidFile            a file to load that has bad rows
+    └── DatabaseError
+        ├── EmbeddedPostgresError   the embedded server cannot run here
+        ├── DatabaseUnavailable     no connection, or lost for good
+        └── SourceSchemaError       the platform's tables are not what we rely on
+
+A message says what is wrong, which value, where, and what to do next. It never
+holds a password or anything of a student.
+"""
+
+
+class BktError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidAttempts(BktError, ValueError):
+    """Attempts that are no sequence of graded answers of one skill."""
+
+
+class InvalidParams(BktError, ValueError):
+    """BKT parameters outside the model's bounds."""
+
+
+class InvalidGrid(BktError, ValueError):
+    """A grid whose axes, steps or bounds make no sense."""
+
+
+class InvalidSettings(BktError, ValueError):
+    """A setting, argument or date nobody can mean."""
+
+
+class InvalidFile(BktError, ValueError):
+    """A file to load that has bad rows; nothing of it was written."""
+
+
+class DatabaseError(BktError):
+    """Something about the database; its subclasses say what."""
+
+
+class EmbeddedPostgresError(DatabaseError):
+    """The embedded Postgres cannot run here; DATABASE_URL is the way out."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """No connection could be made, or it was lost and did not come back."""
+
+
+class SourceSchemaError(DatabaseError):
+    """The platform's tables lack something this pipeline relies on."""
