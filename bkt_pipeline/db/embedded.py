@@ -507,8 +507,8 @@ def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> No
 
 def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
     """Start the server, or adopt one that lost its supervisor; say "ready"; stop it when nobody uses it."""
-    # Held until this process ends.
-    _wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX)
+    # Held until this process ends. The pid in it is for people: no code here believes it.
+    os.pwrite(_wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX), f"{os.getpid():<10}\n".encode(), 0)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
     for ignored in (signal.SIGINT, signal.SIGHUP):

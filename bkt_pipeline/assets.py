@@ -1,0 +1,153 @@
+"""The assets. Each body is a few lines: the mathematics is in model/, the statements in db/, the verdicts in calibration.py."""
+
+import datetime as dt
+from collections.abc import Sequence
+from functools import partial
+
+import dagster as dg
+
+from bkt_pipeline.automation import partition_change, skill_partitions
+from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
+from bkt_pipeline.checks import evaluations, skill_bkt_params_checks
+from bkt_pipeline.db.windows import read_active_skills, read_windows
+from bkt_pipeline.io_managers import PostgresUpsertIOManager
+from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.progress import Progress, batches
+from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.ui import verdict_metadata, window_metadata
+
+READ_AT_ONCE = 200  # skills whose attempts are in memory as rows at a time
+CALIBRATION = "calibration"
+POSTGRES = {"postgres"}
+
+
+@dg.asset(group_name=CALIBRATION, kinds=POSTGRES)
+def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
+    """The skills that are active on the platform; each is a partition of what follows."""
+    opened = database.get()
+    active = opened.run(partial(read_active_skills, source=opened.platform))
+    if not active:
+        raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
+    change = partition_change(active, context.instance.get_dynamic_partitions(skill_partitions.name))
+    context.instance.add_dynamic_partitions(skill_partitions.name, change.added)
+    for key in change.retired:
+        context.instance.delete_dynamic_partition(skill_partitions.name, key)
+    return dg.MaterializeResult(
+        metadata={
+            "active": len(active),
+            "added": change.added,
+            "retired": change.retired,
+            "refused": change.refused,
+        }
+    )
+
+
+@dg.asset(
+    deps=[active_skills],
+    partitions_def=skill_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    io_manager_key="io_manager",
+    group_name=CALIBRATION,
+    kinds=POSTGRES,
+)
+def attempt_window(
+    context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
+    settings: CalibrationSettings,
+    progress: dg.ResourceParam[Progress],
+) -> dict[str, AttemptWindow]:
+    """The graded attempts of the skill in the window, one ordered sequence a student."""
+    keys, opened = chosen_keys(context), database.get()
+    as_of = as_of_of(context, settings)
+    windows: dict[str, AttemptWindow] = {}
+    pieces = batches(keys, READ_AT_ONCE)
+    for some in progress.track("reading", pieces, len(pieces)):
+        windows |= opened.run(
+            partial(
+                read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=settings.window_days
+            )
+        )
+    context.add_output_metadata(window_metadata(windows, as_of, settings.window_days))
+    return windows
+
+
+@dg.asset(
+    partitions_def=skill_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    io_manager_key="io_manager",
+    output_required=False,
+    check_specs=skill_bkt_params_checks,
+    group_name=CALIBRATION,
+    kinds=POSTGRES,
+)
+def skill_bkt_params(
+    context: dg.AssetExecutionContext,
+    attempt_window: dict[str, AttemptWindow],
+    settings: CalibrationSettings,
+    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
+    progress: dg.ResourceParam[Progress],
+):
+    """The skill's four BKT parameters, as the platform's backend reads them.
+
+    Each skill is stored first and reported after. One that failed has no materialisation, and the
+    run fails for it at the end; the others are stored and green.
+    """
+    keys, as_of = chosen_keys(context), as_of_of(context, settings)
+    failed = io_manager.failures(context.run_id)
+    verdicts = []
+    for verdict in progress.track(
+        "calibrating", judge(keys, attempt_window, failed, as_of, settings.min_attempts), len(keys)
+    ):
+        verdict = io_manager.conclude(verdict, as_of, context.run_id)
+        verdicts.append(verdict)
+        if verdict.outcome == "skipped":
+            context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
+    done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
+    standing = io_manager.standing_since([v.skill_id for v in done if v.outcome != "calibrated"])
+    for verdict in progress.track("reporting", done, len(done)):
+        yield dg.AssetMaterialization(
+            context.asset_key,
+            partition=verdict.skill_id,
+            metadata=verdict_metadata(verdict, standing.get(verdict.skill_id)),
+        )
+    yield from evaluations(context, done, settings.min_attempts)
+    if len(done) < len(verdicts):
+        raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
+
+
+def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
+    """The partitions that the run is for, in a fixed order.
+
+    Raises
+    ------
+    dg.Failure
+        There are none: the range is reversed or empty, or the run was started without a partition.
+    """
+    keys = (
+        sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    )
+    if not keys:
+        raise dg.Failure(
+            "the run covers no skill: its range of partitions is empty or reversed (a skill that was retired and "
+            "came back stands at the end of the order); choose the skills again",
+            allow_retries=False,
+        )
+    return keys
+
+
+def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -> dt.datetime:
+    """The run's as_of, the same in each of its steps."""
+    record = context.instance.get_run_record_by_id(context.run_id)
+    assert record is not None
+    return settings.as_of_of(context.run, record.create_timestamp)
+
+
+def failure(failed: Sequence[Verdict]) -> dg.Failure:
+    """The run's failure, which names the skills and why."""
+    return dg.Failure(
+        f"{len(failed)} of the skills failed, the others are stored: "
+        + "; ".join(f"{verdict.skill_id}: {verdict.reason}" for verdict in failed[:5])
+        + ("; …" if len(failed) > 5 else ""),
+        metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
+        allow_retries=False,
+    )

@@ -1,0 +1,77 @@
+"""A batch of windows becomes outcomes: who is skipped, who is calibrated, who failed. Knows no Dagster and no SQL."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.types import AttemptWindow
+
+LOW_DATA_EVENT = "bkt_skip_low_data"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one skill's window: a fit, or the reason why there is none."""
+
+    skill_id: str
+    outcome: str
+    window: AttemptWindow | None = field(default=None, repr=False)
+    fit: SkillFit | None = None
+    reason: str | None = None
+
+
+def judge(
+    keys: Sequence[str],
+    windows: Mapping[str, AttemptWindow],
+    failed: Mapping[str, str],
+    as_of: dt.datetime,
+    min_attempts: int,
+) -> Iterator[Verdict]:
+    """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
+
+    Parameters
+    ----------
+    keys
+        The skills of the batch.
+    windows
+        The stored windows of those that have one.
+    failed
+        Skills that failed before they came here, with the reason.
+    as_of
+        What the run calibrates to; a window that is newer is another run's business.
+    min_attempts
+        A skill with fewer graded attempts is skipped.
+    """
+    from bkt_pipeline.model import calibrate_all
+
+    enough = {}
+    for key in keys:
+        window = windows.get(key)
+        if key in failed:
+            yield Verdict(key, "failed", window, reason=failed[key])
+        elif window is None:
+            yield Verdict(
+                key, "failed", reason="it has no stored window; materialise attempt_window for it first"
+            )
+        elif window.as_of > as_of:
+            yield Verdict(key, "overtaken", window, reason=overtaken(window.as_of))
+        elif window.n_attempts < min_attempts:
+            yield Verdict(key, "skipped", window, reason=low_data(window, min_attempts))
+        else:
+            enough[key] = window
+    for key, fit in calibrate_all(enough):
+        if isinstance(fit, Exception):
+            yield Verdict(key, "failed", enough[key], reason=f"{type(fit).__name__}: {fit}")
+        else:
+            yield Verdict(key, "calibrated", enough[key], fit)
+
+
+def low_data(window: AttemptWindow, min_attempts: int) -> str:
+    """Why a skill is skipped, with the count."""
+    return f"{window.n_attempts} graded attempts in {window.window_days} days, fewer than {min_attempts}"
+
+
+def overtaken(newer: dt.datetime | None = None) -> str:
+    """Why a skill is left as it is: another run was faster with newer data."""
+    return "a newer calibration stands" + (f", as of {newer.isoformat()}" if newer else "")

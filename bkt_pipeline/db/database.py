@@ -1,0 +1,75 @@
+"""The platform's database, opened and made ready: reachable, migrated, its tables reflected."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, func, select, text
+
+from bkt_pipeline.db import embedded
+from bkt_pipeline.db.connection import make_engine, retrying
+from bkt_pipeline.db.migrations import current, migrate, newest
+from bkt_pipeline.db.schema import Platform, reflect
+
+T = TypeVar("T")
+log = logging.getLogger("bkt_pipeline")
+
+EMBEDDED_NAME = "bkt"
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database: how to work in it, and the platform's tables in it."""
+
+    engine: Engine
+    platform: Platform
+    embedded: bool
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction, tried again where the trouble may pass."""
+        return retrying(self.engine, work)
+
+
+def connect() -> tuple[Engine, bool]:
+    """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter."""
+    url = os.environ.get("DATABASE_URL", "").strip()
+    if url:
+        return make_engine(url), False
+    return make_engine(embedded.ensure(database=EMBEDDED_NAME)), True
+
+
+def open_database() -> Database:
+    """Connect, bring the schema `bkt_pipeline` up to date and reflect the platform's tables.
+
+    An embedded database that holds no skills yet gets the synthetic school.
+
+    Raises
+    ------
+    DatabaseError
+        It cannot be reached, or its tables are not what calibration needs.
+    """
+    engine, is_embedded = connect()
+    if is_embedded:
+        retrying(engine, _load_school_if_empty)
+    if retrying(engine, current) != newest():
+        retrying(engine, migrate)
+    return Database(engine, retrying(engine, reflect), is_embedded)
+
+
+def _load_school_if_empty(connection: Connection) -> None:
+    from bkt_pipeline.db.loading import create_source_tables, write_school
+    from bkt_pipeline.model.simulate import school
+
+    connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:school", 0))))
+    create_source_tables(connection)
+    if connection.execute(text("SELECT EXISTS (SELECT FROM skills)")).scalar():
+        return
+    synthetic = school()
+    write_school(connection, synthetic)
+    log.info(
+        "the embedded database held no skills: loaded a synthetic school of %d skills and %d attempts",
+        len(synthetic.skills),
+        synthetic.n_attempts,
+    )

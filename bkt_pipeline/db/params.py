@@ -1,0 +1,125 @@
+"""Calibrated parameters: the statements that publish them to the backend's table and keep them by night."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, cast, func, select
+from sqlalchemy import Text as SqlText
+
+from bkt_pipeline.db.schema import Platform, night_skills, published_params, skill_fits
+from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.db.windows import lock_skill
+from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.types import BktParams
+
+PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
+
+
+def publish(
+    connection: Connection, platform: Platform, fit: SkillFit, run_id: str, code_version: str
+) -> bool:
+    """Upsert the fit to `skill_bkt_params` and keep it by night; says whether it did.
+
+    False, and nothing is written, where a calibration with a newer as_of is already published.
+    The safe default of a grid without a valid point never replaces a row that exists.
+    """
+    lock_skill(connection, fit.skill_id)
+    if not upsert(
+        connection,
+        published_params,
+        {"skill_id": fit.skill_id, "as_of": fit.as_of, "run_id": run_id},
+        keys=["skill_id"],
+        newest="as_of",
+    ):
+        return False
+    parameters = {name: getattr(fit.params, name) for name in PARAMETERS}
+    likelihood = {"log_likelihood": fit.params.log_likelihood}
+    (skill_id,) = platform.skill_ids([fit.skill_id])
+    upsert(
+        connection,
+        platform.target,
+        {"skill_id": skill_id, **parameters, **likelihood, "calibrated_at": func.now()},
+        keys=["skill_id"],
+        replace=fit.params.log_likelihood is not None,
+    )
+    upsert(
+        connection,
+        skill_fits,
+        {
+            "night": fit.as_of.astimezone(dt.UTC).date(),
+            "skill_id": fit.skill_id,
+            "as_of": fit.as_of,
+            **parameters,
+            **likelihood,
+            "attempts": fit.n_attempts,
+            "students": fit.n_students,
+            "distinct_sequences": fit.n_distinct,
+            "ungraded": fit.ungraded,
+            "seconds": fit.seconds,
+            "run_id": run_id,
+            "code_version": code_version,
+            "stored_at": func.now(),
+        },
+        keys=["night", "skill_id"],
+        newest="as_of",
+    )
+    return True
+
+
+def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:
+    """What `skill_bkt_params` shows of these skills, as it was fitted; a skill never calibrated is not in the result."""
+    rows = connection.execute(
+        select(skill_fits)
+        .join(
+            published_params,
+            (published_params.c.skill_id == skill_fits.c.skill_id)
+            & (published_params.c.as_of == skill_fits.c.as_of),
+        )
+        .where(skill_fits.c.skill_id.in_(keys))
+        .order_by(skill_fits.c.skill_id)
+    )
+    return {
+        row.skill_id: SkillFit(
+            skill_id=row.skill_id,
+            params=BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood),
+            n_attempts=row.attempts,
+            n_students=row.students,
+            n_distinct=row.distinct_sequences,
+            ungraded=row.ungraded,
+            as_of=row.as_of,
+            seconds=row.seconds,
+        )
+        for row in rows
+    }
+
+
+def standing_since(connection: Connection, platform: Platform, keys: Sequence[str]) -> dict[str, dt.datetime]:
+    """For each of the skills that has a row in `skill_bkt_params`, when that row was calibrated."""
+    target = platform.target
+    rows = connection.execute(
+        select(cast(target.c.skill_id, SqlText), target.c.calibrated_at).where(
+            target.c.skill_id.in_(platform.skill_ids(keys))
+        )
+    )
+    return {key: moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC) for key, moment in rows}
+
+
+def night_result(
+    connection: Connection, night: dt.date, run_ids: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The night's result as calibration.md has it; of certain runs only, where these are given."""
+    statement = (
+        select(skill_fits.c.skill_id, *(skill_fits.c[name] for name in (*PARAMETERS, "log_likelihood")))
+        .join(
+            night_skills,
+            (night_skills.c.night == skill_fits.c.night) & (night_skills.c.skill_id == skill_fits.c.skill_id),
+        )
+        .where(skill_fits.c.night == night, night_skills.c.outcome == "calibrated")
+        .order_by(skill_fits.c.skill_id)
+    )
+    if run_ids is not None:
+        statement = statement.where(night_skills.c.run_id.in_(run_ids))
+    rows = connection.execute(statement).mappings()
+    skills = {row["skill_id"]: {name: row[name] for name in row if name != "skill_id"} for row in rows}
+    return {"calibrated_skills": skills, "count": len(skills)}

@@ -1,0 +1,28 @@
+"""Assembly of everything Dagster knows of us; nothing else lives here."""
+
+import dagster as dg
+
+from bkt_pipeline.assets import active_skills, attempt_window, skill_bkt_params
+from bkt_pipeline.automation import active_skills_job, calibration_job
+from bkt_pipeline.io_managers import PostgresUpsertIOManager
+from bkt_pipeline.progress import Progress
+from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
+
+
+def build_definitions(progress: Progress | None = None) -> dg.Definitions:
+    """The asset graph with its jobs and resources; `progress` is told how far a run is."""
+    database = PlatformDatabase()
+    return dg.Definitions(
+        assets=[active_skills, attempt_window, skill_bkt_params],
+        jobs=[active_skills_job, calibration_job],
+        resources={
+            "database": database,
+            "settings": CalibrationSettings(),
+            "io_manager": PostgresUpsertIOManager(database=database),
+            "progress": progress or Progress(),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,102 @@
+"""One way to store and load a partition's value: Postgres, one transaction a partition."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import dagster as dg
+from sqlalchemy import Connection
+
+from bkt_pipeline import __version__
+from bkt_pipeline.calibration import Verdict, overtaken
+from bkt_pipeline.db.connection import reason
+from bkt_pipeline.db.ledger import Outcome, of_runs, record
+from bkt_pipeline.db.params import load_fits, publish, standing_since
+from bkt_pipeline.db.windows import load_windows, store_window
+from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.resources import PlatformDatabase
+
+LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits}
+
+
+class PostgresUpsertIOManager(dg.ConfigurableIOManager):
+    """Upserts the value of each partition to Postgres, and loads them back as ``{partition key: value}``.
+
+    An `AttemptWindow` goes to the schema `bkt_pipeline`, a `SkillFit` to `skill_bkt_params`
+    and, by night, to the schema `bkt_pipeline`. The newest as_of wins: an older value never
+    replaces a newer one.
+    """
+
+    database: dg.ResourceDependency[PlatformDatabase]
+
+    def handle_output(self, context: dg.OutputContext, obj: Mapping[str, AttemptWindow]) -> None:
+        """Store the windows of the run's partitions, each in a transaction of its own.
+
+        One that cannot be stored costs the others nothing: the ledger keeps that it failed and
+        why, and the calibration that follows reports it.
+        """
+        database = self.database.get()
+        for key in sorted(obj):
+            try:
+                database.run(lambda connection, key=key: store_window(connection, obj[key], context.run_id))
+            except Exception as error:
+                context.log.error("the window of skill %s was not stored: %s", key, reason(error))
+                failure = Outcome(
+                    key, obj[key].as_of, "failed", f"its window was not stored: {reason(error)}"
+                )
+                database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
+
+    def load_input(self, context: dg.InputContext) -> dict[str, AttemptWindow] | dict[str, SkillFit]:
+        """The stored values of the partitions; one that was never stored is not among them."""
+        load = LOADERS[context.asset_key.path[-1]]
+        keys = list(context.asset_partition_keys)
+        return self.database.get().run(lambda connection: load(connection, keys))
+
+    def failures(self, run_id: str) -> dict[str, str]:
+        """The skills that failed earlier in this run, with the reason."""
+        outcomes = self.database.get().run(lambda connection: of_runs(connection, [run_id]))
+        return {o.skill_id: o.reason or "" for o in outcomes if o.outcome == "failed"}
+
+    def conclude(self, verdict: Verdict, as_of: dt.datetime, run_id: str) -> Verdict:
+        """Store what became of a skill, fit and ledger in one transaction, and say what was stored in the end."""
+        database = self.database.get()
+
+        def store(connection: Connection) -> Verdict:
+            final = verdict
+            if verdict.fit is not None and not publish(
+                connection, database.platform, verdict.fit, run_id, __version__
+            ):
+                final = replace(verdict, outcome="overtaken", fit=None, reason=overtaken())
+            record(connection, outcome_of(final, as_of), run_id)
+            return final
+
+        try:
+            return database.run(store)
+        except Exception as error:
+            failed = replace(
+                verdict, outcome="failed", fit=None, reason=f"it was not stored: {reason(error)}"
+            )
+        database.run(lambda connection: record(connection, outcome_of(failed, as_of), run_id))
+        return failed
+
+    def standing_since(self, keys: Sequence[str]) -> dict[str, dt.datetime]:
+        """When the rows of these skills were calibrated, of those that have one."""
+        database = self.database.get()
+        return database.run(lambda connection: standing_since(connection, database.platform, keys))
+
+
+def outcome_of(verdict: Verdict, as_of: dt.datetime) -> Outcome:
+    """The verdict as the ledger keeps it."""
+    window, fit = verdict.window, verdict.fit
+    return Outcome(
+        skill_id=verdict.skill_id,
+        as_of=fit.as_of if fit else as_of,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        attempts=window.n_attempts if window else None,
+        students=window.n_students if window else None,
+        ungraded=window.ungraded if window else None,
+        log_likelihood=fit.params.log_likelihood if fit else None,
+        seconds=fit.seconds if fit else None,
+    )

@@ -1,0 +1,69 @@
+"""What a run is given: the database and the settings. What it stores through is in io_managers.py."""
+
+import datetime as dt
+import threading
+
+import dagster as dg
+from pydantic import Field, PrivateAttr, field_validator
+
+from bkt_pipeline.db.database import Database, open_database
+from bkt_pipeline.errors import InvalidSettings
+
+NIGHT_TAG = "bkt/night"
+AS_OF_TAG = "bkt/as_of"
+
+
+class PlatformDatabase(dg.ConfigurableResource):
+    """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
+
+    _database: Database | None = PrivateAttr(default=None)
+    _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def get(self) -> Database:
+        """The database, opened, migrated and reflected once a process."""
+        with self._opening:
+            if self._database is None:
+                self._database = open_database()
+            return self._database
+
+
+class CalibrationSettings(dg.ConfigurableResource):
+    """What a run calibrates on; the defaults are the contract's."""
+
+    as_of: str | None = Field(
+        default=None,
+        description="End of the window, ISO 8601, UTC where it names no zone. Default: the schedule's tick, or now.",
+    )
+    window_days: int = Field(default=30, ge=1, le=3650, description="Length of the window in days.")
+    min_attempts: int = Field(
+        default=50, ge=1, description="A skill with fewer graded attempts in the window is skipped."
+    )
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_a_moment(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_moment(value)
+        return value
+
+    def as_of_of(self, run: dg.DagsterRun, started: dt.datetime) -> dt.datetime:
+        """The run's as_of: what its config says, else its night's tag, else when it was created."""
+        said = self.as_of or run.tags.get(AS_OF_TAG)
+        return parse_moment(said) if said else started.astimezone(dt.UTC)
+
+
+def parse_moment(value: str) -> dt.datetime:
+    """An ISO 8601 date or time as an aware UTC datetime; UTC where it names no zone.
+
+    Raises
+    ------
+    InvalidSettings
+        It is no such thing.
+    """
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidSettings(
+            f"as_of {value!r} is no ISO 8601 time; say it like 2026-01-31 or 2026-01-31T07:00:00Z"
+        ) from None
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
