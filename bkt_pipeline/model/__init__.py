@@ -1,1 +1,26 @@
-"""Knowledge tracing as mathematics: numpy, scipy and numba; knows neither Dagster nor SQL."""
+"""Knowledge tracing as mathematics: numpy, scipy and numba; knows neither Dagster nor SQL.
+
+Importing this package loads numpy only; the compiled kernels are loaded when something is first calibrated.
+"""
+
+from bkt_pipeline.model.fit import SAFE_DEFAULT, SkillFit
+from bkt_pipeline.model.grid import DEFAULT_GRID, Axis, Grid
+from bkt_pipeline.model.likelihood import log_likelihood
+from bkt_pipeline.model.search import calibrate, calibrate_all, calibrate_skill, warm_up
+from bkt_pipeline.model.types import AttemptObservation, AttemptWindow, BktParams
+
+__all__ = [
+    "DEFAULT_GRID",
+    "SAFE_DEFAULT",
+    "AttemptObservation",
+    "AttemptWindow",
+    "Axis",
+    "BktParams",
+    "Grid",
+    "SkillFit",
+    "calibrate",
+    "calibrate_all",
+    "calibrate_skill",
+    "log_likelihood",
+    "warm_up",
+]

@@ -1,0 +1,41 @@
+"""What calibrating one skill gives."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bkt_pipeline.model.types import BktParams
+
+__all__ = ["SAFE_DEFAULT", "SkillFit"]
+
+# What a skill gets when the grid has no point to choose from; never written over a row that exists.
+SAFE_DEFAULT = BktParams(0.3, 0.1, 0.1, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class SkillFit:
+    """The calibration of one skill, with what it rests on.
+
+    Parameters
+    ----------
+    skill_id : str
+        The skill.
+    params : BktParams
+        The grid's winner; `SAFE_DEFAULT`, whose log-likelihood is None, where the grid has no valid point.
+    n_attempts, n_students, n_distinct : int
+        Graded answers, students, and different sequences among theirs.
+    ungraded : int
+        Attempts that were left out.
+    as_of : datetime
+        End of the window.
+    seconds : float
+        How long the fit took; not compared.
+    """
+
+    skill_id: str
+    params: BktParams
+    n_attempts: int
+    n_students: int
+    n_distinct: int
+    ungraded: int
+    as_of: datetime
+    seconds: float = field(compare=False)

@@ -1,0 +1,77 @@
+"""The model spelled out: slow, simple, and independent of the package's kernels.
+
+Both masses are carried, as logs, one student and one attempt at a time, for all points of a grid side by side.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+STEPS = [round(0.05 * i, 2) for i in range(1, 20)]
+
+
+def default_points() -> Floats:
+    """(p_l0, p_transit, p_slip, p_guess) of every valid point of the contract, in lexicographic order."""
+    points = [
+        point
+        for point in itertools.product(STEPS, STEPS, STEPS, STEPS)
+        if point[2] <= 0.5 and point[3] <= 0.5 and round(point[2] + point[3], 2) < 1
+    ]
+    return np.array(points)
+
+
+def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
+    """Sum of the logs of every response's probability at every point, each sequence on its own."""
+    prior, transit, slip, guess = points.T
+    with np.errstate(divide="ignore"):
+        total = np.zeros(len(points))
+        for sequence in sequences:
+            known, unknown = np.log(prior), np.log1p(-prior)
+            for answer in sequence:
+                known = known + np.log(1 - slip if answer else slip)
+                unknown = unknown + np.log(guess if answer else 1 - guess)
+                # Each response's probability given those before it; dividing it out keeps the two masses a share.
+                right = np.logaddexp(known, unknown)
+                total += right
+                known, unknown = known - right, unknown - right
+                known = np.logaddexp(known, np.log(transit) + unknown)
+                unknown = np.log1p(-transit) + unknown
+    return total
+
+
+def winner(sequences: list[list[int]]) -> tuple[tuple[float, ...], float]:
+    """The contract's winner: highest log-likelihood, ties (1e-12 relative) to the lexicographically smallest."""
+    points = default_points()
+    values = log_likelihoods(sequences, points)
+    best = values.max()
+    first = int(np.flatnonzero(values >= best - 1e-12 * abs(best))[0])
+    return tuple(points[first].tolist()), float(values[first])
+
+
+def log_likelihood(sequences: list[list[int]], params: tuple[float, float, float, float]) -> float:
+    """One point, in plain Python: P(known) and P(unknown) as logs, no shared code with anything."""
+    prior, transit, slip, guess = params
+    terms = []
+    for sequence in sequences:
+        known, unknown = _log(prior), _log(1 - prior)
+        for answer in sequence:
+            known += _log(1 - slip if answer else slip)
+            unknown += _log(guess if answer else 1 - guess)
+            learned = unknown + _log(transit)
+            unknown += _log(1 - transit)
+            known = _log_add(known, learned)
+        terms.append(_log_add(known, unknown))
+    return math.fsum(terms)
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _log_add(x: float, y: float) -> float:
+    high, low = max(x, y), min(x, y)
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
