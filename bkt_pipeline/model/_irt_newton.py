@@ -1,0 +1,220 @@
+"""The search behind `irt`: Newton's method for one item after the other, compiled.
+
+It works on slope a and intercept c = -a b. There the log-likelihood is concave, and the box a in [a_min, a_max],
+b in [b_min, b_max] is still bounded by four straight lines, a trapezoid. Each step goes to the best point that the
+second-order model has inside the trapezoid, so an optimum outside the box ends on the right place of its edge or
+corner, and the search for maximum likelihood cannot stop at a false one. The prior on b is not concave everywhere in
+(a, c); where the sum is not, a concave part of it takes its place for the step, never for the objective.
+
+Bounds and priors come in as arguments: numba's cache on disk does not notice when another module's constant changes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]
+Precision = tuple[float, float]
+Point = tuple[float, float, float, float, float, float, float]
+
+MAX_STEPS = 100
+MAX_HALVINGS = 40
+# Nats that a full step promises. Newton squares its error, so what is left after that step is below any rounding.
+GAIN_TOLERANCE = 1e-13
+# Rounding of a sum of logs, relative; a step may look worse by that much.
+ROUNDING = 1e-12
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    compile_ = numba.njit(cache=True, nogil=True, error_model="numpy")
+    return cast(_Function, compile_(function))
+
+
+@_compiled
+def evaluate(
+    theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, precision: Precision
+) -> Point:
+    """Objective, log-likelihood, and the objective's derivatives: by a, c, aa, ac, cc. All in nats.
+
+    One pass over the answers, no overflow. `precision` is 1 / variance of the priors on log a and on b; 0 is none.
+    """
+    log_likelihood = 0.0
+    residual = residual_theta = 0.0
+    weight = weight_theta = weight_theta_theta = 0.0
+    for i in range(theta.size):
+        t = theta[i]
+        right = responses[i] == 1
+        z = a * t + c if right else -(a * t + c)
+        tail = math.exp(-abs(z))
+        share = 1.0 / (1.0 + tail)
+        log_likelihood += min(z, 0.0) - math.log1p(tail)
+        missing = tail * share if z >= 0.0 else share
+        r = missing if right else -missing
+        w = tail * share * share
+        residual += r
+        residual_theta += r * t
+        weight += w
+        weight_theta += w * t
+        weight_theta_theta += w * t * t
+    on_log_a, on_b = precision
+    log_a = math.log(a)
+    b = -c / a
+    return (
+        log_likelihood - 0.5 * (on_log_a * log_a * log_a + on_b * b * b),
+        log_likelihood,
+        residual_theta - (on_log_a * log_a - on_b * b * b) / a,
+        residual + on_b * b / a,
+        -weight_theta_theta - (on_log_a * (1.0 - log_a) + 3.0 * on_b * b * b) / (a * a),
+        -weight_theta - 2.0 * on_b * b / (a * a),
+        -weight - on_b / (a * a),
+    )
+
+
+@_compiled
+def _concave(
+    a: float, b: float, aa: float, ac: float, cc: float, precision: Precision
+) -> tuple[float, float, float]:
+    """The second derivatives where they bend down in every direction, else a part of them that does.
+
+    The part leaves the priors' upward bends out (Gauss-Newton). The touch of a ridge is for answers that all have
+    the same theta: they leave one direction without any curvature.
+    """
+    if aa < 0.0 and aa * cc - ac * ac > 1e-13 * aa * cc:
+        return aa, ac, cc
+    on_log_a, on_b = precision
+    aa += (2.0 * on_b * b * b - on_log_a * max(math.log(a) - 1.0, 0.0)) / (a * a)
+    ac += on_b * b / (a * a)
+    return aa * (1.0 + 1e-9) - 1e-12, ac, cc * (1.0 + 1e-9) - 1e-12
+
+
+@_compiled
+def _best_in_box(a: float, b: float, point: Point, box: Box, precision: Precision) -> tuple[float, float]:
+    """Where the second-order model at (a, b) is highest within the box, as (a, b); bounds come out exact."""
+    a_min, a_max, b_min, b_max = box
+    _, _, by_a, by_c, aa, ac, cc = point
+    aa, ac, cc = _concave(a, b, aa, ac, cc, precision)
+    c = -a * b
+    determinant = aa * cc - ac * ac
+    top_a = a - (cc * by_a - ac * by_c) / determinant
+    top_b = -(c - (aa * by_c - ac * by_a) / determinant) / top_a if top_a > 0.0 else math.nan
+    if a_min <= top_a <= a_max and b_min <= top_b <= b_max:
+        return top_a, top_b
+
+    best = -math.inf
+    best_a, best_b = a, b
+    for side in range(4):
+        if side < 2:
+            edge_a = box[side]
+            da = edge_a - a
+            edge_b = min(max(-(c - (by_c + ac * da) / cc) / edge_a, b_min), b_max)
+        else:
+            # On this edge c = -edge_b a, so that a alone is left to choose.
+            edge_b = box[side]
+            dc = -a * edge_b - c
+            slope = by_a + ac * dc - edge_b * (by_c + cc * dc)
+            bend = aa - 2.0 * edge_b * ac + edge_b * edge_b * cc
+            edge_a = min(max(a - slope / bend, a_min), a_max)
+        da = edge_a - a
+        dc = -edge_a * edge_b - c
+        rise = by_a * da + by_c * dc + 0.5 * (aa * da * da + 2.0 * ac * da * dc + cc * dc * dc)
+        if rise > best:
+            best, best_a, best_b = rise, edge_a, edge_b
+    return best_a, best_b
+
+
+@_compiled
+def maximise(
+    theta: Floats, responses: npt.NDArray[np.uint8], a: float, b: float, box: Box, precision: Precision
+) -> tuple[float, float, Point, bool]:
+    """Climb from (a, b) to the highest point of the box: its a, b, what `evaluate` says there, and whether it is it.
+
+    A step is halved until the objective rises by a fair part of what was promised (Armijo), so the end is never
+    worse than the start.
+    """
+    point = evaluate(theta, responses, a, -a * b, precision)
+    for _ in range(MAX_STEPS):
+        goal_a, goal_b = _best_in_box(a, b, point, box, precision)
+        c = -a * b
+        da = goal_a - a
+        dc = -goal_a * goal_b - c
+        promised = point[2] * da + point[3] * dc
+        floor = point[0] - ROUNDING * (1.0 + abs(point[0]))
+        part = 1.0
+        next_a, next_b = goal_a, goal_b
+        trial = evaluate(theta, responses, next_a, -next_a * next_b, precision)
+        while trial[0] < floor + 1e-4 * part * promised:
+            part *= 0.5
+            if part < 0.5**MAX_HALVINGS:
+                return a, b, point, False
+            next_a = a + part * da
+            next_b = min(max(-(c + part * dc) / next_a, box[2]), box[3])
+            trial = evaluate(theta, responses, next_a, -next_a * next_b, precision)
+        a, b, point = next_a, next_b, trial
+        if part == 1.0 and promised <= GAIN_TOLERANCE:
+            return a, b, point, True
+    return a, b, point, False
+
+
+@_compiled
+def fit(
+    theta: Floats,
+    responses: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.bool_],
+    box: Box,
+    precision: Precision,
+) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """Every wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ab, bb, converged. NaN elsewhere."""
+    n_items = offsets.size - 1
+    a = np.full(n_items, np.nan)
+    b = np.full(n_items, np.nan)
+    log_likelihood = np.full(n_items, np.nan)
+    information = np.full((n_items, 3), np.nan)
+    converged = np.zeros(n_items, np.bool_)
+    for i in range(n_items):
+        if not wanted[i]:
+            continue
+        mine = slice(offsets[i], offsets[i + 1])
+        a[i], b[i], point, converged[i] = maximise(theta[mine], responses[mine], 1.0, 0.0, box, precision)
+        log_likelihood[i] = point[1]
+        _, _, _, by_c, aa, ac, cc = point
+        # The same curvature seen along a and b, by the chain rule for c = -a b.
+        information[i, 0] = -(aa - 2.0 * b[i] * ac + b[i] * b[i] * cc)
+        information[i, 1] = -(a[i] * b[i] * cc - a[i] * ac - by_c)
+        information[i, 2] = -a[i] * a[i] * cc
+    return a, b, log_likelihood, information, converged
+
+
+@_compiled
+def describe(
+    theta: Floats, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], theta_limit: float
+) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of every item: right answers, standard deviation of theta, whether each theta and each response is usable."""
+    n_items = offsets.size - 1
+    right = np.zeros(n_items, np.int64)
+    spread = np.zeros(n_items)
+    theta_usable = np.ones(n_items, np.bool_)
+    responses_usable = np.ones(n_items, np.bool_)
+    for i in range(n_items):
+        total = 0.0
+        for j in range(offsets[i], offsets[i + 1]):
+            # Written so that NaN fails it.
+            if not abs(theta[j]) <= theta_limit:
+                theta_usable[i] = False
+            if responses[j] > 1:
+                responses_usable[i] = False
+            right[i] += responses[j]
+            total += theta[j]
+        n = offsets[i + 1] - offsets[i]
+        squares = 0.0
+        for j in range(offsets[i], offsets[i + 1]):
+            squares += (theta[j] - total / n) ** 2
+        spread[i] = math.sqrt(squares / n) if n > 0 else 0.0
+    return right, spread, theta_usable, responses_usable
