@@ -53,11 +53,16 @@ def _log_probability(
             else:
                 eb = ea if a > 0.0 else _LOST
             ratio = math.ldexp(1.0, min(max(ea - eb, -1022), 1000)) if a > 0.0 else 0.0
-    top = max(ea, eb)
-    total = prior * math.ldexp(a, max(ea - top, -1074)) + (1.0 - prior) * math.ldexp(b, max(eb - top, -1074))
-    if total <= 0.0:
+    a *= prior
+    b *= 1.0 - prior
+    if a <= 0.0 and b <= 0.0:
         return -math.inf
-    return math.log(total) + _LN2 * top
+    if a <= 0.0:
+        return math.log(b) + _LN2 * eb
+    if b <= 0.0:
+        return math.log(a) + _LN2 * ea
+    top = max(ea, eb)
+    return math.log(math.ldexp(a, max(ea - top, -1074)) + math.ldexp(b, max(eb - top, -1074))) + _LN2 * top
 
 
 @njit(cache=True, nogil=True)

@@ -5,6 +5,7 @@ Both masses are carried, as logs, one student and one attempt at a time, for all
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +26,27 @@ def default_points() -> Floats:
 
 
 def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
-    """Sum of the logs of every response's probability at every point, each sequence on its own."""
+    """Sum of the logs of every response's probability at every point; equal sequences are worked out once."""
     prior, transit, slip, guess = points.T
     with np.errstate(divide="ignore"):
         total = np.zeros(len(points))
-        for sequence in sequences:
+        for sequence, count in Counter(map(tuple, sequences)).items():
             known, unknown = np.log(prior), np.log1p(-prior)
             for answer in sequence:
                 known = known + np.log(1 - slip if answer else slip)
                 unknown = unknown + np.log(guess if answer else 1 - guess)
                 # Each response's probability given those before it; dividing it out keeps the two masses a share.
                 right = np.logaddexp(known, unknown)
-                total += right
+                total += count * right
                 known, unknown = known - right, unknown - right
                 known = np.logaddexp(known, np.log(transit) + unknown)
                 unknown = np.log1p(-transit) + unknown
     return total
 
 
-def winner(sequences: list[list[int]]) -> tuple[tuple[float, ...], float]:
+def winner(values: Floats) -> tuple[tuple[float, ...], float]:
     """The contract's winner: highest log-likelihood, ties (1e-12 relative) to the lexicographically smallest."""
     points = default_points()
-    values = log_likelihoods(sequences, points)
     best = values.max()
     first = int(np.flatnonzero(values >= best - 1e-12 * abs(best))[0])
     return tuple(points[first].tolist()), float(values[first])
