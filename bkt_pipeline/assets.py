@@ -93,12 +93,12 @@ def skill_bkt_params(
     run fails for it at the end; the others are stored and green.
     """
     keys, as_of = chosen_keys(context), as_of_of(context, settings)
-    failed = io_manager.failures(context.run_id)
+    failed = io_manager.failures(context.run.run_id)
     verdicts = []
     for verdict in progress.track(
         "calibrating", judge(keys, attempt_window, failed, as_of, settings.min_attempts), len(keys)
     ):
-        verdict = io_manager.conclude(verdict, as_of, context.run_id)
+        verdict = io_manager.conclude(verdict, as_of, context.run.run_id)
         verdicts.append(verdict)
         if verdict.outcome == "skipped":
             context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
@@ -137,7 +137,7 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
 
 def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -> dt.datetime:
     """The run's as_of, the same in each of its steps."""
-    record = context.instance.get_run_record_by_id(context.run_id)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
     return settings.as_of_of(context.run, record.create_timestamp)
 

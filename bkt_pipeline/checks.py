@@ -65,7 +65,7 @@ def _evaluation(
         passed=passed,
         metadata=metadata,
         target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            storage_id=storage_id, run_id=context.run_id, timestamp=time.time()
+            storage_id=storage_id, run_id=context.run.run_id, timestamp=time.time()
         ),
         severity=severity,
         blocking=False,

@@ -118,33 +118,29 @@ def run_nightly(options: argparse.Namespace) -> int:
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     from bkt_pipeline import console
-    from bkt_pipeline.db import ledger
     from bkt_pipeline.db.database import open_database
-    from bkt_pipeline.db.params import night_result
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.instance import dagster_instance
     from bkt_pipeline.night import run_night
 
-    database = open_database()
-    with dagster_instance() as instance:
+    with open_database() as database, dagster_instance() as instance:
         night = run_night(
+            database,
             build_definitions(console.ConsoleProgress(console.err())),
             instance,
             as_of,
             options.skill,
             log_events=options.verbose,
         )
-    outcomes = database.run(lambda connection: ledger.of_runs(connection, night.run_ids))
-    result = database.run(lambda connection: night_result(connection, as_of.date(), night.run_ids))
     if options.json and options.json != "-":
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
+        Path(options.json).write_text(json.dumps(night.result, indent=2) + "\n")
     if options.json == "-":
-        print(json.dumps(result, indent=2))
+        print(json.dumps(night.result, indent=2))
     else:
         shown = console.out()
-        shown.print(console.night_table(outcomes, result["calibrated_skills"]))
-        shown.print(f"\n{console.night_totals(outcomes, time.perf_counter() - started)}")
-    return SOME_FAILED if any(outcome.outcome == "failed" for outcome in outcomes) else DONE
+        shown.print(console.night_table(night.outcomes, night.result["calibrated_skills"]))
+        shown.print(f"\n{console.night_totals(night.outcomes, time.perf_counter() - started)}")
+    return SOME_FAILED if any(outcome.outcome == "failed" for outcome in night.outcomes) else DONE
 
 
 def run_ui(options: argparse.Namespace) -> int:
@@ -160,7 +156,7 @@ def run_ui(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.instance import use_dagster_home
 
-    open_database()
+    open_database().close()
     workspace = use_dagster_home() / "workspace.yaml"
     print(
         f"The Dagster UI opens at http://127.0.0.1:{options.port} in some seconds; Ctrl-C stops it.",

@@ -1,12 +1,18 @@
 """One night, run through Dagster in this process: the active skills, then their calibration in one batch."""
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import dagster as dg
+from sqlalchemy import Connection
 
 from bkt_pipeline.automation import active_skills_job, calibration_job, range_tags, ranges, skill_partitions
+from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.ledger import Outcome, of_runs, record
+from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, InvalidSettings
 from bkt_pipeline.resources import AS_OF_TAG, NIGHT_TAG
 
@@ -17,13 +23,14 @@ class NightFailed(BktError):
 
 @dataclass(frozen=True)
 class NightRun:
-    """Which runs made up the night."""
+    """What came of the night: an outcome for each of its skills, and the night's result as calibration.md has it."""
 
-    as_of: dt.datetime
-    run_ids: list[str]
+    outcomes: list[Outcome]
+    result: dict[str, Any]
 
 
 def run_night(
+    database: Database,
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     as_of: dt.datetime,
@@ -56,11 +63,29 @@ def run_night(
     present = instance.get_dynamic_partitions(skill_partitions.name)
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
-    runs = [
-        run(calibration_job.name, range_tags(start, end))
-        for start, end in ranges(set(skills or present), present, at_most=len(present))
-    ]
-    return NightRun(as_of, [each.run_id for each in runs])
+    run_ids = []
+    for start, end in ranges(set(skills or present), present, at_most=len(present)):
+        done = run(calibration_job.name, range_tags(start, end))
+        run_ids.append(done.run_id)
+        if not done.success:
+            keys = present[present.index(start) : present.index(end) + 1]
+            database.run(
+                partial(_record_the_rest, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id)
+            )
+    return NightRun(
+        outcomes=database.run(partial(of_runs, run_ids=run_ids)),
+        result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
+    )
+
+
+def _record_the_rest(
+    connection: Connection, keys: Sequence[str], as_of: dt.datetime, reason: str, run_id: str
+) -> None:
+    """A run that broke off leaves no skill without an outcome."""
+    known = {outcome.skill_id for outcome in of_runs(connection, [run_id])}
+    for key in keys:
+        if key not in known:
+            record(connection, Outcome(key, as_of, "failed", reason), run_id)
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
@@ -70,5 +95,5 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                return error.message.strip()
+                return error.message.strip().splitlines()[0]
     return f"run {result.run_id} failed"

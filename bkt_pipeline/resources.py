@@ -26,6 +26,12 @@ class PlatformDatabase(dg.ConfigurableResource):
                 self._database = open_database()
             return self._database
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of the connections when the run ends."""
+        with self._opening:
+            if self._database is not None:
+                self._database.close()
+
 
 class CalibrationSettings(dg.ConfigurableResource):
     """What a run calibrates on; the defaults are the contract's."""

@@ -4,6 +4,7 @@
 `platform`         a learning platform's database: its source tables, empty, uuid ids, timestamptz
 `any_platform`     the same; the test runs once for each type of id and of timestamp that platforms use
 `make_platform`    the same as a function, for a test that needs a given type or several databases
+`instance`         a Dagster instance by the project's dagster.yaml, its storage empty
 
 URLs are plain `postgresql://` ones. A test sees none of the developer's own settings.
 """
@@ -14,8 +15,10 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psycopg
@@ -24,6 +27,10 @@ from psycopg import sql
 
 from bkt_pipeline.db import embedded
 
+if TYPE_CHECKING:
+    import dagster as dg
+
+PROJECT = Path(__file__).parent.parent
 OWN_SETTINGS = ("DATABASE_URL", "BKT_PIPELINE_HOME", "DAGSTER_HOME", "DAGSTER_POSTGRES_URL")
 
 ID_DEFAULTS = {
@@ -176,3 +183,35 @@ def platform(make_platform: Callable[..., Platform]) -> Platform:
 @pytest.fixture(params=itertools.product(ID_DEFAULTS, TIMESTAMP_TYPES), ids="-".join)
 def any_platform(request: pytest.FixtureRequest, make_platform: Callable[..., Platform]) -> Platform:
     return make_platform(*request.param)
+
+
+@pytest.fixture(scope="session")
+def dagster_template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database that holds Dagster's tables; making them takes seconds."""
+    import dagster as dg
+
+    url = databases.create()
+    with pytest.MonkeyPatch.context() as patch, _dagster_home(patch, tmp_path_factory.mktemp("dagster"), url):
+        dg.DagsterInstance.get().dispose()
+    return database_of(url)
+
+
+@pytest.fixture
+def instance(
+    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator["dg.DagsterInstance"]:
+    """A real instance by the project's own dagster.yaml, on a database of its own."""
+    import dagster as dg
+
+    url = databases.create(dagster_template)
+    with _dagster_home(monkeypatch, tmp_path, url), dg.DagsterInstance.get() as instance:
+        yield instance
+    databases.drop(url)
+
+
+@contextmanager
+def _dagster_home(patch: pytest.MonkeyPatch, folder: Path, url: str) -> Iterator[None]:
+    shutil.copy(PROJECT / "dagster.yaml", folder)
+    patch.setenv("DAGSTER_HOME", str(folder))
+    patch.setenv("DAGSTER_POSTGRES_URL", url)
+    yield

@@ -16,7 +16,6 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
 
 from bkt_pipeline.errors import DatabaseUnavailable, InvalidSettings
 
@@ -88,7 +87,8 @@ def psycopg2_url(url: str) -> str:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine that opens a connection when one is needed and closes it after; pooling is a pooler's work."""
+    """An engine that keeps a connection or two open: a night has a transaction a skill, and a new connection costs
+    more than most of them. One that broke is thrown away, and `retrying` goes on with a new one."""
     conninfo = libpq_url(url)
 
     def connect() -> psycopg.Connection[tuple[object, ...]]:
@@ -104,7 +104,7 @@ def make_engine(url: str) -> Engine:
             tcp_user_timeout=30_000,
         )
 
-    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    return create_engine("postgresql+psycopg://", creator=connect, pool_size=2, pool_recycle=300)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine, func, select, text
 
@@ -26,6 +26,16 @@ class Database:
     engine: Engine
     platform: Platform
     embedded: bool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept open; the next `run` would open new ones."""
+        self.engine.dispose()
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction, tried again where the trouble may pass."""

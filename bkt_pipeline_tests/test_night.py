@@ -1,0 +1,290 @@
+"""Nights through Dagster, on a real instance and real databases."""
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import psycopg
+import pytest
+
+from bkt_pipeline.automation import range_tags
+from bkt_pipeline.db.database import open_database
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.model import AttemptWindow, BktParams, calibrate
+from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline.night import NightFailed, NightRun, run_night
+from bkt_pipeline_tests.conftest import Platform
+
+AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
+PARAMS = dg.AssetKey("skill_bkt_params")
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def enrol(platform: Platform, sizes: Iterable[int]) -> dict[str, AttemptWindow]:
+    """A skill for each size, with so many students of 6 attempts; the windows that a night must find."""
+    windows = {}
+    with psycopg.connect(platform.url) as connection:
+        for number, n_students in enumerate(sizes, start=1):
+            skill = platform.id(number)
+            window = simulate(
+                BktParams(0.3, 0.15, 0.1, 0.2),
+                n_students=n_students,
+                seed=number,
+                lengths=6,
+                skill_id=str(skill),
+            )
+            windows[str(skill)] = window
+            connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [skill])
+            connection.execute("INSERT INTO items VALUES (%s, %s)", [skill, skill])
+            insert(connection, platform, skill, window)
+    return windows
+
+
+def insert(connection: psycopg.Connection, platform: Platform, item: Any, window: AttemptWindow) -> None:
+    students = np.repeat(np.arange(window.n_students), np.diff(window.offsets))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO attempts (id, student_id, item_id, is_correct, created_at) VALUES (%s, %s, %s, %s, %s)",
+            [
+                (
+                    platform.id(next_id()),
+                    platform.id(int(student) + 1),
+                    item,
+                    bool(right),
+                    moment_of(int(micros), platform),
+                )
+                for student, right, micros in zip(students, window.responses, window.answered_at, strict=True)
+            ],
+        )
+
+
+_ids = iter(range(1, 10**9))
+
+
+def next_id() -> int:
+    return next(_ids)
+
+
+def moment_of(micros: int, platform: Platform) -> dt.datetime:
+    moment = EPOCH + dt.timedelta(microseconds=micros)
+    return moment.replace(tzinfo=None) if platform.timestamp_type == "timestamp" else moment
+
+
+@pytest.fixture
+def night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch):
+    """Runs a night on a platform and says what came of it."""
+
+    def run(platform: Platform, as_of: dt.datetime = AS_OF, skills: Iterable[str] = ()) -> NightRun:
+        monkeypatch.setenv("DATABASE_URL", platform.url)
+        with open_database() as database:
+            return run_night(database, build_definitions(), instance, as_of, list(skills), log_events=True)
+
+    return run
+
+
+def stored(platform: Platform) -> dict[str, tuple[float, ...]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute(
+            "SELECT skill_id::text, p_l0, p_transit, p_slip, p_guess, log_likelihood FROM skill_bkt_params"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def outcomes(run: NightRun) -> dict[str, str]:
+    return {outcome.skill_id: outcome.outcome for outcome in run.outcomes}
+
+
+def statuses(instance: dg.DagsterInstance, key: dg.AssetKey = PARAMS) -> dict[str, str]:
+    found = instance.get_status_by_partition(
+        key, instance.get_dynamic_partitions("skill"), dg.DynamicPartitionsDefinition(name="skill")
+    )
+    return {partition: status.value if status else "MISSING" for partition, status in (found or {}).items()}
+
+
+def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, night) -> None:
+    windows = enrol(any_platform, [40, 60, 3])
+    run = night(any_platform)
+    expected = {key: calibrate(window).params for key, window in windows.items() if window.n_attempts >= 50}
+    assert stored(any_platform) == {
+        key: (*params.values, params.log_likelihood) for key, params in expected.items()
+    }
+    assert outcomes(run) == {
+        str(any_platform.id(n)): o for n, o in [(1, "calibrated"), (2, "calibrated"), (3, "skipped")]
+    }
+
+
+def test_the_same_night_twice_stores_the_same(platform: Platform, night) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    first = stored(platform)
+    night(platform)
+    assert stored(platform) == first
+
+
+def test_a_skipped_skill_is_never_red_and_says_why(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30, 3])
+    night(platform)
+    key = str(platform.id(2))
+    assert statuses(instance)[key] == "MATERIALIZED"
+    event = latest(instance, key)
+    assert event.metadata["outcome"].value == "skipped"
+    assert event.metadata["reason"].value == "18 graded attempts in 30 days, fewer than 50"
+    assert event.metadata["stored_row_calibrated_at"].value == "no row is stored yet"
+    (check,) = checks_of(instance, key)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert all(check.passed for check in checks_of(instance, str(platform.id(1))))
+
+
+def test_the_row_of_a_skipped_skill_stays_as_it_is(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    before = stored(platform)
+    later = AS_OF + dt.timedelta(days=90)
+    run = night(platform, later)
+    key = str(platform.id(1))
+    assert outcomes(run) == {key: "skipped"}
+    assert stored(platform) == before
+    since = latest(instance, key).metadata["stored_row_calibrated_at"].value
+    assert dt.datetime.fromisoformat(since) < dt.datetime.now(dt.UTC)
+
+
+def test_one_failing_skill_is_red_alone_and_green_when_mended(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    """The platform's own constraint refuses one skill's row."""
+    enrol(platform, [30, 30, 30])
+    bad = str(platform.id(2))
+    night(platform, AS_OF - dt.timedelta(hours=1), [str(platform.id(1))])
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(f"ALTER TABLE skill_bkt_params ADD CONSTRAINT no_two CHECK (skill_id <> '{bad}')")
+    run = night(platform)
+    assert outcomes(run) == {
+        str(platform.id(1)): "calibrated",
+        bad: "failed",
+        str(platform.id(3)): "calibrated",
+    }
+    assert set(stored(platform)) == {str(platform.id(1)), str(platform.id(3))}
+    assert statuses(instance) == {
+        str(platform.id(1)): "MATERIALIZED",
+        bad: "FAILED",
+        str(platform.id(3)): "MATERIALIZED",
+    }
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT no_two")
+    night(platform, skills=[bad])
+    assert set(statuses(instance).values()) == {"MATERIALIZED"}
+
+
+def test_partitions_follow_the_active_skills(platform: Platform, night, instance: dg.DagsterInstance) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("UPDATE skills SET active = false WHERE id = %s", [platform.id(1)])
+        connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(3)])
+    run = night(platform)
+    assert list(instance.get_dynamic_partitions("skill")) == [str(platform.id(2)), str(platform.id(3))]
+    assert outcomes(run) == {str(platform.id(2)): "calibrated", str(platform.id(3)): "skipped"}
+
+
+def test_no_active_skill_retires_nothing_and_fails(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("UPDATE skills SET active = false")
+    with pytest.raises(NightFailed, match="no active row"):
+        night(platform)
+    assert list(instance.get_dynamic_partitions("skill")) == [str(platform.id(1))]
+
+
+def test_an_unknown_skill_is_named(platform: Platform, night) -> None:
+    enrol(platform, [30])
+    with pytest.raises(InvalidSettings, match="fractions"):
+        night(platform, skills=["fractions"])
+
+
+def test_scattered_skills_are_calibrated_and_no_others(platform: Platform, night) -> None:
+    enrol(platform, [30, 30, 30])
+    chosen = [str(platform.id(1)), str(platform.id(3))]
+    run = night(platform, skills=chosen)
+    assert set(stored(platform)) == set(chosen)
+    assert outcomes(run) == dict.fromkeys(chosen, "calibrated")
+
+
+def test_an_older_night_never_replaces_a_newer_one(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    newest = stored(platform)
+    run = night(platform, AS_OF - dt.timedelta(days=1))
+    assert outcomes(run) == {str(platform.id(1)): "overtaken"}
+    assert stored(platform) == newest
+    assert latest(instance, str(platform.id(1))).metadata["outcome"].value == "overtaken"
+
+
+def test_the_nights_result_is_the_stored_rows(platform: Platform, night) -> None:
+    enrol(platform, [30, 30, 2])
+    run = night(platform)
+    names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
+    assert run.result == {
+        "calibrated_skills": {
+            key: dict(zip(names, row, strict=True)) for key, row in stored(platform).items()
+        },
+        "count": 2,
+    }
+
+
+def test_a_reversed_range_fails_loudly(platform: Platform, night, instance: dg.DagsterInstance) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    first, last = instance.get_dynamic_partitions("skill")
+    result = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(instance=instance, tags=range_tags(last, first), raise_on_error=False)
+    )
+    assert not result.success
+
+
+def test_the_source_tables_are_never_written(platform: Platform, night) -> None:
+    enrol(platform, [30, 3])
+    before = fingerprint(platform)
+    night(platform)
+    assert fingerprint(platform) == before
+
+
+def fingerprint(platform: Platform) -> list[Any]:
+    with psycopg.connect(platform.url) as connection:
+        return [
+            connection.execute(
+                f"SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
+            ).fetchone()
+            for table in ("skills", "items", "attempts")
+        ]
+
+
+def latest(instance: dg.DagsterInstance, partition: str) -> dg.AssetMaterialization:
+    (record,) = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=PARAMS, asset_partitions=[partition]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    return record.asset_materialization
+
+
+def checks_of(instance: dg.DagsterInstance, partition: str) -> list[Any]:
+    return [
+        event.event_log_entry.dagster_event.event_specific_data
+        for event in instance.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION, asset_key=PARAMS)
+        )
+        if event.event_log_entry.dagster_event.event_specific_data.partition == partition
+    ]
