@@ -163,7 +163,8 @@ def release(root: Path | None = None) -> None:
     if held is not None:
         _unlock(held)
     users = folder / "users.lock"
-    while _is_held(folder / "server.lock"):
+    while _is_held(folder / "supervisor.lock"):
+        # Taken exclusively it is the supervisor's, which stops the server just now.
         if not _is_held(users) and not _can_lock(users, fcntl.LOCK_EX):
             return
         time.sleep(0.05)
