@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 from bkt_pipeline.automation import range_tags
 from bkt_pipeline.db.database import open_database
@@ -163,7 +164,8 @@ def test_one_failing_skill_is_red_alone_and_green_when_mended(
     bad = str(platform.id(2))
     night(platform, AS_OF - dt.timedelta(hours=1), [str(platform.id(1))])
     with psycopg.connect(platform.url) as connection:
-        connection.execute(f"ALTER TABLE skill_bkt_params ADD CONSTRAINT no_two CHECK (skill_id <> '{bad}')")
+        refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT no_two CHECK (skill_id <> {})"
+        connection.execute(sql.SQL(refusal).format(bad))
     run = night(platform)
     assert outcomes(run) == {
         str(platform.id(1)): "calibrated",
@@ -263,11 +265,10 @@ def test_the_source_tables_are_never_written(platform: Platform, night) -> None:
 
 
 def fingerprint(platform: Platform) -> list[Any]:
+    statement = "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {} t"
     with psycopg.connect(platform.url) as connection:
         return [
-            connection.execute(
-                f"SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
-            ).fetchone()
+            connection.execute(sql.SQL(statement).format(sql.Identifier(table))).fetchone()
             for table in ("skills", "items", "attempts")
         ]
 
