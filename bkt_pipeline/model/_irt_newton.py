@@ -171,7 +171,7 @@ def fit(
     box: Box,
     precision: Precision,
 ) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
-    """Every wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ab, bb, converged. NaN elsewhere."""
+    """Every wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ac, cc, converged. NaN elsewhere."""
     n_items = offsets.size - 1
     a = np.full(n_items, np.nan)
     b = np.full(n_items, np.nan)
@@ -184,11 +184,8 @@ def fit(
         mine = slice(offsets[i], offsets[i + 1])
         a[i], b[i], point, converged[i] = maximise(theta[mine], responses[mine], 1.0, 0.0, box, precision)
         log_likelihood[i] = point[1]
-        _, _, _, by_c, aa, ac, cc = point
-        # The same curvature seen along a and b, by the chain rule for c = -a b.
-        information[i, 0] = -(aa - 2.0 * b[i] * ac + b[i] * b[i] * cc)
-        information[i, 1] = -(a[i] * b[i] * cc - a[i] * ac - by_c)
-        information[i, 2] = -a[i] * a[i] * cc
+        for k in range(3):
+            information[i, k] = -point[4 + k]
     return a, b, log_likelihood, information, converged
 
 

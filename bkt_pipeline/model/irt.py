@@ -293,14 +293,12 @@ def fit_items(
     a, b, log_likelihood, curvature, converged = newton.fit(
         theta, answers, offsets, wanted, (*A_BOUNDS, *B_BOUNDS), precision
     )
-    at_bound_a = np.isin(a, A_BOUNDS)
-    at_bound_b = np.isin(b, B_BOUNDS)
-    se_a, se_b = _standard_errors(curvature, at_bound_a, at_bound_b)
+    se_a, se_b = _standard_errors(a, b, curvature)
     answered = usable & (n_attempts > 0)
     flags = np.zeros(n_attempts.size, np.uint8)
     for flag, holds in (
-        (ItemFlag.AT_BOUND_A, at_bound_a),
-        (ItemFlag.AT_BOUND_B, at_bound_b),
+        (ItemFlag.AT_BOUND_A, np.isin(a, A_BOUNDS)),
+        (ItemFlag.AT_BOUND_B, np.isin(b, B_BOUNDS)),
         (ItemFlag.NOT_CONVERGED, wanted & ~converged),
         (ItemFlag.ALL_RIGHT, answered & (right == n_attempts)),
         (ItemFlag.ALL_WRONG, answered & (right == 0)),
@@ -391,15 +389,18 @@ def _precision(method: str, sd_log_a: float, sd_b: float) -> tuple[float, float]
 
 
 def _standard_errors(
-    information: npt.NDArray[np.float64], at_bound_a: npt.NDArray[np.bool_], at_bound_b: npt.NDArray[np.bool_]
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], information: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Standard errors of a and b, float64[n_items] each, from information[n_items, 3] by aa, ab, bb."""
-    aa, ab, bb = information.T
+    """Standard errors of a and b, float64[n_items] each, from information[n_items, 3] by aa, ac, cc; c = -a b."""
+    aa, ac, cc = information.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        determinant = aa * bb - ab * ab
-        determinant[~(determinant > 1e-12 * aa * bb)] = np.nan
-        se_a = np.sqrt(np.where(at_bound_b, 1.0 / aa, bb / determinant))
-        se_b = np.sqrt(np.where(at_bound_a, 1.0 / bb, aa / determinant))
-    se_a[at_bound_a] = np.nan
-    se_b[at_bound_b] = np.nan
+        determinant = aa * cc - ac * ac
+        on_a = aa - 2 * b * ac + b * b * cc
+        # Differences that rounding made: there is no curvature.
+        determinant[~(determinant > 1e-12 * aa * cc)] = np.nan
+        on_a[~(on_a > 1e-12 * aa)] = np.nan
+        se_a = np.sqrt(np.where(np.isin(b, B_BOUNDS), 1 / on_a, cc / determinant))
+        se_b = np.sqrt(np.where(np.isin(a, A_BOUNDS), 1 / cc, on_a / determinant)) / a
+    se_a[np.isin(a, A_BOUNDS)] = np.nan
+    se_b[np.isin(b, B_BOUNDS)] = np.nan
     return se_a, se_b

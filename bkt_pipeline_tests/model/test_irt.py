@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -152,12 +152,15 @@ def test_no_point_of_the_box_is_better(item, method):
 
 @settings(deadline=None, max_examples=60)
 @given(items(), st.sampled_from(A_BOUNDS), st.sampled_from(B_BOUNDS))
+# A full step goes from one corner to the other here, which is just as good, and back.
+@example((np.repeat([-0.5, 0.5], 5), np.array([1, 0] * 5, np.uint8)), 3.0, -3.0)
 def test_every_start_ends_at_the_same_optimum_and_none_gets_worse(item, a, b):
     theta, responses = item
     box = (*A_BOUNDS, *B_BOUNDS)
     start = newton.evaluate(theta, responses, a, -a * b, MAP)[0]
-    far_a, far_b, far, _ = newton.maximise(theta, responses, a, b, box, MAP)
+    far_a, far_b, far, converged = newton.maximise(theta, responses, a, b, box, MAP)
     usual_a, usual_b, usual, _ = newton.maximise(theta, responses, 1.0, 0.0, box, MAP)
+    assert converged
     assert far[0] >= start - 1e-9 * (1 + abs(start))
     assert far[0] == pytest.approx(usual[0], abs=1e-9)
     assert (far_a, far_b) == pytest.approx((usual_a, usual_b), abs=1e-5)
@@ -293,8 +296,9 @@ def test_flags_say_what_the_answers_are():
     assert math.isnan(easy.se_b)
 
 
-def test_equal_thetas_leave_maximum_likelihood_without_standard_errors():
-    fit = fit_item(np.full(60, 0.5), np.arange(60) % 2, method="ml")
+@pytest.mark.parametrize("theta", [0.0, 0.1, 1 / 3, 0.7, -1.1, 2.9])
+def test_equal_thetas_leave_maximum_likelihood_without_standard_errors(theta):
+    fit = fit_item(np.full(60, theta), np.arange(60) % 2, method="ml")
     assert fit.log_likelihood == pytest.approx(60 * math.log(0.5))
     assert math.isnan(fit.se_a)
     assert math.isnan(fit.se_b)
