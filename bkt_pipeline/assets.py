@@ -6,12 +6,12 @@ from functools import partial
 
 import dagster as dg
 
-from bkt_pipeline.automation import partition_change, skill_partitions
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import evaluations, skill_bkt_params_checks
 from bkt_pipeline.db.windows import read_active_skills, read_windows
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.ui import verdict_metadata, window_metadata
@@ -29,15 +29,28 @@ def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase)
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
     change = partition_change(active, context.instance.get_dynamic_partitions(skill_partitions.name))
+    busy = unfinished_skill_runs(context.instance) if change.retired else []
     context.instance.add_dynamic_partitions(skill_partitions.name, change.added)
-    for key in change.retired:
+    for key in [] if busy else change.retired:
         context.instance.delete_dynamic_partition(skill_partitions.name, key)
+    if busy:
+        context.log.warning("%d runs need their partitions: no skill is retired in this run", len(busy))
+    if change.refused:
+        context.log.warning(
+            "Dagster takes no such partition key, these skills are left out: %s", change.refused
+        )
     return dg.MaterializeResult(
         metadata={
             "active": len(active),
-            "added": change.added,
-            "retired": change.retired,
-            "refused": change.refused,
+            "added": len(change.added),
+            "retired": 0 if busy else len(change.retired),
+            "refused": len(change.refused),
+            "changes": {
+                "added": change.added,
+                "retired": [] if busy else change.retired,
+                "to_retire_later": change.retired if busy else [],
+                "refused": change.refused,
+            },
         }
     )
 
@@ -139,7 +152,7 @@ def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -
     """The run's as_of, the same in each of its steps."""
     record = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
-    return settings.as_of_of(context.run, record.create_timestamp)
+    return settings.as_of_of(record)
 
 
 def failure(failed: Sequence[Verdict]) -> dg.Failure:
@@ -150,4 +163,14 @@ def failure(failed: Sequence[Verdict]) -> dg.Failure:
         + ("; …" if len(failed) > 5 else ""),
         metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
         allow_retries=False,
+    )
+
+
+@dg.asset(
+    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())], group_name="items"
+)
+def item_irt_params(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    """The night that the item calibration was started for, with its counts."""
+    return dg.MaterializeResult(
+        metadata={name: value for name, value in context.run.tags.items() if name.startswith("bkt/")}
     )

@@ -1,23 +1,30 @@
-"""What runs when: the partitions, the jobs and how a set of skills is cut into ranges. Decisions are pure functions."""
+"""What runs when. Each decision is a pure function beside the schedule or sensor that asks it.
 
-import warnings
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+07:00 UTC: `nightly_bkt` starts the job `active_skills`; its success starts the shards of the job
+`calibration` (`start_shards`); when the last skill of the night has an outcome, `nightly_irt`
+starts the job of the same name, once a night. Every run of a night bears the tags `bkt/night`
+and `bkt/as_of`; as_of is the schedule's tick.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import dagster as dg
 
-# Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
-for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
-    warnings.filterwarnings("ignore", message=said)
+from bkt_pipeline.db.ledger import outcomes_since
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.partitions import range_tags, ranges, skill_partitions, unfinished_skill_runs
+from bkt_pipeline.resources import AS_OF_TAG, COMMAND_TAG, PlatformDatabase, night_of, night_tags
 
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
-
-# What Dagster refuses in a partition key.
-REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
-
-skill_partitions = dg.DynamicPartitionsDefinition(name="skill")
-
+SHARD_TAG = "bkt/shard"
+FAILED_TAG = "bkt/failed"
+CALIBRATED_TAG = "bkt/calibrated"
+WILL_RETRY_TAG = "dagster/will_retry"
+AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
+SKILLS_PER_RUN = 1000
 active_skills_job = dg.define_asset_job(
     "active_skills",
     selection=dg.AssetSelection.assets("active_skills"),
@@ -31,39 +38,140 @@ calibration_job = dg.define_asset_job(
 )
 
 
+nightly_irt_job = dg.define_asset_job(
+    "nightly_irt",
+    selection=dg.AssetSelection.assets("item_irt_params"),
+    description="Calibrates the items with the night's fresh parameters.",
+)
+
+
+@dg.schedule(
+    job=active_skills_job,
+    cron_schedule="0 7 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Starts the night at 07:00 UTC; the tick is the night's as_of.",
+)
+def nightly_bkt(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    tags = night_tags(context.scheduled_execution_time)
+    return dg.RunRequest(run_key=tags[AS_OF_TAG], tags=tags)
+
+
+def skills_per_run() -> int:
+    """How many skills a shard run takes: BKT_SKILLS_PER_RUN, or 1000."""
+    said = os.environ.get("BKT_SKILLS_PER_RUN", str(SKILLS_PER_RUN))
+    if not said.isdecimal() or int(said) < 1:
+        raise InvalidSettings(f"BKT_SKILLS_PER_RUN is {said!r}; it must be a whole number of at least 1")
+    return int(said)
+
+
+def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:
+    """The tags of the runs that cover all of the keys, which are in the partition store's order."""
+    pieces = list(ranges(keys, keys, at_most))
+    return [
+        {**range_tags(first, last), SHARD_TAG: f"{number} of {len(pieces)}"}
+        for number, (first, last) in enumerate(pieces, start=1)
+    ]
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[active_skills_job],
+    request_job=calibration_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the night's shards when the active skills are known.",
+)
+def start_shards(context: dg.RunStatusSensorContext):
+    record = context.instance.get_run_record_by_id(context.dagster_run.run_id)
+    assert record is not None
+    night = night_tags(night_of(record))
+    for tags in shards(context.instance.get_dynamic_partitions(skill_partitions.name), skills_per_run()):
+        yield dg.RunRequest(run_key=f"{night[AS_OF_TAG]} {tags[SHARD_TAG]}", tags=night | tags)
+
+
 @dataclass(frozen=True)
-class PartitionChange:
-    """How the partitions must change to be the active skills."""
+class NightState:
+    """How far a night is."""
 
-    added: list[str]
-    retired: list[str]
-    refused: list[str]
+    skills: int
+    outcomes: Mapping[str, int] = field(default_factory=Counter)
+    unfinished_runs: int = 0
+    coming_retries: int = 0
+    started: bool = True
+
+    @property
+    def missing(self) -> int:
+        """Skills without an outcome."""
+        return self.skills - sum(self.outcomes.values())
 
 
-def partition_change(active: Collection[str], present: Collection[str]) -> PartitionChange:
-    """Compare the active skills with the partitions that there are."""
-    refused = {key for key in active if not key or any(part in key for part in REFUSED_IN_KEYS)}
-    wanted = set(active) - refused
-    return PartitionChange(
-        added=sorted(wanted - set(present)), retired=sorted(set(present) - wanted), refused=sorted(refused)
+def waits_for(night: NightState) -> str | None:
+    """What the item calibration still waits for; None when it can start."""
+    to_come = f"{night.missing} of {night.skills} skills have no outcome yet"
+    if night.unfinished_runs:
+        return f"{night.unfinished_runs} runs are queued or running; {to_come}"
+    if night.coming_retries:
+        return f"{night.coming_retries} crashed runs are about to be started again"
+    if night.missing and not night.started:
+        return f"the night's shards have not started; {to_come}"
+    if not night.outcomes.get("calibrated"):
+        return "a calibrated skill: the night has none, so there is nothing to calibrate items with"
+    return None
+
+
+@dg.sensor(
+    name="nightly_irt",
+    job=nightly_irt_job,
+    minimum_interval_seconds=20,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the item calibration once a night, when the last skill of the night has an outcome.",
+)
+def nightly_irt(
+    context: dg.SensorEvaluationContext, database: PlatformDatabase
+) -> dg.SensorResult | dg.SkipReason:
+    record = latest_night(context.instance)
+    if record is None:
+        return dg.SkipReason("waits for a night: active_skills has not succeeded yet")
+    night = night_tags(night_of(record))
+    if context.cursor == night[AS_OF_TAG]:
+        return dg.SkipReason(
+            f"item calibration of the night as of {night[AS_OF_TAG]} was started; waits for the next"
+        )
+    outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
+    state = night_state(context.instance, night, outcomes)
+    if reason := waits_for(state):
+        return dg.SkipReason(f"waits for the night as of {night[AS_OF_TAG]}: {reason}")
+    failed = state.outcomes.get("failed", 0) + state.missing
+    tags = night | {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=night[AS_OF_TAG], tags=tags)], cursor=night[AS_OF_TAG]
     )
 
 
-def ranges(chosen: Collection[str], store_order: Sequence[str], at_most: int) -> Iterator[tuple[str, str]]:
-    """Cut the chosen keys into ranges that neighbour in the partition store's order, each of so many keys at most."""
-    start = end = None
-    count = 0
-    for key in store_order:
-        if key in chosen and count < at_most:
-            start, end, count = start or key, key, count + 1
-            continue
-        if start is not None and end is not None:
-            yield start, end
-        start, end, count = (key, key, 1) if key in chosen else (None, None, 0)
-    if start is not None and end is not None:
-        yield start, end
+def latest_night(instance: dg.DagsterInstance) -> dg.RunRecord | None:
+    """The last run that a night began with; the nights of the command end by themselves and do not count."""
+    succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
+    for record in instance.get_run_records(succeeded, limit=20):
+        if COMMAND_TAG not in record.dagster_run.tags:
+            return record
+    return None
 
 
-def range_tags(first: str, last: str) -> dict[str, str]:
-    """The tags that make a run cover the range of partitions."""
-    return {RANGE_START: first, RANGE_END: last}
+def night_state(
+    instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
+) -> NightState:
+    """How far the night is, from the runs that there are and each skill's outcome since."""
+    keys = instance.get_dynamic_partitions(skill_partitions.name)
+    of_night = instance.get_runs(dg.RunsFilter(tags={AS_OF_TAG: night[AS_OF_TAG]}))
+    return NightState(
+        skills=len(keys),
+        outcomes=Counter(outcomes[key] for key in keys if key in outcomes),
+        unfinished_runs=len(unfinished_skill_runs(instance)),
+        coming_retries=sum(
+            run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_TAG not in run.tags
+            for run in of_night
+            if run.status == dg.DagsterRunStatus.FAILURE
+        ),
+        started=any(run.job_name == calibration_job.name for run in of_night),
+    )

@@ -13,8 +13,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from bkt_pipeline.automation import skill_partitions
 from bkt_pipeline.calibration import Verdict
+from bkt_pipeline.partitions import skill_partitions
 
 SKILL_HAS_ENOUGH_ATTEMPTS = "skill_has_enough_attempts"
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from bkt_pipeline import __version__
 from bkt_pipeline.errors import BktError
 
@@ -171,16 +173,22 @@ def run_load(options: argparse.Namespace) -> int:
     """Check the whole file, then write it."""
     started = time.perf_counter()
     from bkt_pipeline.db.connection import retrying
-    from bkt_pipeline.db.database import connect
-    from bkt_pipeline.db.loading import read_attempts_file, replace_school, write_attempts
+    from bkt_pipeline.db.database import connect, make_room
+    from bkt_pipeline.db.loading import create_source_tables, read_attempts_file, write_attempts
 
     attempts = read_attempts_file(options.file, dt.datetime.now(dt.UTC))
     engine, embedded = connect()
-    if embedded:
-        retrying(engine, replace_school)
-    retrying(engine, lambda connection: write_attempts(connection, attempts))
+
+    def write(connection: Connection) -> None:
+        (make_room if embedded else create_source_tables)(connection)
+        write_attempts(connection, attempts)
+
+    retrying(engine, write)
+    engine.dispose()
+    seconds = time.perf_counter() - started
     print(
-        f"loaded {len(attempts.student_id):,} attempts in {time.perf_counter() - started:.1f} s; next: bkt-pipeline nightly"
+        f"loaded {len(attempts):,} attempts of {len(attempts.skills):,} skills in {seconds:.1f} s; "
+        "next: bkt-pipeline nightly"
     )
     return DONE
 

@@ -2,8 +2,15 @@
 
 import dagster as dg
 
-from bkt_pipeline.assets import active_skills, attempt_window, skill_bkt_params
-from bkt_pipeline.automation import active_skills_job, calibration_job
+from bkt_pipeline.assets import active_skills, attempt_window, item_irt_params, skill_bkt_params
+from bkt_pipeline.automation import (
+    active_skills_job,
+    calibration_job,
+    nightly_bkt,
+    nightly_irt,
+    nightly_irt_job,
+    start_shards,
+)
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.progress import Progress
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
@@ -13,8 +20,10 @@ def build_definitions(progress: Progress | None = None) -> dg.Definitions:
     """The asset graph with its jobs and resources; `progress` is told how far a run is."""
     database = PlatformDatabase()
     return dg.Definitions(
-        assets=[active_skills, attempt_window, skill_bkt_params],
-        jobs=[active_skills_job, calibration_job],
+        assets=[active_skills, attempt_window, skill_bkt_params, item_irt_params],
+        jobs=[active_skills_job, calibration_job, nightly_irt_job],
+        schedules=[nightly_bkt],
+        sensors=[start_shards, nightly_irt],
         resources={
             "database": database,
             "settings": CalibrationSettings(),

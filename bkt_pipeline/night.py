@@ -9,12 +9,13 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection
 
-from bkt_pipeline.automation import active_skills_job, calibration_job, range_tags, ranges, skill_partitions
+from bkt_pipeline.automation import active_skills_job, calibration_job
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, InvalidSettings
-from bkt_pipeline.resources import AS_OF_TAG, NIGHT_TAG
+from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
+from bkt_pipeline.resources import COMMAND_TAG, night_tags
 
 
 class NightFailed(BktError):
@@ -49,7 +50,7 @@ def run_night(
     InvalidSettings
         One of the `skills` is no active skill.
     """
-    tags = {NIGHT_TAG: as_of.date().isoformat(), AS_OF_TAG: as_of.isoformat()}
+    tags = night_tags(as_of) | {COMMAND_TAG: "nightly"}
     config = {"loggers": {"console": {"config": {"log_level": "DEBUG" if log_events else "CRITICAL"}}}}
 
     def run(job: str, more: dict[str, str]) -> dg.ExecuteInProcessResult:

@@ -11,6 +11,13 @@ from bkt_pipeline.errors import InvalidSettings
 
 NIGHT_TAG = "bkt/night"
 AS_OF_TAG = "bkt/as_of"
+COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
+
+
+def night_tags(as_of: dt.datetime) -> dict[str, str]:
+    """The tags that every run of a night bears."""
+    moment = as_of.astimezone(dt.UTC)
+    return {NIGHT_TAG: moment.date().isoformat(), AS_OF_TAG: moment.isoformat()}
 
 
 class PlatformDatabase(dg.ConfigurableResource):
@@ -52,10 +59,15 @@ class CalibrationSettings(dg.ConfigurableResource):
             parse_moment(value)
         return value
 
-    def as_of_of(self, run: dg.DagsterRun, started: dt.datetime) -> dt.datetime:
-        """The run's as_of: what its config says, else its night's tag, else when it was created."""
-        said = self.as_of or run.tags.get(AS_OF_TAG)
-        return parse_moment(said) if said else started.astimezone(dt.UTC)
+    def as_of_of(self, record: dg.RunRecord) -> dt.datetime:
+        """The run's as_of: what its config says, else what its night is."""
+        return parse_moment(self.as_of) if self.as_of else night_of(record)
+
+
+def night_of(record: dg.RunRecord) -> dt.datetime:
+    """The as_of that the run's tag says, else when the run was created."""
+    said = record.dagster_run.tags.get(AS_OF_TAG)
+    return parse_moment(said) if said else record.create_timestamp.astimezone(dt.UTC)
 
 
 def parse_moment(value: str) -> dt.datetime:

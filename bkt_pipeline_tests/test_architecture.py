@@ -69,6 +69,8 @@ socket.socket.connect = refuse
 import bkt_pipeline.definitions, bkt_pipeline.instance, bkt_pipeline.cli, bkt_pipeline.model
 assert "numba" not in sys.modules, "numba is loaded at import"
 """
-    ran = subprocess.run([sys.executable, "-B", "-c", program], env={}, cwd=tmp_path, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", program], env={}, cwd=tmp_path, capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
     assert list(tmp_path.iterdir()) == []

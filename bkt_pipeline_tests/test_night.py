@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bkt_pipeline.automation import range_tags
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model import AttemptWindow, BktParams, calibrate
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.night import NightFailed, NightRun, run_night
+from bkt_pipeline.partitions import range_tags
 from bkt_pipeline_tests.conftest import Platform
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
@@ -283,9 +283,8 @@ def latest(instance: dg.DagsterInstance, partition: str) -> dg.AssetMaterializat
 
 def checks_of(instance: dg.DagsterInstance, partition: str) -> list[Any]:
     return [
-        event.event_log_entry.dagster_event.event_specific_data
-        for event in instance.get_event_records(
-            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION, asset_key=PARAMS)
-        )
-        if event.event_log_entry.dagster_event.event_specific_data.partition == partition
+        entry.dagster_event.event_specific_data
+        for run in instance.get_runs()
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if entry.dagster_event.event_specific_data.partition == partition
     ]

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, text
 
 from bkt_pipeline.db import embedded
 from bkt_pipeline.db.connection import make_engine, retrying
+from bkt_pipeline.db.loading import create_source_tables, write_school
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.schema import Platform, reflect
+from bkt_pipeline.model.simulate import school
 
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
 
 EMBEDDED_NAME = "bkt"
+SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills while the school is in it
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,27 @@ def open_database() -> Database:
     return Database(engine, retrying(engine, reflect), is_embedded)
 
 
-def _load_school_if_empty(connection: Connection) -> None:
-    from bkt_pipeline.db.loading import create_source_tables, write_school
-    from bkt_pipeline.model.simulate import school
+def make_room(connection: Connection) -> None:
+    """Ready an embedded database for a load: the synthetic school goes with all that was calibrated from it.
 
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:school", 0))))
+    Data that was loaded before stays; the load then refuses to mix with it.
+    """
+    if (
+        connection.execute(text("SELECT obj_description(to_regclass('skills'), 'pg_class')")).scalar()
+        == SCHOOL
+    ):
+        connection.execute(text("DROP TABLE IF EXISTS attempts, items, skills, skill_bkt_params"))
+        connection.execute(text("DROP SCHEMA IF EXISTS bkt_pipeline CASCADE"))
+    create_source_tables(connection)
+
+
+def _load_school_if_empty(connection: Connection) -> None:
     create_source_tables(connection)
     if connection.execute(text("SELECT EXISTS (SELECT FROM skills)")).scalar():
         return
     synthetic = school()
     write_school(connection, synthetic)
+    connection.execute(text(f"COMMENT ON TABLE skills IS '{SCHOOL}'"))
     log.info(
         "the embedded database held no skills: loaded a synthetic school of %d skills and %d attempts",
         len(synthetic.skills),

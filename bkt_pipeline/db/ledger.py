@@ -49,3 +49,13 @@ def of_runs(connection: Connection, run_ids: Sequence[str]) -> list[Outcome]:
         .order_by(night_skills.c.skill_id)
     )
     return [Outcome(**row) for row in rows.mappings()]
+
+
+def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, str]:
+    """The latest outcome of each skill that has one as of then or later."""
+    rows = connection.execute(
+        select(night_skills.c.skill_id, night_skills.c.outcome)
+        .where(night_skills.c.night >= as_of.astimezone(dt.UTC).date(), night_skills.c.as_of >= as_of)
+        .order_by(night_skills.c.as_of)
+    )
+    return {row.skill_id: row.outcome for row in rows}

@@ -1,12 +1,13 @@
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.migrations import migrate
@@ -41,9 +42,19 @@ def add_attempts(
             )
 
 
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    engine = make_engine(url)
+    try:
+        with transaction(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def read(platform: Platform, *skills: int, days: int = 30) -> list[AttemptWindow]:
     keys = [str(platform.id(skill)) for skill in skills]
-    with transaction(make_engine(platform.url)) as connection:
+    with connected(platform.url) as connection:
         windows = read_windows(connection, reflect(connection), keys, AS_OF, days)
     return [windows[key] for key in keys]
 
@@ -112,7 +123,7 @@ def test_only_active_skills_are_listed(any_platform: Platform) -> None:
     add_attempts(any_platform, [], skills=3)
     with psycopg.connect(any_platform.url) as connection:
         connection.execute("UPDATE skills SET active = false WHERE id = %s", [any_platform.id(2)])
-    with transaction(make_engine(any_platform.url)) as connection:
+    with connected(any_platform.url) as connection:
         found = read_active_skills(connection, reflect(connection))
     assert found == sorted(str(any_platform.id(n)) for n in (1, 3))
 
@@ -120,7 +131,7 @@ def test_only_active_skills_are_listed(any_platform: Platform) -> None:
 def test_a_key_of_another_database_is_named(make_platform) -> None:
     platform = make_platform("bigint")
     with (
-        transaction(make_engine(platform.url)) as connection,
+        connected(platform.url) as connection,
         pytest.raises(SourceSchemaError, match="'fractions' is no BIGINT"),
     ):
         read_windows(connection, reflect(connection), ["fractions"], AS_OF, 30)
@@ -132,6 +143,7 @@ def migrated(empty_database: str) -> Iterator[Engine]:
     with transaction(engine) as connection:
         migrate(connection)
     yield engine
+    engine.dispose()
 
 
 def window_of(skill: str, sequences: list[list[bool]], as_of: dt.datetime = AS_OF) -> AttemptWindow:

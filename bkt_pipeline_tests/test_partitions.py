@@ -1,0 +1,33 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bkt_pipeline.partitions import partition_change, ranges
+
+
+def test_new_skills_are_added_and_inactive_ones_retired() -> None:
+    change = partition_change(["b", "c"], ["a", "b"])
+    assert (change.added, change.retired, change.refused) == (["c"], ["a"], [])
+
+
+def test_ids_that_dagster_refuses_are_reported_not_added() -> None:
+    change = partition_change(["fine", "tab\there", "dots...", ""], [])
+    assert change.added == ["fine"]
+    assert change.refused == ["", "dots...", "tab\there"]
+
+
+def test_neighbours_in_store_order_make_one_range() -> None:
+    assert list(ranges({"a", "c", "d"}, ["d", "c", "b", "a"], at_most=10)) == [("d", "c"), ("a", "a")]
+
+
+@given(
+    st.lists(st.integers(0, 30).map(str), unique=True),
+    st.sets(st.integers(0, 30).map(str)),
+    st.integers(1, 5),
+)
+def test_ranges_cover_exactly_the_chosen(order: list[str], chosen: set[str], at_most: int) -> None:
+    covered = []
+    for start, end in ranges(chosen, order, at_most):
+        keys = order[order.index(start) : order.index(end) + 1]
+        assert 1 <= len(keys) <= at_most
+        covered += keys
+    assert covered == [key for key in order if key in chosen]
