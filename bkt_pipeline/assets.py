@@ -10,6 +10,7 @@ from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import evaluations, skill_bkt_params_checks
 from bkt_pipeline.db.windows import read_active_skills, read_windows
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
+from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.progress import Progress, batches
@@ -107,6 +108,7 @@ def skill_bkt_params(
     """
     keys, as_of = chosen_keys(context), as_of_of(context, settings)
     failed = io_manager.failures(context.run.run_id)
+    warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
     verdicts = []
     for verdict in progress.track(
         "calibrating", judge(keys, attempt_window, failed, as_of, settings.min_attempts), len(keys)

@@ -142,6 +142,7 @@ def run_nightly(options: argparse.Namespace) -> int:
         shown = console.out()
         shown.print(console.night_table(night.outcomes, night.result["calibrated_skills"]))
         shown.print(f"\n{console.night_totals(night.outcomes, time.perf_counter() - started)}")
+        shown.print("Look at it in the browser: bkt-pipeline ui, then http://127.0.0.1:3000")
     return SOME_FAILED if any(outcome.outcome == "failed" for outcome in night.outcomes) else DONE
 
 

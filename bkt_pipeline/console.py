@@ -52,6 +52,9 @@ class ConsoleProgress(Progress):
                 yield piece
                 bar.advance(task)
 
+    def say(self, what: str) -> None:
+        self.console.print(what, markup=False)
+
 
 class ConsoleLog(logging.Handler):
     """Our own log lines, as plain lines."""

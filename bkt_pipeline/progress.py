@@ -13,6 +13,9 @@ class Progress:
         """Pass `work` on, telling of each piece that is done."""
         yield from work
 
+    def say(self, what: str) -> None:
+        """Something that takes a while and happens rarely."""
+
 
 def batches(keys: Sequence[str], size: int) -> list[Sequence[str]]:
     """The keys in order, cut into pieces of so many at most."""
