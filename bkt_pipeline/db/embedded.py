@@ -631,7 +631,11 @@ def _watch(
             while is_alive() and time.monotonic() < deadline:
                 time.sleep(0.02)
             if not is_alive():
-                return
+                break
+        if sockets.parent != folder:
+            # Outside of the folder it would stay behind when the folder is removed.
+            with contextlib.suppress(OSError):
+                sockets.rmdir()
 
     unused_since: float | None = None
     while _is_still_at(folder / "supervisor.lock", supervising) and is_alive():
