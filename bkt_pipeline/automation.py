@@ -26,7 +26,7 @@ WILL_RETRY_TAG = "dagster/will_retry"
 AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
 SKILLS_PER_RUN = 1000
 active_skills_job = dg.define_asset_job(
-    "active_skills",
+    "active_skills_job",
     selection=dg.AssetSelection.assets("active_skills"),
     description="Brings the partitions, one a skill, into step with the platform's active skills.",
 )
