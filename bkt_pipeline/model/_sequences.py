@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from bkt_pipeline.model._compile import kernel, part
 
 _LN2 = math.log(2.0)
 _LOST = -(1 << 40)
@@ -15,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 Answers = npt.NDArray[np.uint8]
 
 
-@njit(cache=True, nogil=True)
+@part
 def _log_probability(
     responses: Answers,
     begin: int,
@@ -65,11 +66,11 @@ def _log_probability(
     return math.log(math.ldexp(a, max(ea - top, -1074)) + math.ldexp(b, max(eb - top, -1074))) + _LN2 * top
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_probabilities(
     responses: Answers,
     offsets: Ints,
-    which: npt.NDArray[np.integer],
+    which: npt.NDArray[np.int32],
     prior: float,
     transit: float,
     slip: float,

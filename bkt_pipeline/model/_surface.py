@@ -24,8 +24,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from bkt_pipeline.model._compile import fused_part, kernel
 from bkt_pipeline.model._trie import EMIT, RESCALE, STEP
 
 # Pairs of (slip, guess) worked on side by side; a multiple of every SIMD width. 99 pairs fill one tile.
@@ -39,261 +39,275 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@fused_part
 def _tables(
-    transit: float, slip: Floats, guess: Floats, known: Floats, unknown: Floats, learned: Floats
+    transit: Floats, slip: Floats, guess: Floats, known: Floats, unknown: Floats, learned: Floats
 ) -> None:
     """Fill K, U and C of every pattern of up to STEP answers."""
-    known[1] = 1.0
-    unknown[1] = 1.0
-    learned[1] = 0.0
+    for m in range(TILE):
+        known[1, m] = 1.0
+        unknown[1, m] = 1.0
+        learned[1, m] = 0.0
     for code in range(2, known.shape[0]):
         before = code >> 1
         for m in range(TILE):
             e_known = 1.0 - slip[m] if code & 1 else slip[m]
             e_unknown = guess[m] if code & 1 else 1.0 - guess[m]
             known[code, m] = known[before, m] * e_known
-            unknown[code, m] = unknown[before, m] * e_unknown * (1.0 - transit)
-            learned[code, m] = e_unknown * ((1.0 - transit) * learned[before, m] + transit * known[before, m])
+            unknown[code, m] = unknown[before, m] * e_unknown * (1.0 - transit[m])
+            learned[code, m] = e_unknown * (
+                (1.0 - transit[m]) * learned[before, m] + transit[m] * known[before, m]
+            )
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _multiply(a: Floats, b: Floats, weights: Floats, product: Floats) -> None:
-    """Multiply four sequences' terms, a and b (4, TILE), into the products (n_prior, TILE)."""
-    c = np.empty((5, TILE))
+@fused_part
+def _step(
+    code: int, slot: int, known: Floats, unknown: Floats, learned: Floats, a: Floats, b: Floats, ratio: Floats
+) -> None:
     for m in range(TILE):
-        x0 = b[0, m] * b[1, m]
-        x1 = b[0, m] * a[1, m] + a[0, m] * b[1, m]
-        x2 = a[0, m] * a[1, m]
-        y0 = b[2, m] * b[3, m]
-        y1 = b[2, m] * a[3, m] + a[2, m] * b[3, m]
-        y2 = a[2, m] * a[3, m]
+        b[slot, m] = unknown[code, m] * b[slot, m] + learned[code, m] * (a[slot, m] * ratio[slot, m])
+        a[slot, m] *= known[code, m]
+
+
+@fused_part
+def _copy(slot: int, to: int, a: Floats, b: Floats, ratio: Floats, ea: Ints, eb: Ints) -> None:
+    for m in range(TILE):
+        a[to, m] = a[slot, m]
+        b[to, m] = b[slot, m]
+        ratio[to, m] = ratio[slot, m]
+        ea[to, m] = ea[slot, m]
+        eb[to, m] = eb[slot, m]
+
+
+@fused_part
+def _rescale(slot: int, a: Ints, b: Ints, ratio: Ints, ea: Ints, eb: Ints) -> None:
+    """Move the exponents of a state's two masses out, each into its own, so that neither is ever lost.
+
+    a, b and ratio are the bits of the doubles. Beyond 2**±1000 the smaller mass adds nothing until the next
+    time.
+    """
+    for m in range(TILE):
+        ea[slot, m] += (a[slot, m] >> 52) - 1023
+        eb[slot, m] += (b[slot, m] >> 52) - 1023
+        a[slot, m] = (a[slot, m] & _MANTISSA) | _ONE
+        b[slot, m] = (b[slot, m] & _MANTISSA) | _ONE
+        ratio[slot, m] = (min(max(ea[slot, m] - eb[slot, m], -1000), 1000) + 1023) << 52
+
+
+@fused_part
+def _emit(
+    slot: int, a: Ints, b: Ints, ea: Ints, eb: Ints, count: int, base: Ints, scale_a: Ints, scale_b: Ints
+) -> None:
+    """A finished sequence: by which powers its masses are scaled so that the larger one is in [1, 2).
+
+    a, b and the scales are the bits of the doubles. The exponent taken out is remembered `count` times.
+    """
+    for m in range(TILE):
+        top = max(ea[slot, m] + (a[slot, m] >> 52), eb[slot, m] + (b[slot, m] >> 52)) - 1023
+        base[m] += count * top
+        scale_a[m] = (max(ea[slot, m] - top, -1022) + 1023) << 52
+        scale_b[m] = (max(eb[slot, m] - top, -1022) + 1023) << 52
+
+
+@fused_part
+def _wait(
+    slot: int,
+    a: Floats,
+    b: Floats,
+    scale_a: Floats,
+    scale_b: Floats,
+    plane: int,
+    at: int,
+    wait_a: Floats,
+    wait_b: Floats,
+) -> None:
+    for m in range(TILE):
+        wait_a[plane, at, m] = a[slot, m] * scale_a[m]
+        wait_b[plane, at, m] = b[slot, m] * scale_b[m]
+
+
+@fused_part
+def _multiply(plane: int, wait_a: Floats, wait_b: Floats, odds: Floats, c: Floats, product: Floats) -> None:
+    """Multiply the four terms that wait into the products of every prior."""
+    for m in range(TILE):
+        x0 = wait_b[plane, 0, m] * wait_b[plane, 1, m]
+        x1 = wait_b[plane, 0, m] * wait_a[plane, 1, m] + wait_a[plane, 0, m] * wait_b[plane, 1, m]
+        x2 = wait_a[plane, 0, m] * wait_a[plane, 1, m]
+        y0 = wait_b[plane, 2, m] * wait_b[plane, 3, m]
+        y1 = wait_b[plane, 2, m] * wait_a[plane, 3, m] + wait_a[plane, 2, m] * wait_b[plane, 3, m]
+        y2 = wait_a[plane, 2, m] * wait_a[plane, 3, m]
         c[0, m] = x0 * y0
         c[1, m] = x0 * y1 + x1 * y0
         c[2, m] = x0 * y2 + x1 * y1 + x2 * y0
         c[3, m] = x1 * y2 + x2 * y1
         c[4, m] = x2 * y2
-    for p in range(weights.shape[0]):
-        w0, w1, w2, w3, w4 = weights[p, 0], weights[p, 1], weights[p, 2], weights[p, 3], weights[p, 4]
+    for p in range(odds.shape[0]):
         for m in range(TILE):
-            product[p, m] *= c[0, m] * w0 + c[1, m] * w1 + c[2, m] * w2 + c[3, m] * w3 + c[4, m] * w4
+            x = odds[p, m]
+            product[plane, p, m] *= c[0, m] + x * (c[1, m] + x * (c[2, m] + x * (c[3, m] + x * c[4, m])))
 
 
-@njit(cache=True, nogil=True)
-def _normalise(product: Floats, exponent: Ints) -> None:
-    """Move the binary exponents of `product` into `exponent`, leaving mantissas in [1, 2)."""
-    bits = product.view(np.int64)
-    for p in range(product.shape[0]):
+@fused_part
+def _normalise(plane: int, product: Ints, exponent: Ints) -> None:
+    """Move the binary exponents of the products (given as bits) into `exponent`, leaving [1, 2)."""
+    for p in range(product.shape[1]):
         for m in range(TILE):
-            exponent[p, m] += (bits[p, m] >> 52) - 1023
-            bits[p, m] = (bits[p, m] & _MANTISSA) | _ONE
+            exponent[plane, p, m] += (product[plane, p, m] >> 52) - 1023
+            product[plane, p, m] = (product[plane, p, m] & _MANTISSA) | _ONE
 
 
-@njit(cache=True, nogil=True)
-def _power(k: int) -> int:
-    """The bits of 2.0**k, k within the normal range."""
-    return (k + 1023) << 52
-
-
-@njit(cache=True, nogil=True)
-def _emit(
-    a: Floats,
-    b: Floats,
+@fused_part
+def _begin(
+    first: Ints,
+    waiting: Ints,
+    wait_a: Floats,
+    wait_b: Floats,
+    product: Floats,
+    exponent: Ints,
+    state_a: Floats,
+    state_b: Floats,
+    ratio: Floats,
     ea: Ints,
     eb: Ints,
-    scaled: bool,
-    count: int,
-    out_a: Floats,
-    out_b: Floats,
     base: Ints,
 ) -> None:
-    """One finished sequence: bring its larger mass to [1, 2), remember the exponent `count` times."""
-    bits_a = a.view(np.int64)
-    bits_b = b.view(np.int64)
-    power_a = out_a.view(np.int64)
-    power_b = out_b.view(np.int64)
-    if scaled:
+    """Before the first operation: empty products, and the state behind the last answer in slot 0."""
+    for plane in range(first.size):
+        waiting[plane] = first[plane]
+        for at in range(first[plane]):
+            for m in range(TILE):
+                wait_a[plane, at, m] = 0.0
+                wait_b[plane, at, m] = 1.0
+        for p in range(product.shape[1]):
+            for m in range(TILE):
+                product[plane, p, m] = 1.0
+                exponent[plane, p, m] = 0
+    for m in range(TILE):
+        base[m] = 0
+        state_a[0, m] = 1.0
+        state_b[0, m] = 1.0
+        ratio[0, m] = 1.0
+        ea[0, m] = 0
+        eb[0, m] = 0
+
+
+@fused_part
+def _join(
+    plane: int, product: Floats, exponent: Ints, total: Floats, bits_total: Ints, total_exponent: Ints
+) -> None:
+    """total**2 * product: each binary digit of the counts is worth twice the one below it."""
+    for p in range(product.shape[1]):
         for m in range(TILE):
-            top = max(ea[m] + (bits_a[m] >> 52), eb[m] + (bits_b[m] >> 52)) - 1023
-            power_a[m] = _power(max(ea[m] - top, -1022))
-            power_b[m] = _power(max(eb[m] - top, -1022))
-            base[m] += count * top
-    else:
-        for m in range(TILE):
-            top = max(bits_a[m], bits_b[m]) >> 52
-            power_a[m] = _power(1023 - top)
-            power_b[m] = power_a[m]
-            base[m] += count * (top - 1023)
-    for m in range(TILE):
-        out_a[m] *= a[m]
-        out_b[m] *= b[m]
+            total[p, m] *= total[p, m] * product[plane, p, m]
+            total_exponent[p, m] = (
+                2 * total_exponent[p, m] + exponent[plane, p, m] + (bits_total[p, m] >> 52) - 1023
+            )
+            bits_total[p, m] = (bits_total[p, m] & _MANTISSA) | _ONE
 
 
-@njit(cache=True, nogil=True)
-def _rescale(a: Floats, b: Floats, ea: Ints, eb: Ints, ratio: Floats, scaled: bool) -> None:
-    """Move the exponents of a state's two masses out, each into its own: neither is ever lost."""
-    bits_a = a.view(np.int64)
-    bits_b = b.view(np.int64)
-    power = ratio.view(np.int64)
-    if not scaled:
-        ea[:] = 0
-        eb[:] = 0
-    for m in range(TILE):
-        ea[m] += (bits_a[m] >> 52) - 1023
-        eb[m] += (bits_b[m] >> 52) - 1023
-        bits_a[m] = (bits_a[m] & _MANTISSA) | _ONE
-        bits_b[m] = (bits_b[m] & _MANTISSA) | _ONE
-        # Beyond 2**±1000 the smaller mass adds nothing until the next rescaling.
-        power[m] = _power(min(max(ea[m] - eb[m], -1000), 1000))
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _step(k: Floats, u: Floats, c: Floats, a: Floats, b: Floats) -> None:
-    for m in range(TILE):
-        b[m] = u[m] * b[m] + c[m] * a[m]
-        a[m] *= k[m]
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _step_scaled(k: Floats, u: Floats, c: Floats, a: Floats, b: Floats, ratio: Floats) -> None:
-    for m in range(TILE):
-        b[m] = u[m] * b[m] + c[m] * (a[m] * ratio[m])
-        a[m] *= k[m]
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def surface(
     program: npt.NDArray[np.int32],
     slots: int,
-    planes: int,
+    first: Ints,
     patience: int,
-    prior: Floats,
-    transit: Floats,
-    pairs: Floats,
+    odds: Floats,
+    lanes: Floats,
 ) -> Floats:
-    """Log-likelihood at every point of a grid.
+    """Log-likelihood, less n_students log(1 - p_l0), for many values of p_l0 on each of many lanes.
 
     Parameters
     ----------
     program : int32 (n_operations, 3), slots : int
         From `_trie.compose`.
-    planes : int
-        Binary digits of the largest count.
+    first : int64 (n_planes,)
+        For each binary digit of the counts, how many ones fill up the groups of terms.
     patience : int
         So many groups of GROUP terms can be multiplied before their product might leave the doubles.
-    prior (n_prior,), transit (n_transit,), pairs (n_pairs, 2) : float64
-        The grid.
+    odds : float64 (n_prior, n_lanes)
+        p_l0 / (1 - p_l0).
+    lanes : float64 (n_lanes, 3)
+        p_transit, p_slip and p_guess.
 
     Returns
     -------
-    float64 (n_prior, n_transit, n_pairs)
+    float64 (n_prior, n_lanes)
     """
-    n_prior = prior.size
-    n_pairs = pairs.shape[0]
-    out = np.empty((n_prior, transit.size, n_pairs))
-    weights = np.empty((n_prior, GROUP + 1))
-    for p in range(n_prior):
-        for j in range(GROUP + 1):
-            weights[p, j] = prior[p] ** j * (1.0 - prior[p]) ** (GROUP - j)
-
+    planes = first.size
+    n_prior, n_lanes = odds.shape
+    out = np.empty((n_prior, n_lanes))
+    tile_odds = np.empty((n_prior, TILE))
     patterns = 2 << STEP
     known = np.empty((patterns, TILE))
     unknown = np.empty((patterns, TILE))
     learned = np.empty((patterns, TILE))
-    a = np.empty((slots, TILE))
-    b = np.empty((slots, TILE))
-    ea = np.zeros((slots, TILE), np.int64)
-    eb = np.zeros((slots, TILE), np.int64)
-    ratio = np.ones((slots, TILE))
-    scaled = np.zeros(slots, np.bool_)
+    transit = np.empty(TILE)
     slip = np.empty(TILE)
     guess = np.empty(TILE)
+    a = np.empty((slots, TILE))
+    b = np.empty((slots, TILE))
+    ratio = np.empty((slots, TILE))
+    ea = np.empty((slots, TILE), np.int64)
+    eb = np.empty((slots, TILE), np.int64)
     base = np.empty(TILE, np.int64)
+    scale_a = np.empty(TILE)
+    scale_b = np.empty(TILE)
     wait_a = np.empty((planes, GROUP, TILE))
     wait_b = np.empty((planes, GROUP, TILE))
-    waiting = np.zeros(planes, np.int64)
+    waiting = np.empty(planes, np.int64)
     groups = np.zeros(planes, np.int64)
+    c = np.empty((GROUP + 1, TILE))
     product = np.empty((planes, n_prior, TILE))
     exponent = np.empty((planes, n_prior, TILE), np.int64)
+    total = np.empty((n_prior, TILE))
+    total_exponent = np.empty((n_prior, TILE), np.int64)
+    bits_total = total.view(np.int64)
+    bits_a = a.view(np.int64)
+    bits_b = b.view(np.int64)
+    bits_ratio = ratio.view(np.int64)
+    bits_scale_a = scale_a.view(np.int64)
+    bits_scale_b = scale_b.view(np.int64)
+    bits_product = product.view(np.int64)
 
-    for start in range(0, n_pairs, TILE):
+    for start in range(0, n_lanes, TILE):
         for m in range(TILE):
-            slip[m] = pairs[min(start + m, n_pairs - 1), 0]
-            guess[m] = pairs[min(start + m, n_pairs - 1), 1]
-        for t in range(transit.size):
-            _tables(transit[t], slip, guess, known, unknown, learned)
-            base[:] = 0
-            product[:] = 1.0
-            exponent[:] = 0
-            a[0] = 1.0
-            b[0] = 1.0
-            scaled[0] = False
-            for i in range(program.shape[0]):
-                code = program[i, 0]
-                slot = program[i, 1]
-                if code > EMIT:
-                    to = program[i, 2]
-                    if to != slot:
-                        a[to] = a[slot]
-                        b[to] = b[slot]
-                        scaled[to] = scaled[slot]
-                        if scaled[slot]:
-                            ea[to] = ea[slot]
-                            eb[to] = eb[slot]
-                            ratio[to] = ratio[slot]
-                    if scaled[to]:
-                        _step_scaled(known[code], unknown[code], learned[code], a[to], b[to], ratio[to])
-                    else:
-                        _step(known[code], unknown[code], learned[code], a[to], b[to])
-                elif code == RESCALE:
-                    _rescale(a[slot], b[slot], ea[slot], eb[slot], ratio[slot], scaled[slot])
-                    scaled[slot] = True
-                else:
-                    count = int(program[i, 2])
-                    low = 0
-                    while (count >> low) & 1 == 0:
-                        low += 1
-                    at = waiting[low]
-                    _emit(
-                        a[slot],
-                        b[slot],
-                        ea[slot],
-                        eb[slot],
-                        scaled[slot],
-                        count,
-                        wait_a[low, at],
-                        wait_b[low, at],
-                        base,
-                    )
-                    for plane in range(low, planes):
-                        if (count >> plane) & 1:
-                            if plane > low:
-                                wait_a[plane, waiting[plane]] = wait_a[low, at]
-                                wait_b[plane, waiting[plane]] = wait_b[low, at]
-                            waiting[plane] += 1
-                    for plane in range(low, planes):
+            # The last tile is filled up with the last lane.
+            lane = min(start + m, n_lanes - 1)
+            transit[m] = lanes[lane, 0]
+            slip[m] = lanes[lane, 1]
+            guess[m] = lanes[lane, 2]
+            for p in range(n_prior):
+                tile_odds[p, m] = odds[p, lane]
+                total[p, m] = 1.0
+                total_exponent[p, m] = 0
+        _tables(transit, slip, guess, known, unknown, learned)
+        _begin(first, waiting, wait_a, wait_b, product, exponent, a, b, ratio, ea, eb, base)
+        for i in range(program.shape[0]):
+            code = program[i, 0]
+            slot = program[i, 1]
+            argument = int(program[i, 2])
+            if code > EMIT:
+                if argument != slot:
+                    _copy(slot, argument, a, b, ratio, ea, eb)
+                _step(code, argument, known, unknown, learned, a, b, ratio)
+            elif code == RESCALE:
+                _rescale(slot, bits_a, bits_b, bits_ratio, ea, eb)
+            else:
+                _emit(slot, bits_a, bits_b, ea, eb, argument, base, bits_scale_a, bits_scale_b)
+                for plane in range(planes):
+                    if (argument >> plane) & 1:
+                        _wait(slot, a, b, scale_a, scale_b, plane, waiting[plane], wait_a, wait_b)
+                        waiting[plane] += 1
                         if waiting[plane] == GROUP:
-                            _multiply(wait_a[plane], wait_b[plane], weights, product[plane])
+                            _multiply(plane, wait_a, wait_b, tile_odds, c, product)
                             waiting[plane] = 0
                             groups[plane] += 1
                             if groups[plane] == patience:
-                                _normalise(product[plane], exponent[plane])
+                                _normalise(plane, bits_product, exponent)
                                 groups[plane] = 0
-            for plane in range(planes):
-                if waiting[plane] > 0:
-                    wait_a[plane, waiting[plane] :] = 1.0
-                    wait_b[plane, waiting[plane] :] = 1.0
-                    _multiply(wait_a[plane], wait_b[plane], weights, product[plane])
-                    waiting[plane] = 0
-                _normalise(product[plane], exponent[plane])
-                groups[plane] = 0
-            for plane in range(planes - 2, -1, -1):
-                for p in range(n_prior):
-                    for m in range(TILE):
-                        product[plane, p, m] *= product[plane + 1, p, m] * product[plane + 1, p, m]
-                        exponent[plane, p, m] += 2 * exponent[plane + 1, p, m]
-                _normalise(product[plane], exponent[plane])
-            for p in range(n_prior):
-                for m in range(min(TILE, n_pairs - start)):
-                    out[p, t, start + m] = math.log(product[0, p, m]) + _LN2 * (exponent[0, p, m] + base[m])
+        for plane in range(planes - 1, -1, -1):
+            _join(plane, product, exponent, total, bits_total, total_exponent)
+        for p in range(n_prior):
+            for m in range(min(TILE, n_lanes - start)):
+                out[p, start + m] = math.log(total[p, m]) + _LN2 * (total_exponent[p, m] + base[m])
     return out

@@ -8,7 +8,8 @@ only, not on the order of students: that makes every later sum the same to the l
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from bkt_pipeline.model._compile import kernel
 
 # A step covers up to this many answers at once: what a pattern of answers does to the state is one linear
 # map.
@@ -20,55 +21,50 @@ EMIT = 1
 Int32s = npt.NDArray[np.int32]
 
 
-@njit(cache=True, nogil=True)
-def plant(responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> tuple[Int32s, Int32s, Int32s]:
-    """The tree of all sequences, last answer first.
-
-    Returns child (n_nodes, 2), 0 for none; count (n_nodes,), how many sequences are complete at the node; and
-    student (n_nodes,), the first one whose sequence that is.
-    """
-    nodes = 1 + responses.size
-    child = np.zeros((nodes, 2), np.int32)
-    count = np.zeros(nodes, np.int32)
-    student = np.zeros(nodes, np.int32)
+@kernel
+def _plant(
+    responses: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    child: Int32s,
+    count: Int32s,
+    student: Int32s,
+) -> int:
     used = 1
+    child[0, 0] = child[0, 1] = count[0] = 0
     for i in range(offsets.size - 1):
         at = 0
         for j in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
             answer = responses[j]
-            follow = child[at, answer]
+            follow = int(child[at, answer])
             if follow == 0:
                 follow = used
-                child[at, answer] = used
+                child[at, answer] = follow
+                child[follow, 0] = child[follow, 1] = count[follow] = 0
                 used += 1
             at = follow
         if count[at] == 0:
             student[at] = i
         count[at] += 1
-    return child[:used].copy(), count[:used].copy(), student[:used].copy()
+    return used
 
 
-@njit(cache=True, nogil=True)
-def _put(program: Int32s, row: int, operation: int, slot: int, argument: int) -> None:
-    if row < program.shape[0]:
-        program[row, 0] = operation
-        program[row, 1] = slot
-        program[row, 2] = argument
+def plant(responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> tuple[Int32s, Int32s, Int32s]:
+    """The tree of all sequences, last answer first.
+
+    Returns child (n_nodes, 2), 0 for none; count (n_nodes,), how many sequences are complete at the node; and
+    student (n_nodes,), the first one whose sequence that is, where there is one.
+    """
+    room = 1 + responses.size
+    # Room for sequences that share nothing; memory that is never touched is never taken.
+    child, count, student = np.empty((room, 2), np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
+    used = _plant(responses, offsets, child, count, student)
+    return child[:used], count[:used], student[:used]
 
 
-@njit(cache=True, nogil=True)
-def _push(pending: Int32s, row: int, node: int, answer: int, source: int, target: int, since: int) -> None:
-    pending[row, 0] = node
-    pending[row, 1] = answer
-    pending[row, 2] = source
-    pending[row, 3] = target
-    pending[row, 4] = since
-
-
-@njit(cache=True, nogil=True)
-def _walk(child: Int32s, count: Int32s, interval: int, program: Int32s) -> tuple[int, int]:
+@kernel
+def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program: Int32s) -> tuple[int, int]:
     """Write the program as far as `program` has room. Returns its full length and how many slots it needs."""
-    pending = np.empty((child.shape[0] + 1, 5), np.int32)
+    room = program.shape[0]
     top = 0
     length = 0
     slots = 1
@@ -77,63 +73,65 @@ def _walk(child: Int32s, count: Int32s, interval: int, program: Int32s) -> tuple
     since = 0
     while True:
         if count[node] > 0:
-            _put(program, length, EMIT, target, count[node])
+            if length < room:
+                program[length, 0] = EMIT
+                program[length, 1] = target
+                program[length, 2] = count[node]
             length += 1
         # Answer 0 is walked first, in a slot of its own where the state is still needed for answer 1.
-        left = child[node, 0]
         right = child[node, 1]
-        if right > 0:
-            _push(pending, top, right, 1, target, target, since)
-            top += 1
-        if left > 0:
-            own = target + 1 if right > 0 else target
-            slots = max(slots, own + 1)
-            _push(pending, top, left, 0, target, own, since)
-            top += 1
+        for answer in range(1, -1, -1):
+            if child[node, answer] > 0:
+                own = target + 1 if answer == 0 and right > 0 else target
+                slots = max(slots, own + 1)
+                pending[top, 0] = node
+                pending[top, 1] = answer
+                pending[top, 2] = target
+                pending[top, 3] = own
+                pending[top, 4] = since
+                top += 1
         if top == 0:
             return length, slots
         top -= 1
-        node, answer, source, target, since = (
-            pending[top, 0],
-            pending[top, 1],
-            pending[top, 2],
-            pending[top, 3],
-            pending[top, 4],
-        )
-        while True:
-            code = 2 + answer
-            answers = 1
-            more = True
-            while True:
-                more = count[node] == 0 and (child[node, 0] == 0) != (child[node, 1] == 0)
-                if not more or answers == STEP:
-                    break
-                answer = 0 if child[node, 0] > 0 else 1
-                node = child[node, answer]
+        node = int(pending[top, 0])
+        answer = int(pending[top, 1])
+        source = int(pending[top, 2])
+        target = int(pending[top, 3])
+        since = int(pending[top, 4])
+        more = True
+        while more:
+            code = 1
+            answers = 0
+            while more and answers < STEP:
+                node = int(child[node, answer])
                 code = 2 * code + answer
                 answers += 1
-            _put(program, length, code, source, target)
+                more = count[node] == 0 and (child[node, 0] == 0) != (child[node, 1] == 0)
+                answer = 0 if child[node, 0] > 0 else 1
+            if length < room:
+                program[length, 0] = code
+                program[length, 1] = source
+                program[length, 2] = target
             length += 1
             source = target
             since += answers
             if since >= interval:
-                _put(program, length, RESCALE, target, 0)
+                if length < room:
+                    program[length, 0] = RESCALE
+                    program[length, 1] = target
+                    program[length, 2] = 0
                 length += 1
                 since = 0
-            if not more:
-                break
-            answer = 0 if child[node, 0] > 0 else 1
-            node = child[node, answer]
 
 
-@njit(cache=True, nogil=True)
 def compose(child: Int32s, count: Int32s, interval: int) -> tuple[Int32s, int]:
     """The program of a tree: rows (operation, slot, argument), and the number of slots for states.
 
     A step (code >= 2) goes from slot to slot; EMIT says how often the sequence that ends in a slot occurs;
     RESCALE comes at the latest after `interval` + STEP - 1 answers of a path.
     """
-    length, slots = _walk(child, count, interval, np.empty((0, 3), np.int32))
+    pending = np.empty((count.size + 1, 5), np.int32)
+    length, slots = _walk(child, count, interval, pending, np.empty((0, 3), np.int32))
     program = np.empty((length, 3), np.int32)
-    _walk(child, count, interval, program)
+    _walk(child, count, interval, pending, program)
     return program, slots

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.model.uncertainty import Uncertainty
 
 __all__ = ["SAFE_DEFAULT", "SkillFit"]
 
@@ -27,6 +28,8 @@ class SkillFit:
         Attempts that were left out.
     as_of : datetime
         End of the window.
+    uncertainty : Uncertainty or None
+        How sure the parameters are; None with the safe default.
     seconds : float
         How long the fit took; not compared.
     """
@@ -38,4 +41,5 @@ class SkillFit:
     n_distinct: int
     ungraded: int
     as_of: datetime
+    uncertainty: Uncertainty | None
     seconds: float = field(compare=False)

@@ -133,6 +133,13 @@ class Grid:
         ]
         return np.array(pairs, np.float64).reshape(-1, 2)
 
+    @cached_property
+    def lanes(self) -> npt.NDArray[np.float64]:
+        """(p_transit, p_slip, p_guess) of all points with one p_l0, in lexicographic order, shape (n, 3)."""
+        transit = np.array(self.p_transit.values)
+        pairs = self.slip_guess
+        return np.column_stack([np.repeat(transit, len(pairs)), np.tile(pairs, (len(transit), 1))])
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(values of p_l0, values of p_transit, pairs of slip and guess): the shape of its surface."""

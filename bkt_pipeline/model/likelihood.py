@@ -45,7 +45,7 @@ def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
     """
     from bkt_pipeline.model._sequences import log_probabilities
 
-    everyone = np.arange(window.n_students)
+    everyone = np.arange(window.n_students, dtype=np.int32)
     logs = log_probabilities(window.responses, window.offsets, everyone, *params.values)
     return exact_sum(logs, np.ones_like(everyone))
 

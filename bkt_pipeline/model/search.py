@@ -14,7 +14,9 @@ from bkt_pipeline.errors import InvalidAttempts, InvalidSettings
 from bkt_pipeline.model.fit import SAFE_DEFAULT, SkillFit
 from bkt_pipeline.model.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.likelihood import exact_sum
+from bkt_pipeline.model.surface import Answers
 from bkt_pipeline.model.types import AttemptObservation, AttemptWindow, BktParams, sequences_of
+from bkt_pipeline.model.uncertainty import uncertainty
 
 __all__ = ["calibrate", "calibrate_all", "calibrate_skill", "warm_up"]
 
@@ -62,61 +64,39 @@ def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID) -> SkillFit:
         raise InvalidAttempts(
             f"skill {window.skill_id!r} has no graded answer in the window; there is nothing to calibrate"
         )
-    from bkt_pipeline.model._trie import plant
-
-    child, count, student = plant(window.responses, window.offsets)
-    whole = count > 0
-    sequences, counts = student[whole], count[whole]
-    params = SAFE_DEFAULT
+    answers = Answers.of(window)
+    params, sure = SAFE_DEFAULT, None
     if grid.n_points:
-        values = _surface(child, count, grid)
-        params = _winner(values, window, sequences, counts, grid)
+        surface = answers.surface(np.array(grid.p_l0.values)[:, None], grid.lanes).reshape(grid.shape)
+        params = _winner(surface.reshape(-1), window, answers, grid)
+        sure = uncertainty(answers, grid, surface)
     return SkillFit(
         skill_id=window.skill_id,
         params=params,
         n_attempts=window.n_attempts,
         n_students=window.n_students,
-        n_distinct=int(counts.size),
+        n_distinct=answers.counts.size,
         ungraded=window.ungraded,
         as_of=window.as_of,
+        uncertainty=sure,
         seconds=perf_counter() - started,
     )
-
-
-def _surface(
-    child: npt.NDArray[np.int32], count: npt.NDArray[np.int32], grid: Grid
-) -> npt.NDArray[np.float64]:
-    """Log-likelihood at every point, flat, in lexicographic order."""
-    from bkt_pipeline.model._surface import GROUP, surface
-    from bkt_pipeline.model._trie import STEP, compose
-
-    prior = np.array(grid.p_l0.values)
-    emission = grid.slip_guess
-    # Products are kept above 1e-270 between two looks at their exponent, single states above 1e-90.
-    interval = int(math.log(1e-90) / math.log(min(emission.min(), 1 - emission.max()))) - STEP
-    patience = int(math.log(1e-270) / (GROUP * math.log(min(prior.min(), 1 - prior.max()))))
-    program, slots = compose(child, count, interval)
-    planes = int(count.max()).bit_length()
-    values: npt.NDArray[np.float64] = surface(
-        program, slots, planes, patience, prior, np.array(grid.p_transit.values), emission
-    )
-    return values.reshape(-1)
 
 
 def _winner(
     surface: npt.NDArray[np.float64],
     window: AttemptWindow,
-    sequences: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int32],
+    answers: Answers,
     grid: Grid,
 ) -> BktParams:
     from bkt_pipeline.model._sequences import log_probabilities
 
+    students, counts = answers.students, answers.counts
     best = float(surface.max())
     candidates = np.flatnonzero(surface >= best - (TIE + _SURFACE_ERROR) * abs(best) - _SURFACE_ERROR)
     exact = {
         int(index): exact_sum(
-            log_probabilities(window.responses, window.offsets, sequences, *grid.point(int(index))), counts
+            log_probabilities(window.responses, window.offsets, students, *grid.point(int(index))), counts
         )
         for index in candidates
     }

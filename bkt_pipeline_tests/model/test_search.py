@@ -16,13 +16,13 @@ from bkt_pipeline.model import (
     calibrate_skill,
     log_likelihood,
 )
-from bkt_pipeline.model._trie import plant
-from bkt_pipeline.model.search import _surface
 from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline.model.surface import Answers
 from bkt_pipeline_tests.model import reference
 from bkt_pipeline_tests.model.windows import sequences, window
 
 RNG = np.random.default_rng(7)
+AXIS = np.array(reference.STEPS)
 TRUTH = BktParams(0.3, 0.1, 0.1, 0.2)
 
 SIMULATED = {
@@ -53,9 +53,9 @@ CASES = SIMULATED | HOSTILE
 def test_surface_and_winner_equal_the_reference(case):
     answers = CASES[case]
     view = window(answers)
-    child, count, _ = plant(view.responses, view.offsets)
+    surface = Answers.of(view).surface(AXIS[:, None], DEFAULT_GRID.lanes)
     expected = reference.log_likelihoods(answers, reference.default_points())
-    np.testing.assert_allclose(_surface(child, count, DEFAULT_GRID), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(surface.reshape(-1), expected, rtol=1e-12, atol=1e-12)
     values, log_likelihood_ = reference.winner(expected)
     params = calibrate(view).params
     assert params.values == values
