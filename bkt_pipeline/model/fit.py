@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from bkt_pipeline.model.evidence import Evidence
 from bkt_pipeline.model.types import BktParams
 from bkt_pipeline.model.uncertainty import Uncertainty
 
@@ -30,6 +31,10 @@ class SkillFit:
         End of the window.
     uncertainty : Uncertainty or None
         How sure the parameters are; None with the safe default.
+    evidence : Evidence
+        What the answers cannot tell.
+    polished : BktParams or None
+        The continuous optimum; None where it was not asked for, and with the safe default.
     seconds : float
         How long the fit took; not compared.
     """
@@ -42,4 +47,6 @@ class SkillFit:
     ungraded: int
     as_of: datetime
     uncertainty: Uncertainty | None
+    evidence: Evidence
+    polished: BktParams | None
     seconds: float = field(compare=False)

@@ -5,15 +5,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts, InvalidSettings
+from bkt_pipeline.model.evidence import evidence
 from bkt_pipeline.model.fit import SAFE_DEFAULT, SkillFit
 from bkt_pipeline.model.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.likelihood import exact_sum
+from bkt_pipeline.model.polish import polish
 from bkt_pipeline.model.surface import Answers
 from bkt_pipeline.model.types import AttemptObservation, AttemptWindow, BktParams, sequences_of
 from bkt_pipeline.model.uncertainty import uncertainty
@@ -26,7 +29,7 @@ TIE = 1e-12
 _SURFACE_ERROR = 1e-10
 
 
-def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID) -> SkillFit:
+def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID, *, polished: bool = False) -> SkillFit:
     """Find the grid point under which the window's answers are most probable.
 
     Every point is evaluated. The winner and all points that could tie with it are then evaluated again
@@ -38,6 +41,8 @@ def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID) -> SkillFit:
         At least one student.
     grid : Grid
         Where to look.
+    polished : bool
+        Whether to climb on to the continuous optimum; the grid's winner is `params` all the same.
 
     Returns
     -------
@@ -65,11 +70,13 @@ def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID) -> SkillFit:
             f"skill {window.skill_id!r} has no graded answer in the window; there is nothing to calibrate"
         )
     answers = Answers.of(window)
-    params, sure = SAFE_DEFAULT, None
+    params, sure, finer = SAFE_DEFAULT, None, None
     if grid.n_points:
         surface = answers.surface(np.array(grid.p_l0.values)[:, None], grid.lanes).reshape(grid.shape)
         params = _winner(surface.reshape(-1), window, answers, grid)
         sure = uncertainty(answers, grid, surface)
+        if polished:
+            finer = polish(window, params, grid=grid, answers=answers)
     return SkillFit(
         skill_id=window.skill_id,
         params=params,
@@ -79,6 +86,8 @@ def calibrate(window: AttemptWindow, grid: Grid = DEFAULT_GRID) -> SkillFit:
         ungraded=window.ungraded,
         as_of=window.as_of,
         uncertainty=sure,
+        evidence=evidence(window, params, grid),
+        polished=finer,
         seconds=perf_counter() - started,
     )
 
@@ -106,7 +115,11 @@ def _winner(
 
 
 def calibrate_all(
-    windows: Mapping[str, AttemptWindow], *, grid: Grid = DEFAULT_GRID, threads: int | None = None
+    windows: Mapping[str, AttemptWindow],
+    *,
+    grid: Grid = DEFAULT_GRID,
+    threads: int | None = None,
+    polished: bool = False,
 ) -> Iterator[tuple[str, SkillFit | Exception]]:
     """Calibrate many skills on all cores, yielding each as soon as it is done.
 
@@ -120,6 +133,8 @@ def calibrate_all(
         Where to look.
     threads : int, optional
         How many skills at a time; as many as this process has cores if not given.
+    polished : bool
+        As in `calibrate`.
 
     Yields
     ------
@@ -144,15 +159,18 @@ def calibrate_all(
     if threads < 1:
         raise InvalidSettings(f"threads is {threads}; need at least 1")
     largest_first = sorted(windows, key=lambda key: -windows[key].n_attempts)
-    return _calibrate_all(windows, largest_first, grid, threads)
+    return _calibrate_all(windows, largest_first, partial(calibrate, grid=grid, polished=polished), threads)
 
 
 def _calibrate_all(
-    windows: Mapping[str, AttemptWindow], order: list[str], grid: Grid, threads: int
+    windows: Mapping[str, AttemptWindow],
+    order: list[str],
+    fit: Callable[[AttemptWindow], SkillFit],
+    threads: int,
 ) -> Iterator[tuple[str, SkillFit | Exception]]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="calibrate")
     try:
-        futures = {pool.submit(calibrate, windows[key], grid): key for key in order}
+        futures = {pool.submit(fit, windows[key]): key for key in order}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()

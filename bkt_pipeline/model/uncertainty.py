@@ -101,7 +101,7 @@ def uncertainty(answers: Answers, grid: Grid, surface: Floats) -> Uncertainty:
     >>> from bkt_pipeline.model.simulate import simulate
     >>> sure = calibrate(simulate(BktParams(0.33, 0.12, 0.08, 0.21), n_students=5000, seed=1)).uncertainty
     >>> round(sure.p_transit.low, 3), round(sure.p_transit.high, 3)
-    (0.115, 0.127)
+    (0.113, 0.126)
     """
     domain = _domain(grid)
     values, profiles = _grid_profiles(grid, surface)
