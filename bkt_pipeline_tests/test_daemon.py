@@ -1,0 +1,276 @@
+"""Whole nights by Dagster's own daemon, in processes of its own, and a backfill as the UI starts it."""
+
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+
+from bkt_pipeline_tests.conftest import PROJECT, Platform
+from bkt_pipeline_tests.test_night import enrol, statuses, stored
+
+BIN = Path(sys.executable).parent
+WORKSPACE = PROJECT / "workspace.yaml"
+PATIENCE = 150  # seconds; a busy machine starts processes slowly
+
+
+class Deployment:
+    """Dagster's processes over one platform's database and one instance."""
+
+    def __init__(self, instance: dg.DagsterInstance, folder: Path, environment: dict[str, str]) -> None:
+        self.instance = instance
+        self.folder = folder
+        self.environment = {**os.environ, **environment}
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        with (self.folder / "processes.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.running.append(process)
+        return process
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        return self.start(BIN / "dagster-daemon", "run", "-w", WORKSPACE)
+
+    def turn_schedule_back(self, to: dt.datetime) -> None:
+        """As if the daemon had last looked at the schedule then: the next look finds the ticks since."""
+
+        def states() -> list[Any]:
+            known = self.instance.all_instigator_state()
+            return [state for state in known if state.instigator_name == "nightly_bkt"]
+
+        self.wait_for("the daemon to know the schedule", lambda: bool(states()))
+        for daemon in list(self.running):
+            self.stop(daemon)
+        (state,) = states()
+        earlier = {"start_timestamp": to.timestamp(), "last_iteration_timestamp": to.timestamp()}
+        self.instance.update_instigator_state(state.with_data(state.instigator_data._replace(**earlier)))
+
+    def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+        self.running.remove(process)
+        process.send_signal(how)
+        process.wait(60)
+
+    def stop_all(self) -> None:
+        for process in self.running:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self.running:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def wait_for(self, what: str, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not happened():
+            ended = [process.args for process in self.running if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                runs = [(run.job_name, run.status.value, run.tags) for run in self.instance.get_runs()]
+                log = (self.folder / "processes.log").read_text()[-6000:]
+                raise AssertionError(f"{what}: not within {PATIENCE} s; ended: {ended}\n{runs}\n{log}")
+            time.sleep(0.5)
+
+    def runs(self, job: str) -> list[dg.DagsterRun]:
+        return list(self.instance.get_runs(dg.RunsFilter(job_name=job)))
+
+
+@pytest.fixture
+def deploy(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Deployment]]:
+    made: list[Deployment] = []
+
+    def deploy(platform: Platform, **environment: str) -> Deployment:
+        environment = {"DATABASE_URL": platform.url, **environment}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        made.append(Deployment(instance, tmp_path, environment))
+        return made[-1]
+
+    yield deploy
+    for deployment in made:
+        deployment.stop_all()
+
+
+def refuse_row_of(platform: Platform, key: str) -> None:
+    """The platform's own constraint makes one skill fail."""
+    statement = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(sql.SQL(statement).format(key))
+
+
+def make_target(platform: Platform) -> None:
+    from bkt_pipeline.db.database import open_database
+
+    open_database().close()
+
+
+def test_two_nights_from_tick_to_item_calibration(
+    platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
+    tick -= dt.timedelta(days=0 if tick < now - dt.timedelta(minutes=10) else 1)
+    windows = enrol(platform, [30, 30, 3])
+    shift(platform, tick - dt.timedelta(days=3))
+    deployment = deploy(platform, BKT_SKILLS_PER_RUN="2")
+    make_target(platform)
+    good, bad, small = windows
+    refuse_row_of(platform, bad)
+    deployment.start_daemon()
+    deployment.turn_schedule_back(tick - dt.timedelta(minutes=1))
+
+    # The first night: one skill fails, one has too little data, one is calibrated.
+    daemon = deployment.start_daemon()
+    deployment.wait_for(
+        "item calibration of the first night", lambda: finished(deployment, "nightly_irt") == 1
+    )
+    assert Counter(run.job_name for run in instance.get_runs()) == {
+        "active_skills_job": 1,
+        "calibration": 2,
+        "nightly_irt": 1,
+    }
+    for run in instance.get_runs():
+        assert run.tags["bkt/night"] == tick.date().isoformat()
+        assert dt.datetime.fromisoformat(run.tags["bkt/as_of"]) == tick
+    (irt,) = deployment.runs("nightly_irt")
+    assert (irt.tags["bkt/calibrated"], irt.tags["bkt/failed"]) == ("1", "1")
+    assert statuses(instance) == {good: "MATERIALIZED", bad: "FAILED", small: "MATERIALIZED"}
+    assert set(stored(platform)) == {good}
+    assert ledger(platform, tick) == {good: "calibrated", bad: "failed", small: "skipped"}
+
+    # The daemon dies and starts again in the same night: nothing is repeated.
+    deployment.stop(daemon, signal.SIGKILL)
+    deployment.start_daemon()
+    ticks = len(irt_ticks(instance))
+    deployment.wait_for("two more looks of the sensor", lambda: len(irt_ticks(instance)) >= ticks + 2)
+    assert len(instance.get_runs()) == 4
+
+    # The second night, started by hand: one skill came, one went, the failed one is mended.
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT refused")
+        connection.execute("UPDATE skills SET active = false WHERE id = %s", [good])
+        connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(4)])
+    subprocess.run(
+        [BIN / "dagster", "job", "launch", "-w", WORKSPACE, "-j", "active_skills_job"],
+        env=deployment.environment,
+        cwd=deployment.folder,
+        check=True,
+        capture_output=True,
+    )
+    deployment.wait_for(
+        "item calibration of the second night", lambda: finished(deployment, "nightly_irt") == 2
+    )
+    new = str(platform.id(4))
+    assert statuses(instance) == {bad: "MATERIALIZED", small: "MATERIALIZED", new: "MATERIALIZED"}
+    newest = max(deployment.runs("nightly_irt"), key=lambda run: run.tags["bkt/as_of"])
+    second = dt.datetime.fromisoformat(newest.tags["bkt/as_of"])
+    assert ledger(platform, second) == {bad: "calibrated", small: "skipped", new: "skipped"}
+    assert set(stored(platform)) == {good, bad}
+    assert len(deployment.runs("active_skills_job")) == 2
+    assert len(deployment.runs("calibration")) == 4
+    assert (newest.tags["bkt/calibrated"], newest.tags["bkt/failed"]) == ("1", "0")
+
+
+def test_a_partial_backfill_as_the_ui_starts_it(
+    platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
+) -> None:
+    keys = list(enrol(platform, [30, 30, 30, 30]))
+    shift(platform, dt.datetime.now(dt.UTC))
+    deployment = deploy(platform)
+    make_target(platform)
+    instance.add_dynamic_partitions("skill", keys)
+    deployment.start_daemon()
+    port = free_port()
+    deployment.start(BIN / "dagster-webserver", "-p", str(port), "-w", WORKSPACE)
+    ask = asker(port)
+    deployment.wait_for("the webserver", lambda: ask("{ version }") is not None)
+
+    launched = ask(
+        """mutation ($params: LaunchBackfillParams!) {
+            launchPartitionBackfill(backfillParams: $params) {
+                __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+            }
+        }""",
+        params={
+            "assetSelection": [{"path": ["attempt_window"]}, {"path": ["skill_bkt_params"]}],
+            "partitionNames": [keys[1], keys[2]],
+        },
+    )
+    assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
+    deployment.wait_for("the two chosen skills", lambda: len(stored(platform)) == 2)
+    deployment.wait_for("the run's end", lambda: all(run.is_finished for run in instance.get_runs()))
+    assert set(stored(platform)) == {keys[1], keys[2]}
+    assert len(instance.get_runs()) == 1, "neighbours are one run"
+    assert {key for key, status in statuses(instance).items() if status == "MATERIALIZED"} == {
+        keys[1],
+        keys[2],
+    }
+
+
+def shift(platform: Platform, last: dt.datetime) -> None:
+    """Move all attempts so that the last one is at that time."""
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(
+            "UPDATE attempts SET created_at = created_at + (%s - (SELECT max(created_at) FROM attempts))",
+            [last],
+        )
+
+
+def finished(deployment: Deployment, job: str) -> int:
+    return sum(run.status == dg.DagsterRunStatus.SUCCESS for run in deployment.runs(job))
+
+
+def ledger(platform: Platform, night: dt.datetime) -> dict[str, str]:
+    with psycopg.connect(platform.url) as connection:
+        return dict(
+            connection.execute(
+                "SELECT skill_id, outcome FROM bkt_pipeline.night_skills WHERE as_of = %s", [night]
+            ).fetchall()
+        )
+
+
+def irt_ticks(instance: dg.DagsterInstance) -> list[Any]:
+    (state,) = [state for state in instance.all_instigator_state() if state.instigator_name == "nightly_irt"]
+    return list(instance.get_ticks(state.instigator_origin_id, state.selector_id))
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def asker(port: int) -> Callable[..., Any]:
+    """Asks the webserver's GraphQL; None while it does not answer."""
+
+    def ask(query: str, **variables: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["data"]
+        except (ConnectionError, urllib.error.URLError):
+            return None
+
+    return ask
