@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration import Verdict, overtaken
 from bkt_pipeline.db.connection import reason
+from bkt_pipeline.db.fits import load_fits
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
-from bkt_pipeline.db.params import load_fits, publish, standing_since
+from bkt_pipeline.db.params import publish, standing_since
 from bkt_pipeline.db.windows import load_windows, store_window
 from bkt_pipeline.model.fit import SkillFit
 from bkt_pipeline.model.types import AttemptWindow
@@ -65,7 +66,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         def store(connection: Connection) -> Verdict:
             final = verdict
             if verdict.fit is not None and not publish(
-                connection, database.platform, verdict.fit, run_id, __version__
+                connection, database.platform, verdict.fit, verdict.fit.params, run_id, __version__
             ):
                 final = replace(verdict, outcome="overtaken", fit=None, reason=overtaken())
             record(connection, outcome_of(final, as_of), run_id)

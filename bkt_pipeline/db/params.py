@@ -7,19 +7,23 @@ from typing import Any
 from sqlalchemy import Connection, cast, func, select
 from sqlalchemy import Text as SqlText
 
-from bkt_pipeline.db.schema import Platform, night_skills, published_params, skill_fits
+from bkt_pipeline.db.fits import store_fit
+from bkt_pipeline.db.schema import PARAMETERS, Platform, night_skills, published_params, skill_fits
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.db.windows import lock_skill
 from bkt_pipeline.model.fit import SkillFit
 from bkt_pipeline.model.types import BktParams
 
-PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
-
 
 def publish(
-    connection: Connection, platform: Platform, fit: SkillFit, run_id: str, code_version: str
+    connection: Connection,
+    platform: Platform,
+    fit: SkillFit,
+    published: BktParams,
+    run_id: str,
+    code_version: str,
 ) -> bool:
-    """Upsert the fit to `skill_bkt_params` and keep it by night; says whether it did.
+    """Upsert the fit's `published` parameters to `skill_bkt_params` and keep it by night; says whether it did.
 
     False, and nothing is written, where a calibration with a newer as_of is already published.
     The safe default of a grid without a valid point never replaces a row that exists.
@@ -33,65 +37,20 @@ def publish(
         newest="as_of",
     ):
         return False
-    parameters = {name: getattr(fit.params, name) for name in PARAMETERS}
-    likelihood = {"log_likelihood": fit.params.log_likelihood}
     (skill_id,) = platform.skill_ids([fit.skill_id])
     upsert(
         connection,
         platform.target,
-        {"skill_id": skill_id, **parameters, **likelihood, "calibrated_at": func.now()},
-        keys=["skill_id"],
-        replace=fit.params.log_likelihood is not None,
-    )
-    upsert(
-        connection,
-        skill_fits,
         {
-            "night": fit.as_of.astimezone(dt.UTC).date(),
-            "skill_id": fit.skill_id,
-            "as_of": fit.as_of,
-            **parameters,
-            **likelihood,
-            "attempts": fit.n_attempts,
-            "students": fit.n_students,
-            "distinct_sequences": fit.n_distinct,
-            "ungraded": fit.ungraded,
-            "seconds": fit.seconds,
-            "run_id": run_id,
-            "code_version": code_version,
-            "stored_at": func.now(),
+            "skill_id": skill_id,
+            **{name: getattr(published, name) for name in (*PARAMETERS, "log_likelihood")},
+            "calibrated_at": func.now(),
         },
-        keys=["night", "skill_id"],
-        newest="as_of",
+        keys=["skill_id"],
+        replace=published.log_likelihood is not None,
     )
+    store_fit(connection, fit, published, run_id, code_version)
     return True
-
-
-def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:
-    """What `skill_bkt_params` shows of these skills, as it was fitted; a skill never calibrated is not in the result."""
-    rows = connection.execute(
-        select(skill_fits)
-        .join(
-            published_params,
-            (published_params.c.skill_id == skill_fits.c.skill_id)
-            & (published_params.c.as_of == skill_fits.c.as_of),
-        )
-        .where(skill_fits.c.skill_id.in_(keys))
-        .order_by(skill_fits.c.skill_id)
-    )
-    return {
-        row.skill_id: SkillFit(
-            skill_id=row.skill_id,
-            params=BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood),
-            n_attempts=row.attempts,
-            n_students=row.students,
-            n_distinct=row.distinct_sequences,
-            ungraded=row.ungraded,
-            as_of=row.as_of,
-            seconds=row.seconds,
-        )
-        for row in rows
-    }
 
 
 def standing_since(connection: Connection, platform: Platform, keys: Sequence[str]) -> dict[str, dt.datetime]:

@@ -80,25 +80,62 @@ published_params = Table(
     comment="Which calibration the row in skill_bkt_params comes from; an older one never replaces it",
 )
 
+PARAMETERS = {
+    "p_l0": "P(known before the first attempt), the prior",
+    "p_transit": "P(unknown becomes known) after each attempt",
+    "p_slip": "P(wrong | known)",
+    "p_guess": "P(right | unknown)",
+}
+ESTIMATES = {
+    "mean": "mean of the posterior",
+    "sd": "standard deviation of the posterior",
+    "low": "lower end of its 95% interval",
+    "high": "upper end of its 95% interval",
+    "profile_low": "lowest value within 1.92 nats of the optimum",
+    "profile_high": "highest value within 1.92 nats of the optimum",
+}
+
+
+def _parameter_columns(prefix: str, what: str, *, nullable: bool) -> list[Column[Any]]:
+    columns: list[Column[Any]] = [
+        Column(f"{prefix}{name}", Double, nullable=nullable, comment=f"{meaning}{what}")
+        for name, meaning in PARAMETERS.items()
+    ]
+    said = f"Of the window's answers under these parameters{what}, in nats"
+    return [*columns, Column(f"{prefix}log_likelihood", Double, comment=said)]
+
+
 skill_fits = Table(
     "skill_fits",
     own,
     Column("night", Date, primary_key=True, comment="UTC date of as_of"),
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", _moment, nullable=False, comment="End of the window that was calibrated"),
-    Column("p_l0", Double, nullable=False, comment="P(known before the first attempt), the prior"),
-    Column("p_transit", Double, nullable=False, comment="P(unknown becomes known) after each attempt"),
-    Column("p_slip", Double, nullable=False, comment="P(wrong | known)"),
-    Column("p_guess", Double, nullable=False, comment="P(right | unknown)"),
-    Column("log_likelihood", Double, comment="Of the window's answers under these parameters, in nats"),
+    *_parameter_columns("", ", as published to skill_bkt_params", nullable=False),
+    *_parameter_columns("grid_", ", at the best point of the grid", nullable=False),
+    *_parameter_columns("polished_", ", at the continuous optimum", nullable=True),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("distinct_sequences", BigInteger, nullable=False, comment="Different answer sequences among them"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),
+    Column("tier", Text, nullable=False, comment="By students: insufficient, provisional, usable or good"),
+    Column("flags", ARRAY(Text), nullable=False, comment="What the answers cannot tell, by name"),
+    Column("answers_to_mastery", Integer, comment="Right answers in a row to P(known) 0.95; NULL: never"),
+    Column("share_with_three", Double, nullable=False, comment="Share of students with 3 or more attempts"),
+    *(
+        Column(f"{name}_{part}", Double, comment=f"{name}: {meaning}")
+        for name in PARAMETERS
+        for part, meaning in ESTIMATES.items()
+    ),
+    Column("gap", Double, comment="Nats from the best point of the grid to the second best; 0 for a tie"),
+    Column("points_close", Integer, comment="Points of the grid within 1.92 nats of the best"),
     Column("seconds", Double, nullable=False, comment="Seconds the search took"),
     Column("run_id", Text, nullable=False, comment="Dagster run that calibrated it"),
     Column("code_version", Text, nullable=False, comment="Version of bkt_pipeline that calibrated it"),
     Column("stored_at", _moment, nullable=False, comment="When it was stored"),
+    CheckConstraint(
+        "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
+    ),
     comment="The parameters of every night, one row a night and skill",
 )
 
@@ -126,10 +163,7 @@ night_skills = Table(
 
 TARGET_COMMENTS = {
     "skill_id": "Skill that the parameters belong to",
-    "p_l0": "P(known before the first attempt), the prior",
-    "p_transit": "P(unknown becomes known) after each attempt",
-    "p_slip": "P(wrong | known)",
-    "p_guess": "P(right | unknown)",
+    **PARAMETERS,
     "log_likelihood": "Of the window's answers under these parameters, in nats",
     "calibrated_at": "When the row was written",
 }

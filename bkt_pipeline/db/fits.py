@@ -1,0 +1,105 @@
+"""The fit of every night: the statements that keep a `SkillFit` as one row, and load it back."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from bkt_pipeline.db.schema import ESTIMATES, PARAMETERS, published_params, skill_fits
+from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.model.evidence import Evidence, Tier
+from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.model.uncertainty import Estimate, Uncertainty
+
+
+def store_fit(
+    connection: Connection, fit: SkillFit, published: BktParams, run_id: str, code_version: str
+) -> None:
+    """Keep the fit of its night, with the parameters that the backend gets to see."""
+    upsert(
+        connection,
+        skill_fits,
+        {
+            "night": fit.as_of.astimezone(dt.UTC).date(),
+            "skill_id": fit.skill_id,
+            "as_of": fit.as_of,
+            **_parameters(published),
+            **_parameters(fit.params, "grid_"),
+            **(_parameters(fit.polished, "polished_") if fit.polished else {}),
+            "attempts": fit.n_attempts,
+            "students": fit.n_students,
+            "distinct_sequences": fit.n_distinct,
+            "ungraded": fit.ungraded,
+            "tier": str(fit.evidence.tier),
+            "flags": list(fit.evidence.flags),
+            "answers_to_mastery": fit.evidence.answers_to_mastery,
+            "share_with_three": fit.evidence.share_with_three,
+            **(_uncertainty(fit.uncertainty) if fit.uncertainty else {}),
+            "seconds": fit.seconds,
+            "run_id": run_id,
+            "code_version": code_version,
+            "stored_at": func.now(),
+        },
+        keys=["night", "skill_id"],
+        newest="as_of",
+    )
+
+
+def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:
+    """The fits behind what `skill_bkt_params` shows of these skills; one never calibrated is not in the result."""
+    rows = connection.execute(
+        select(skill_fits)
+        .join(
+            published_params,
+            (published_params.c.skill_id == skill_fits.c.skill_id)
+            & (published_params.c.as_of == skill_fits.c.as_of),
+        )
+        .where(skill_fits.c.skill_id.in_(keys))
+        .order_by(skill_fits.c.skill_id)
+    )
+    return {row["skill_id"]: _fit(row) for row in rows.mappings()}
+
+
+def _fit(row: RowMapping) -> SkillFit:
+    sure = None
+    if row["gap"] is not None:
+        estimates = {
+            name: Estimate(**{part: row[f"{name}_{part}"] for part in ESTIMATES}) for name in PARAMETERS
+        }
+        sure = Uncertainty(**estimates, gap=row["gap"], n_close=row["points_close"])
+    polished = row["polished_p_l0"] is not None
+    return SkillFit(
+        skill_id=row["skill_id"],
+        params=_params(row, "grid_"),
+        n_attempts=row["attempts"],
+        n_students=row["students"],
+        n_distinct=row["distinct_sequences"],
+        ungraded=row["ungraded"],
+        as_of=row["as_of"],
+        uncertainty=sure,
+        evidence=Evidence(
+            tier=Tier(row["tier"]),
+            flags=tuple(row["flags"]),
+            answers_to_mastery=row["answers_to_mastery"],
+            share_with_three=row["share_with_three"],
+        ),
+        polished=_params(row, "polished_") if polished else None,
+        seconds=row["seconds"],
+    )
+
+
+def _parameters(params: BktParams, prefix: str = "") -> dict[str, float | None]:
+    return {f"{prefix}{name}": getattr(params, name) for name in (*PARAMETERS, "log_likelihood")}
+
+
+def _params(row: RowMapping, prefix: str) -> BktParams:
+    return BktParams(*(row[f"{prefix}{name}"] for name in (*PARAMETERS, "log_likelihood")))
+
+
+def _uncertainty(sure: Uncertainty) -> dict[str, float]:
+    parts = {
+        f"{name}_{part}": value for name in PARAMETERS for part, value in asdict(getattr(sure, name)).items()
+    }
+    return {**parts, "gap": sure.gap, "points_close": sure.n_close}
