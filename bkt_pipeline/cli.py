@@ -166,7 +166,19 @@ def run_ui(options: argparse.Namespace) -> int:
         flush=True,
     )
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "bkt_pipeline.definitions"]
-    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", *where, "-h", "127.0.0.1", "-p", str(options.port)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "dagster",
+        "dev",
+        *where,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(options.port),
+    ]
     os.execv(sys.executable, [*command, "--log-level", "warning"])
 
 
