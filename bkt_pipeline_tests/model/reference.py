@@ -44,9 +44,9 @@ def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
     return total
 
 
-def winner(values: Floats) -> tuple[tuple[float, ...], float]:
+def winner(values: Floats, points: Floats | None = None) -> tuple[tuple[float, ...], float]:
     """The contract's winner: highest log-likelihood, ties (1e-12 relative) to the lexicographically smallest."""
-    points = default_points()
+    points = default_points() if points is None else points
     best = values.max()
     first = int(np.flatnonzero(values >= best - 1e-12 * abs(best))[0])
     return tuple(points[first].tolist()), float(values[first])

@@ -1,0 +1,114 @@
+"""Every flag is raised where it should be, and nowhere else."""
+
+import pytest
+
+from bkt_pipeline.model import FLAGS, Axis, BktParams, Grid, answers_to_mastery, calibrate, replay
+from bkt_pipeline.model.evidence import evidence
+from bkt_pipeline.model.grid import DEFAULT_GRID
+from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline_tests.model.windows import window
+
+ORDINARY = window([[0, 1, 1], [1, 0]])
+
+
+def flags(params, view=ORDINARY, grid=DEFAULT_GRID):
+    return evidence(view, BktParams(*params, log_likelihood=-1.0), grid).flags
+
+
+def test_an_ordinary_skill_has_none():
+    fit = calibrate(simulate(BktParams(0.3, 0.2, 0.1, 0.2), n_students=2000, seed=1))
+    assert fit.evidence.flags == ()
+    assert fit.evidence.tier == "good"
+
+
+@pytest.mark.parametrize(
+    ("params", "flag"),
+    [
+        ((0.05, 0.1, 0.1, 0.2), "p_l0_on_edge"),
+        ((0.95, 0.1, 0.1, 0.2), "p_l0_on_edge"),
+        ((0.3, 0.05, 0.1, 0.2), "p_transit_on_edge"),
+        ((0.3, 0.1, 0.05, 0.2), "p_slip_on_edge"),
+        ((0.3, 0.1, 0.1, 0.05), "p_guess_on_edge"),
+        ((0.3, 0.1, 0.1, 0.5), "p_guess_on_edge"),
+        ((0.3, 0.1, 0.45, 0.2), "slip_high"),
+        ((0.3, 0.9, 0.4, 0.1), "transit_exceeds_bound"),
+    ],
+)
+def test_each_of_the_parameters(params, flag):
+    assert flags(params) == (flag,)
+
+
+@pytest.mark.parametrize("params", [(0.3, 0.1, 0.4, 0.2), (0.3, 0.65, 0.4, 0.1), (0.1, 0.1, 0.1, 0.1)])
+def test_just_within_bounds(params):
+    assert flags(params) == ()
+
+
+def test_slip_at_its_largest_is_on_the_edge_too():
+    assert flags((0.3, 0.1, 0.5, 0.2)) == ("p_slip_on_edge", "slip_high")
+
+
+def test_a_fixed_parameter_is_not_on_an_edge():
+    fixed = Grid(p_transit=Axis(0.1, 0.1, 0.05))
+    assert flags((0.3, 0.1, 0.1, 0.2), grid=fixed) == ()
+
+
+def test_the_safe_default_is_not_held_against_the_grid():
+    grid = Grid(p_l0=Axis(0.3, 0.9, 0.1), p_slip=Axis(0.6, 0.9, 0.1))
+    fit = calibrate(ORDINARY, grid)
+    assert fit.evidence.flags == ()
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([[1], [0], [1]], {"transit_unidentified"}),
+        ([[1, 1], [1]], {"all_right"}),
+        ([[0, 0], [0]], {"all_wrong"}),
+        ([[1], [1]], {"all_right", "transit_unidentified"}),
+    ],
+)
+def test_what_the_answers_cannot_tell(answers, expected):
+    assert set(flags((0.3, 0.1, 0.1, 0.2), window(answers))) == expected
+
+
+def test_flags_come_in_their_order_and_are_explained():
+    many = flags((0.05, 0.95, 0.5, 0.05), window([[1]]))
+    assert many == tuple(flag for flag in FLAGS if flag in many)
+    assert all(FLAGS.values())
+
+
+@pytest.mark.parametrize(
+    ("n_students", "tier"),
+    [
+        (29, "insufficient"),
+        (30, "provisional"),
+        (99, "provisional"),
+        (100, "usable"),
+        (299, "usable"),
+        (300, "good"),
+    ],
+)
+def test_tiers(n_students, tier):
+    assert evidence(window([[1, 0]] * n_students), BktParams(0.3, 0.1, 0.1, 0.2), DEFAULT_GRID).tier == tier
+
+
+def test_share_of_students_with_three_attempts():
+    view = window([[1], [1, 0], [1, 0, 1], [1, 0, 1, 1]])
+    assert evidence(view, BktParams(0.3, 0.1, 0.1, 0.2), DEFAULT_GRID).share_with_three == 0.5
+
+
+@pytest.mark.parametrize(
+    "params", [BktParams(0.3, 0.1, 0.1, 0.2), BktParams(0.05, 0.05, 0.5, 0.45), BktParams(0.1, 0.0, 0.3, 0.1)]
+)
+def test_answers_to_mastery_agree_with_the_replay(params):
+    answers = answers_to_mastery(params)
+    run = window([[1] * answers])
+    _, after = replay(run.responses, run.offsets, params)
+    assert after[-1] >= 0.95
+    assert (after[:-1] < 0.95).all()
+
+
+def test_mastery_at_once_and_never():
+    assert answers_to_mastery(BktParams(0.96, 0.1, 0.1, 0.2)) == 0
+    assert answers_to_mastery(BktParams(0.0, 0.0, 0.1, 0.2)) is None
+    assert answers_to_mastery(BktParams(0.0, 0.3, 0.1, 0.0)) is None

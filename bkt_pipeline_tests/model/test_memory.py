@@ -1,0 +1,31 @@
+"""A large skill fits into little memory."""
+
+import subprocess
+import sys
+
+import pytest
+
+# 100,000 different sequences of 20 answers; the peak is that of the whole process, in KiB (bytes on macOS).
+LARGE = """
+import numpy as np, resource, sys
+from bkt_pipeline.model import AttemptWindow, calibrate
+from datetime import datetime, timezone
+n, length = 100_000, 20
+as_of = datetime(2026, 1, 1, tzinfo=timezone.utc)
+bits = (np.arange(n)[:, None] * 8 + 5 >> np.arange(length)) & 1
+end = int(as_of.timestamp()) * 1_000_000
+times = np.tile(end - np.arange(length, 0, -1), n)
+window = AttemptWindow("large", tuple(map(str, range(n))), bits.reshape(-1).astype(np.uint8), times,
+                       np.arange(n + 1) * length, as_of, 30)
+assert calibrate(window).n_distinct == n
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(peak // 1024 if sys.platform == "darwin" else peak)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
+def test_a_hundred_thousand_different_sequences_fit_in_300_mb():
+    result = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(result.stdout) < 300 * 1024
