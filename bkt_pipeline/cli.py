@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from bkt_pipeline.console import ConsoleLog, err
 
+    options.console = err()
     log = logging.getLogger("bkt_pipeline")
     log.setLevel(logging.INFO)
-    log.handlers = [ConsoleLog(err())]
+    log.handlers = [ConsoleLog(options.console)]
     log.propagate = False
     try:
         code: int = options.run(options)
@@ -128,7 +129,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     with open_database() as database, dagster_instance() as instance:
         night = run_night(
             database,
-            build_definitions(console.ConsoleProgress(console.err())),
+            build_definitions(console.ConsoleProgress(options.console)),
             instance,
             as_of,
             options.skill,

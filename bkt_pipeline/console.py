@@ -1,6 +1,8 @@
 """What the command line shows: progress on stderr, tables on stdout."""
 
 import logging
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -25,12 +27,13 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """The console for everything else."""
-    console = Console(stderr=True, highlight=False)
+    """The console for everything else: the terminal itself, even while Dagster catches what a run prints."""
+    file = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    console = Console(file=file, highlight=False)
     return (
         console
         if console.is_terminal
-        else Console(stderr=True, highlight=False, width=PIPE_WIDTH, soft_wrap=True)
+        else Console(file=file, highlight=False, width=PIPE_WIDTH, soft_wrap=True)
     )
 
 
