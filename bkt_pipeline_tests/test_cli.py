@@ -47,9 +47,17 @@ def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
     assert first.returncode == 0, first.stderr
     assert "loaded a synthetic school of 65 skills" in first.stderr
     rows = first.stdout.splitlines()
-    assert (
-        rows[0].split() == ["skill", "attempts", "students", "p_l0", "p_transit", "p_slip", "p_guess", "ll/attempt", "status"]
-    )
+    assert rows[0].split() == [
+        "skill",
+        "attempts",
+        "students",
+        "p_l0",
+        "p_transit",
+        "p_slip",
+        "p_guess",
+        "ll/attempt",
+        "status",
+    ]
     assert sum(row.endswith("calibrated") for row in (row.rstrip() for row in rows)) == 60
     assert sum("skipped:" in row for row in rows) == 4
     assert any(row.startswith("64 skills: 60 calibrated, 4 skipped") for row in rows)
