@@ -6,7 +6,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model._compile import kernel, part
+from bkt_pipeline.model._compile import inlined, kernel
 
 _LN2 = math.log(2.0)
 _LOST = -(1 << 40)
@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 Answers = npt.NDArray[np.uint8]
 
 
-@part
+@inlined
 def _log_probability(
     responses: Answers,
     begin: int,

@@ -25,7 +25,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model._compile import fused_part, kernel
+from bkt_pipeline.model._compile import inlined, kernel
 from bkt_pipeline.model._trie import EMIT, RESCALE, STEP
 
 # Pairs of (slip, guess) worked on side by side; a multiple of every SIMD width. 99 pairs fill one tile.
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@fused_part
+@inlined
 def _tables(
     transit: Floats, slip: Floats, guess: Floats, known: Floats, unknown: Floats, learned: Floats
 ) -> None:
@@ -60,7 +60,7 @@ def _tables(
             )
 
 
-@fused_part
+@inlined
 def _step(
     code: int, slot: int, known: Floats, unknown: Floats, learned: Floats, a: Floats, b: Floats, ratio: Floats
 ) -> None:
@@ -69,7 +69,7 @@ def _step(
         a[slot, m] *= known[code, m]
 
 
-@fused_part
+@inlined
 def _copy(slot: int, to: int, a: Floats, b: Floats, ratio: Floats, ea: Ints, eb: Ints) -> None:
     for m in range(TILE):
         a[to, m] = a[slot, m]
@@ -79,7 +79,7 @@ def _copy(slot: int, to: int, a: Floats, b: Floats, ratio: Floats, ea: Ints, eb:
         eb[to, m] = eb[slot, m]
 
 
-@fused_part
+@inlined
 def _rescale(slot: int, a: Ints, b: Ints, ratio: Ints, ea: Ints, eb: Ints) -> None:
     """Move the exponents of a state's two masses out, each into its own, so that neither is ever lost.
 
@@ -94,7 +94,7 @@ def _rescale(slot: int, a: Ints, b: Ints, ratio: Ints, ea: Ints, eb: Ints) -> No
         ratio[slot, m] = (min(max(ea[slot, m] - eb[slot, m], -1000), 1000) + 1023) << 52
 
 
-@fused_part
+@inlined
 def _emit(
     slot: int, a: Ints, b: Ints, ea: Ints, eb: Ints, count: int, base: Ints, scale_a: Ints, scale_b: Ints
 ) -> None:
@@ -109,7 +109,7 @@ def _emit(
         scale_b[m] = (max(eb[slot, m] - top, -1022) + 1023) << 52
 
 
-@fused_part
+@inlined
 def _wait(
     slot: int,
     a: Floats,
@@ -126,7 +126,7 @@ def _wait(
         wait_b[plane, at, m] = b[slot, m] * scale_b[m]
 
 
-@fused_part
+@inlined
 def _multiply(plane: int, wait_a: Floats, wait_b: Floats, odds: Floats, c: Floats, product: Floats) -> None:
     """Multiply the four terms that wait into the products of every prior."""
     for m in range(TILE):
@@ -147,7 +147,7 @@ def _multiply(plane: int, wait_a: Floats, wait_b: Floats, odds: Floats, c: Float
             product[plane, p, m] *= c[0, m] + x * (c[1, m] + x * (c[2, m] + x * (c[3, m] + x * c[4, m])))
 
 
-@fused_part
+@inlined
 def _normalise(plane: int, product: Ints, exponent: Ints) -> None:
     """Move the binary exponents of the products (given as bits) into `exponent`, leaving [1, 2)."""
     for p in range(product.shape[1]):
@@ -156,7 +156,7 @@ def _normalise(plane: int, product: Ints, exponent: Ints) -> None:
             product[plane, p, m] = (product[plane, p, m] & _MANTISSA) | _ONE
 
 
-@fused_part
+@inlined
 def _begin(
     first: Ints,
     waiting: Ints,
@@ -191,7 +191,7 @@ def _begin(
         eb[0, m] = 0
 
 
-@fused_part
+@inlined
 def _join(
     plane: int, product: Floats, exponent: Ints, total: Floats, bits_total: Ints, total_exponent: Ints
 ) -> None:
