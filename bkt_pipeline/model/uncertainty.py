@@ -109,14 +109,16 @@ def uncertainty(answers: Answers, grid: Grid, surface: Floats) -> Uncertainty:
     for _ in range(_ROUNDS):
         values = [np.linspace(low, high, n) for (low, high), n in zip(box, _POINTS, strict=True)]
         lattice = _lattice(answers, values)
-        profiles = [_fold(np.maximum, lattice, axis) for axis in range(4)]
+        profiles = _margins(np.maximum, lattice)
         region = _region(values, profiles, domain, _GROWTH * np.ptp(box, axis=1))
         inside = (region[:, 0] >= box[:, 0]) & (region[:, 1] <= box[:, 1])
         if np.all(inside & (np.ptp(region, axis=1) >= _FILLED * np.ptp(box, axis=1))):
             break
         box = region
     best = float(surface.max())
-    second = float(np.partition(surface, -2, axis=None)[-2]) if surface.size > 1 else best
+    flat = surface.reshape(-1)
+    others = (flat[: flat.argmax()], flat[flat.argmax() + 1 :])
+    second = max((float(part.max()) for part in others if part.size), default=best)
     prior, transit, slip, guess = _estimates(values, lattice, profiles)
     return Uncertainty(
         prior, transit, slip, guess, best - second, int((surface >= best - PROFILE_NATS).sum())
@@ -172,10 +174,10 @@ def _lattice(answers: Answers, values: list[Floats]) -> Floats:
     return answers.surface(prior[:, None], lanes).reshape([value.size for value in values])
 
 
-def _fold(how: np.ufunc, lattice: Floats, axis: int) -> Floats:
-    """Maximum or sum over all axes but one."""
-    result: Floats = how.reduce(lattice, axis=tuple(other for other in range(4) if other != axis))
-    return result
+def _margins(how: np.ufunc, lattice: Floats) -> list[Floats]:
+    """Maximum or sum over all axes but one, for each axis."""
+    prior_transit, slip_guess = how.reduce(lattice, axis=(2, 3)), how.reduce(lattice, axis=(0, 1))
+    return [how.reduce(table, axis=axis) for table in (prior_transit, slip_guess) for axis in (1, 0)]
 
 
 def _estimates(values: list[Floats], lattice: Floats, profiles: list[Floats]) -> list[Estimate]:
@@ -186,7 +188,8 @@ def _estimates(values: list[Floats], lattice: Floats, profiles: list[Floats]) ->
         along[0] *= 0.5
         along[-1] *= 0.5
     mass /= mass.sum()
-    return [_estimate(value, _fold(np.add, mass, axis), profiles[axis]) for axis, value in enumerate(values)]
+    margins = _margins(np.add, mass)
+    return [_estimate(*parts) for parts in zip(values, margins, profiles, strict=True)]
 
 
 def _estimate(value: Floats, mass: Floats, profile: Floats) -> Estimate:
