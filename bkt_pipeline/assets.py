@@ -7,8 +7,10 @@ from functools import partial
 import dagster as dg
 
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
-from bkt_pipeline.checks import evaluations, skill_bkt_params_checks
+from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
+from bkt_pipeline.db.history import attempts_in_future
 from bkt_pipeline.db.windows import read_active_skills, read_windows
+from bkt_pipeline.event_log import gathering
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
@@ -16,6 +18,7 @@ from bkt_pipeline.partitions import partition_change, skill_partitions, unfinish
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.ui import verdict_metadata, window_metadata
+from bkt_pipeline.verification import verify_window
 
 READ_AT_ONCE = 200  # skills whose attempts are in memory as rows at a time
 CALIBRATION = "calibration"
@@ -61,6 +64,7 @@ def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase)
     partitions_def=skill_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="io_manager",
+    check_specs=attempt_window_checks,
     group_name=CALIBRATION,
     kinds=POSTGRES,
 )
@@ -69,7 +73,7 @@ def attempt_window(
     database: PlatformDatabase,
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-) -> dict[str, AttemptWindow]:
+):
     """The graded attempts of the skill in the window, one ordered sequence a student."""
     keys, opened = chosen_keys(context), database.get()
     as_of = as_of_of(context, settings)
@@ -81,8 +85,10 @@ def attempt_window(
                 read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=settings.window_days
             )
         )
-    context.add_output_metadata(window_metadata(windows, as_of, settings.window_days))
-    return windows
+    yield dg.Output(windows, metadata=window_metadata(windows, as_of, settings.window_days))
+    in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
+    findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}
+    yield from evaluations(context, attempt_window_checks, findings, windows)
 
 
 @dg.asset(
@@ -107,25 +113,28 @@ def skill_bkt_params(
     run fails for it at the end; the others are stored and green.
     """
     keys, as_of = chosen_keys(context), as_of_of(context, settings)
-    failed = io_manager.failures(context.run.run_id)
+    run_id = context.run.run_id
+    pasts = io_manager.pasts(keys, as_of)
     warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
+    judged = judge(keys, attempt_window, io_manager.failures(run_id), as_of, settings.min_attempts, pasts)
     verdicts = []
-    for verdict in progress.track(
-        "calibrating", judge(keys, attempt_window, failed, as_of, settings.min_attempts), len(keys)
-    ):
-        verdict = io_manager.conclude(verdict, as_of, context.run.run_id)
-        verdicts.append(verdict)
+    for verdict in progress.track("calibrating", judged, len(keys)):
+        verdicts.append(io_manager.conclude(verdict, as_of, run_id))
         if verdict.outcome == "skipped":
             context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
+    verdicts = io_manager.read_back(verdicts, run_id)
     done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
     standing = io_manager.standing_since([v.skill_id for v in done if v.outcome != "calibrated"])
-    for verdict in progress.track("reporting", done, len(done)):
-        yield dg.AssetMaterialization(
-            context.asset_key,
-            partition=verdict.skill_id,
-            metadata=verdict_metadata(verdict, standing.get(verdict.skill_id)),
-        )
-    yield from evaluations(context, done, settings.min_attempts)
+    with gathering(context.instance, run_id):
+        for verdict in progress.track("reporting", done, len(done)):
+            yield dg.AssetMaterialization(
+                context.asset_key,
+                partition=verdict.skill_id,
+                metadata=verdict_metadata(verdict, standing.get(verdict.skill_id)),
+            )
+    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
+    reported = [verdict.skill_id for verdict in done]
+    yield from evaluations(context, skill_bkt_params_checks, findings, reported)
     if len(done) < len(verdicts):
         raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
 
