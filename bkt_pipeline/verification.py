@@ -18,10 +18,9 @@ from bkt_pipeline.model import (
     BktParams,
     Grid,
     SkillFit,
-    calibrate,
     log_likelihood,
 )
-from bkt_pipeline.model.prediction import auc, hold_out, predictions, rmse
+from bkt_pipeline.model.prediction import auc, hold_out, most_likely, predictions, rmse
 
 SAME = 1e-9  # two log-likelihoods are equal within this share
 TIE = 1e-12  # and a neighbour is better beyond this one, as in the search
@@ -189,7 +188,7 @@ def is_grid_maximum(window: AttemptWindow, fit: SkillFit, grid: Grid = DEFAULT_G
     )
 
 
-def neighbours(params: BktParams, grid: Grid) -> Iterator[BktParams]:
+def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktParams]:
     """The valid points next to `params` along each axis of the grid."""
     axes = (grid.p_l0.values, grid.p_transit.values, grid.p_slip.values, grid.p_guess.values)
     for place, (value, axis) in enumerate(zip(params.values, axes, strict=True)):
@@ -232,7 +231,7 @@ def holds_out(window: AttemptWindow, past: Past, grid: Grid = DEFAULT_GRID) -> F
             students_held_out=held.n_students,
             students_fitted=fitted.n_students,
         )
-    params = calibrate(fitted, grid).params
+    params = most_likely(fitted, grid)
     own = log_likelihood(held, params) / held.n_attempts
     constant = _of_rate(
         float(held.responses.mean()), _inside(float(fitted.responses.mean()), fitted.n_attempts)

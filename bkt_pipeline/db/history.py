@@ -75,9 +75,9 @@ def attempts_in_future(connection: Connection, source: Source, keys: Sequence[st
     items, attempts = source.items, source.attempts
     now = func.now() if source.zoned else func.timezone("UTC", func.now())
     rows = connection.execute(
-        select(cast(items.c.skill_id, Text), func.count())
+        select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
         .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
         .where(items.c.skill_id.in_(source.skill_ids(keys)), attempts.c.created_at > now)
         .group_by(items.c.skill_id)
     )
-    return {key: count for key, count in rows}
+    return {row.skill_id: row.attempts for row in rows}
