@@ -6,9 +6,11 @@ from functools import partial
 
 import dagster as dg
 
+from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
 from bkt_pipeline.db.history import attempts_in_future
+from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
 from bkt_pipeline.event_log import gathering
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
@@ -17,15 +19,22 @@ from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
-from bkt_pipeline.ui import verdict_metadata, window_metadata
+from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
 from bkt_pipeline.verification import verify_window
 
 READ_AT_ONCE = 200  # skills whose attempts are in memory as rows at a time
 CALIBRATION = "calibration"
 POSTGRES = {"postgres"}
+BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
 
-@dg.asset(group_name=CALIBRATION, kinds=POSTGRES)
+@dg.asset(
+    deps=["skills"],
+    group_name=CALIBRATION,
+    kinds=POSTGRES,
+    owners=OWNERS,
+    code_version=__version__,
+)
 def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of what follows."""
     opened = database.get()
@@ -60,13 +69,17 @@ def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase)
 
 
 @dg.asset(
-    deps=[active_skills],
+    deps=[active_skills, "items", "attempts"],
     partitions_def=skill_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="io_manager",
     check_specs=attempt_window_checks,
     group_name=CALIBRATION,
     kinds=POSTGRES,
+    owners=OWNERS,
+    tags={"data": "students"},
+    code_version=__version__,
+    metadata=own_table(attempt_window_table),
 )
 def attempt_window(
     context: dg.AssetExecutionContext,
@@ -98,7 +111,12 @@ def attempt_window(
     output_required=False,
     check_specs=skill_bkt_params_checks,
     group_name=CALIBRATION,
-    kinds=POSTGRES,
+    kinds={"postgres", "numpy"},
+    owners=OWNERS,
+    tags={"model": "bkt"},
+    code_version=__version__,
+    metadata=target_table(),
+    freshness_policy=BY_NINE,
 )
 def skill_bkt_params(
     context: dg.AssetExecutionContext,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bkt_pipeline.model.fit import SkillFit
-from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.model.types import AttemptWindow, BktParams
 from bkt_pipeline.verification import Finding, Past, has_enough, refusal, verify
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
@@ -21,6 +21,7 @@ class Verdict:
     fit: SkillFit | None = None
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
+    previous: BktParams | None = None
 
 
 def judge(
@@ -82,7 +83,7 @@ def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, past: Past)
         return Verdict(fit.skill_id, "failed", window, reason=said)
     if wrong := refusal(findings):
         return Verdict(fit.skill_id, "failed", window, reason=wrong, findings=findings)
-    return Verdict(fit.skill_id, "calibrated", window, fit, findings=findings)
+    return Verdict(fit.skill_id, "calibrated", window, fit, findings=findings, previous=past.params)
 
 
 def low_data(window: AttemptWindow, min_attempts: int) -> str:
