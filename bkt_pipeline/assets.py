@@ -17,6 +17,7 @@ from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
+from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
@@ -148,7 +149,8 @@ def skill_bkt_params(
             yield dg.AssetMaterialization(
                 context.asset_key,
                 partition=verdict.skill_id,
-                metadata=verdict_metadata(verdict, standing.get(verdict.skill_id)),
+                metadata=verdict_metadata(verdict, standing.get(verdict.skill_id))
+                | picture_of(verdict, keys),
             )
     findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
     reported = [verdict.skill_id for verdict in done]
@@ -182,6 +184,13 @@ def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -
     record = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
     return settings.as_of_of(record)
+
+
+def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
+    """The picture of a skill that was calibrated on its own; a batch carries none."""
+    if len(keys) > 1 or verdict.fit is None or verdict.window is None:
+        return {}
+    return {"picture": skill_picture(verdict.window, verdict.fit)}
 
 
 def failure(failed: Sequence[Verdict]) -> dg.Failure:

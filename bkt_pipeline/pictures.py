@@ -14,7 +14,7 @@ import dagster as dg
 import numpy as np
 
 from bkt_pipeline.db.nights import SkillNight
-from bkt_pipeline.db.params import PARAMETERS
+from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, log_likelihood
 from bkt_pipeline.model.prediction import predictions
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NAMES = tuple(PARAMETERS)
 MISSING = "no picture: matplotlib is not installed; pip install 'bkt_pipeline[ui]'"
 GREY = "#808080"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-LEAST_STUDENTS = 5  # an opportunity that fewer students reached is not drawn: a rate of two students says nothing
+COLOURS = (BLUE, GREEN, VERMILION, ORANGE)  # of the four parameters, in their order
+LEAST_STUDENTS = (
+    5  # an opportunity that fewer students reached is not drawn: a rate of two students says nothing
+)
 MOST_OPPORTUNITIES = 15
 SURFACE_STEPS = 15
 PICTURE_COLOURS = 48
@@ -99,22 +103,29 @@ def _draw_surface(axes: "Axes", window: AttemptWindow, fit: SkillFit) -> None:
     ) - log_likelihood(window, best)
     levels = [-1e9, -30, -10, -5, -1.92, 1e9]
     axes.contourf(slips, guesses, below, levels=levels, colors=_shades(len(levels) - 1))
-    lines = axes.contour(slips, guesses, below, levels=levels[1:-1], colors=GREY, linewidths=0.7, linestyles="-")
-    axes.clabel(lines, fmt="%g", fontsize=7, colors=GREY)
+    axes.contour(slips, guesses, below, levels=levels[1:-1], colors=GREY, linewidths=0.7, linestyles="-")
     axes.plot([best.p_slip], [best.p_guess], "*", color=VERMILION, markersize=11)
-    axes.set_title("nats below the best (★)")
+    axes.set_title("log-likelihood: lines 2, 5, 10, 30 nats below ★")
     axes.set_xlabel("slip")
     axes.set_ylabel("guess", color=GREY)
 
 
 def _draw_parameters(axes: "Axes", params: Sequence[BktParams]) -> None:
     values = np.array([one.values for one in params]).reshape(-1, 4)
-    for place, (name, colour) in enumerate(zip(PARAMETERS, (BLUE, GREEN, VERMILION, ORANGE), strict=True)):
+    for place, colour in enumerate(COLOURS):
         levels, counts = np.unique(np.round(values[:, place], 3), return_counts=True)
-        axes.scatter(np.full(levels.size, place), levels, s=8 + 150 * counts / max(len(params), 1), color=colour, alpha=0.7)
+        axes.scatter(
+            np.full(levels.size, place),
+            levels,
+            s=8 + 150 * counts / max(len(params), 1),
+            color=colour,
+            alpha=0.7,
+        )
         if len(params):
-            axes.plot([place - 0.3, place + 0.3], [np.median(values[:, place])] * 2, color=GREY, linewidth=1.5)
-    axes.set_xticks(range(4), PARAMETERS)
+            axes.plot(
+                [place - 0.3, place + 0.3], [np.median(values[:, place])] * 2, color=GREY, linewidth=1.5
+            )
+    axes.set_xticks(range(4), NAMES)
     axes.set_ylim(0, 1)
     axes.set_title(f"parameters of {len(params)} skills (bar: median)")
 
@@ -122,14 +133,21 @@ def _draw_parameters(axes: "Axes", params: Sequence[BktParams]) -> None:
 def _draw_moves(axes: "Axes", moves: Sequence[SkillNight]) -> None:
     axes.set_title("largest moves since the night before")
     for row, skill in enumerate(reversed(moves)):
-        assert skill.params is not None and skill.previous is not None
+        assert skill.params is not None
+        assert skill.previous is not None
         place = skill.moved_most
         before, after = skill.previous.values[place], skill.params.values[place]
-        colour = (BLUE, GREEN, VERMILION, ORANGE)[place]
-        axes.annotate("", (after, row), (before, row), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.5})
+        colour = COLOURS[place]
+        axes.annotate(
+            "",
+            (after, row),
+            (before, row),
+            arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.5},
+        )
         axes.plot([before], [row], "o", color=colour, markersize=4)
     axes.set_yticks(
-        range(len(moves)), [f"{_short(skill.skill_id)} {PARAMETERS[skill.moved_most]}" for skill in reversed(moves)]
+        range(len(moves)),
+        [f"{_short(skill.skill_id)} {NAMES[skill.moved_most]}" for skill in reversed(moves)],
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, max(len(moves), 1) - 0.4)
@@ -159,10 +177,13 @@ def _shades(n: int) -> list[tuple[float, float, float, float]]:
     return [(0.0, 0.45, 0.70, alpha) for alpha in np.linspace(0.05, 0.75, n)]
 
 
-def _figure(width: float, height: float, n: int, widths: Sequence[float] | None = None) -> "tuple[Figure, Any]":
+def _figure(
+    width: float, height: float, n: int, widths: Sequence[float] | None = None
+) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=80, layout="constrained", facecolor="none")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
     axes = figure.subplots(1, n, width_ratios=widths)
     for one in axes:
         one.set_facecolor("none")

@@ -11,7 +11,7 @@ import dagster as dg
 from bkt_pipeline import __version__
 from bkt_pipeline.assets import skill_bkt_params
 from bkt_pipeline.db.nights import SkillNight, latest_night, read_night
-from bkt_pipeline.db.params import PARAMETERS
+from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.pictures import night_picture
 from bkt_pipeline.resources import NIGHT_TAG, PlatformDatabase
 from bkt_pipeline.ui import OWNERS
@@ -54,7 +54,9 @@ def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
 def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, Any]:
     """The summary as numbers that Dagster plots over nights, tables and one picture."""
     counts = Counter(skill.outcome for skill in skills)
-    fitted = [skill for skill in skills if skill.params is not None and skill.params.log_likelihood is not None]
+    fitted = [
+        skill for skill in skills if skill.params is not None and skill.params.log_likelihood is not None
+    ]
     attempts = sum(skill.attempts or 0 for skill in fitted)
     likelihood = sum(skill.params.log_likelihood or 0.0 for skill in fitted if skill.params)
     moves = largest_moves(skills)
@@ -79,7 +81,8 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
 
 
 def _move(skill: SkillNight) -> dict[str, str | float | int]:
-    assert skill.params is not None and skill.previous is not None
+    assert skill.params is not None
+    assert skill.previous is not None
     row: dict[str, str | float | int] = {"skill": skill.skill_id}
     for name, before, now in zip(PARAMETERS, skill.previous.values, skill.params.values, strict=True):
         row[name] = f"{now:g}" if now == before else f"{before:g} → {now:g}"
@@ -87,7 +90,8 @@ def _move(skill: SkillNight) -> dict[str, str | float | int]:
 
 
 def _fit(skill: SkillNight) -> dict[str, str | float | int]:
-    assert skill.params is not None and skill.per_attempt is not None
+    assert skill.params is not None
+    assert skill.per_attempt is not None
     row: dict[str, str | float | int] = {"skill": skill.skill_id, "per_attempt": round(skill.per_attempt, 4)}
     return row | dict(zip(PARAMETERS, skill.params.values, strict=True)) | {"attempts": skill.attempts or 0}
 

@@ -9,8 +9,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from bkt_pipeline.calibration import Verdict
-from bkt_pipeline.db.params import PARAMETERS
-from bkt_pipeline.db.schema import SCHEMA, TARGET, TARGET_COMMENTS
+from bkt_pipeline.db.schema import PARAMETERS, SCHEMA, TARGET, TARGET_COMMENTS
 from bkt_pipeline.model.types import AttemptWindow
 
 OWNERS = ["team:learning-analytics"]
@@ -88,6 +87,7 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
     if likelihood is not None:
         shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
     return shown | {
+        "tier": str(fit.evidence.tier),
         "distinct_sequences": fit.n_distinct,
         "fit_milliseconds": round(fit.seconds * 1000, 3),
         "dagster/row_count": 1,

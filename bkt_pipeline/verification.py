@@ -20,6 +20,7 @@ from bkt_pipeline.model import (
     SkillFit,
     log_likelihood,
 )
+from bkt_pipeline.model.evidence import FLAGS, Tier
 from bkt_pipeline.model.prediction import auc, hold_out, most_likely, predictions, rmse
 
 SAME = 1e-9  # two log-likelihoods are equal within this share
@@ -78,6 +79,11 @@ CALIBRATION_RULES = {
         f"deviations; silent until {NIGHTS_NEEDED} nights exist.",
         False,
         "look what changed since: new items, another grading, another population of students",
+    ),
+    "parameters_are_identified": Rule(
+        "The answers tell all four parameters: none on the grid's edge, no degenerate skill, enough students.",
+        False,
+        "read the flags; trust the parameters as far as their intervals are narrow, and wait for more students",
     ),
     "stored_row_matches": Rule(
         "What the backend would read now is what was calibrated.",
@@ -143,6 +149,7 @@ def verify(
         beats_chance(window, fit),
         holds_out(window, past, grid),
         is_in_family(fit, past),
+        is_identified(fit),
     )
 
 
@@ -274,6 +281,20 @@ def is_in_family(fit: SkillFit, past: Past) -> Finding:
         median=middle,
         robust_deviation=deviation,
         nights=len(nights),
+    )
+
+
+def is_identified(fit: SkillFit) -> Finding:
+    """`parameters_are_identified`."""
+    evidence = fit.evidence
+    return _found(
+        "parameters_are_identified",
+        not evidence.flags and evidence.tier is not Tier.INSUFFICIENT,
+        actual="; ".join(FLAGS[flag] for flag in evidence.flags) or "no flag",
+        threshold="no flag, and at least 30 students",
+        tier=str(evidence.tier),
+        students=fit.n_students,
+        share_of_students_with_three_attempts=evidence.share_with_three,
     )
 
 

@@ -173,7 +173,8 @@ def test_events_written_together_are_what_dagster_writes_one_by_one(
     one_by_one = kept(instance)
     one_by_one.subtract(together)
     assert one_by_one == together
-    assert sum(count for row, count in together.items() if row[0] == "check") == 3 * 2 + 7 + 1
+    evaluations = 2 * len(WINDOW_RULES) + len(CALIBRATION_RULES) + 1
+    assert sum(count for row, count in together.items() if row[0] == "check") == evaluations
 
 
 def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ from bkt_pipeline.verification import (
     holds_out,
     is_finite,
     is_grid_maximum,
+    is_identified,
     is_in_family,
     neighbours,
     refusal,
@@ -145,6 +146,16 @@ def test_a_night_out_of_family_is_told(fit: SkillFit) -> None:
     assert is_in_family(fit, Past(nights[:4])).passed
     assert not is_in_family(fit, Past(nights[:5])).passed
     assert is_in_family(fit, Past(tuple(own + 0.004 for _ in range(14)))).passed
+
+
+def test_what_is_not_identified_is_told(window: AttemptWindow) -> None:
+    once = simulate(TRUTH, n_students=300, seed=1, lengths=1)
+    finding = is_identified(calibrate(once))
+    assert_says_what_to_do(finding)
+    assert "no student has two attempts" in str(finding.numbers["actual"])
+    few = is_identified(calibrate(simulate(BktParams(0.5, 0.3, 0.2, 0.2), n_students=29, seed=3, lengths=30)))
+    assert_says_what_to_do(few)
+    assert few.numbers["tier"] == "insufficient"
 
 
 def test_a_row_that_the_backend_reads_otherwise_is_told(fit: SkillFit) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Text, cast, func, select
 
-from bkt_pipeline.db.params import PARAMETERS
-from bkt_pipeline.db.schema import Platform, Source, published_params, skill_fits
+from bkt_pipeline.db.schema import PARAMETERS, Platform, Source, published_params, skill_fits
 from bkt_pipeline.model.types import BktParams
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, select
 
-from bkt_pipeline.db.params import PARAMETERS
-from bkt_pipeline.db.schema import night_skills, skill_fits
+from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.types import BktParams
 
 
@@ -28,7 +27,8 @@ class SkillNight:
         if self.params is None or self.previous is None:
             return (0.0,) * len(PARAMETERS)
         return tuple(
-            round(now - before, 12) for now, before in zip(self.params.values, self.previous.values, strict=True)
+            round(now - before, 12)
+            for now, before in zip(self.params.values, self.previous.values, strict=True)
         )
 
     @property
@@ -58,15 +58,13 @@ def latest_night(connection: Connection) -> dt.date | None:
 def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     """Every skill that has an outcome in the night, in the order of their ids."""
     now, fits = night_skills, skill_fits
-    before = (
-        select(fits)
-        .distinct(fits.c.skill_id)
-        .where(fits.c.night < night)
-        .order_by(fits.c.skill_id, fits.c.night.desc())
-        .subquery()
-    )
-    previous = {row.skill_id: _params(row) for row in connection.execute(select(before))}
-    tonight = {row.skill_id: _params(row) for row in connection.execute(select(fits).where(fits.c.night == night))}
+    place = func.row_number().over(partition_by=fits.c.skill_id, order_by=fits.c.night.desc())
+    before = select(fits, place.label("place")).where(fits.c.night < night).subquery()
+    last = connection.execute(select(before).where(before.c.place == 1))
+    previous = {row.skill_id: _params(row) for row in last}
+    tonight = {
+        row.skill_id: _params(row) for row in connection.execute(select(fits).where(fits.c.night == night))
+    }
     return [
         SkillNight(
             row.skill_id,

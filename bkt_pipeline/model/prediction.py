@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.grid import Grid
+from bkt_pipeline.model.replay import predict, replay
 from bkt_pipeline.model.surface import Answers
 from bkt_pipeline.model.types import AttemptWindow, BktParams
 
@@ -17,8 +18,6 @@ HELD_OUT_OF = 5  # one student in five
 
 def predictions(window: AttemptWindow, params: BktParams) -> Floats:
     """P(right) of every answer, given the student's answers before it.
-
-    P(known) and P(unknown) are both carried, as 1 - P(known) would be lost in a long run of right answers.
 
     Parameters
     ----------
@@ -39,23 +38,8 @@ def predictions(window: AttemptWindow, params: BktParams) -> Floats:
     >>> predictions(simulate(params, n_students=1, seed=1, lengths=3), params).round(3)
     array([0.41 , 0.302, 0.544])
     """
-    lengths = np.diff(window.offsets)
-    longest_first = np.argsort(-lengths, kind="stable")
-    starts = window.offsets[:-1][longest_first]
-    still = np.searchsorted(-lengths[longest_first], -np.arange(lengths.max(initial=0)) - 0.5)
-    prior, transit, slip, guess = params.values
-    known, unknown = np.full(lengths.size, prior), np.full(lengths.size, 1.0 - prior)
-    out = np.empty(window.n_attempts)
-    for attempt, n in enumerate(still):
-        at = starts[:n] + attempt
-        right = window.responses[at] == 1
-        known, unknown = known[:n], unknown[:n]
-        out[at] = known * (1.0 - slip) + unknown * guess
-        known = known * np.where(right, 1.0 - slip, slip)
-        unknown = unknown * np.where(right, guess, 1.0 - guess)
-        total = known + unknown
-        known, unknown = (known + unknown * transit) / total, unknown * (1.0 - transit) / total
-    return out
+    before, _ = replay(window.responses, window.offsets, params)
+    return predict(before, params)
 
 
 def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
