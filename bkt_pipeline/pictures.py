@@ -105,7 +105,7 @@ def _draw_surface(axes: "Axes", window: AttemptWindow, fit: SkillFit) -> None:
     axes.contourf(slips, guesses, below, levels=levels, colors=_shades(len(levels) - 1))
     axes.contour(slips, guesses, below, levels=levels[1:-1], colors=GREY, linewidths=0.7, linestyles="-")
     axes.plot([best.p_slip], [best.p_guess], "*", color=VERMILION, markersize=11)
-    axes.set_title("log-likelihood: lines 2, 5, 10, 30 nats below ★")
+    axes.set_title("log-likelihood: 2, 5, 10, 30 below ★")
     axes.set_xlabel("slip")
     axes.set_ylabel("guess", color=GREY)
 

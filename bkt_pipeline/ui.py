@@ -13,6 +13,12 @@ from bkt_pipeline.db.schema import PARAMETERS, SCHEMA, TARGET, TARGET_COMMENTS
 from bkt_pipeline.model.types import AttemptWindow
 
 OWNERS = ["team:learning-analytics"]
+_ID = "uuid, text or bigint"
+_PLATFORM_TYPES = {
+    **dict.fromkeys(("id", "skill_id", "item_id", "student_id"), _ID),
+    **dict.fromkeys(("active", "is_correct"), "boolean"),
+    **dict.fromkeys(("created_at", "calibrated_at"), "timestamp"),
+}
 
 
 def own_table(table: Table) -> dict[str, Any]:
@@ -31,7 +37,11 @@ def own_table(table: Table) -> dict[str, Any]:
 
 def platform_table(name: str, comments: Mapping[str, str]) -> dict[str, Any]:
     """Metadata of a table in the platform's schema, of the columns that we rely on."""
-    return _described(name, [dg.TableColumn(column, description=said) for column, said in comments.items()])
+    columns = [
+        dg.TableColumn(column, _PLATFORM_TYPES.get(column, "double precision"), said)
+        for column, said in comments.items()
+    ]
+    return _described(name, columns)
 
 
 def target_table() -> dict[str, Any]:
@@ -79,7 +89,7 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
         shown[name] = getattr(fit.params, name)
         if fit.uncertainty is not None:
             estimate = getattr(fit.uncertainty, name)
-            shown |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            shown |= {f"{name}_low": round(estimate.low, 4), f"{name}_high": round(estimate.high, 4)}
         if verdict.previous is not None:
             # Decimal values of a grid: what is left after 12 digits is the floats' own noise.
             shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)

@@ -349,7 +349,8 @@ def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
 
 def _found(rule: str, passed: bool, **numbers: Number) -> Finding:
     of = (CALIBRATION_RULES | WINDOW_RULES)[rule]
-    return Finding(rule, bool(passed), of.error, numbers if passed else {**numbers, "what_to_do": of.todo})
+    shown = {name: float(f"{n:.7g}") if isinstance(n, float) else n for name, n in numbers.items()}
+    return Finding(rule, bool(passed), of.error, shown if passed else {**shown, "what_to_do": of.todo})
 
 
 def _equal(ours: float | None, theirs: float | None) -> bool:

@@ -1,6 +1,7 @@
 """The checks as Dagster keeps them, on nights through a real instance and real databases."""
 
 import datetime as dt
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from psycopg import sql
 
 from bkt_pipeline import model
 from bkt_pipeline.db.database import open_database
@@ -191,3 +193,43 @@ def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
             "LEFT JOIN event_logs m ON m.id = c.materialization_event_storage_id"
         ).fetchall()
     return Counter([*events, *checks])
+
+
+def test_nothing_of_a_student_is_in_any_event_or_log(
+    make_platform: Callable[..., Platform],
+    calibrate_night: Callable[..., NightRun],
+    instance: dg.DagsterInstance,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A whole night with a skipped skill, one that fails in the database and one that a student's id spoils."""
+    platform = make_platform("text")
+    windows = enrol(platform, [40, 40, 3], lengths=30)
+    failing = platform.id(2)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("CREATE TABLE students (id text, name text)")
+        connection.execute("UPDATE attempts SET student_id = 'Ada Lovelace ' || md5(student_id) || ' of 7b'")
+        students = [row[0] for row in connection.execute("SELECT DISTINCT student_id FROM attempts")]
+    calibrate_night(platform)
+    with psycopg.connect(platform.url) as connection:
+        refusal = "DELETE FROM {0} WHERE skill_id = {1}; ALTER TABLE {0} ADD CHECK (skill_id <> {1})"
+        for table in ("skill_bkt_params", "bkt_pipeline.attempt_window"):
+            name = sql.Identifier(*table.split("."))
+            connection.execute(sql.SQL(refusal).format(name, sql.Literal(failing)))
+    calibrate_night(platform, LATER)
+    with open_database() as database:
+        run_night(database, build_definitions(), instance, LATER, [str(platform.id(1))], log_events=True)
+    with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:
+        said = [row[0] for row in connection.execute("SELECT event FROM event_logs")]
+        said += [row[0] for row in connection.execute("SELECT evaluation_event FROM asset_check_executions")]
+        said += [row[0] for row in connection.execute("SELECT run_body FROM runs")]
+    assert any("data:image/png;base64" in event for event in said)
+    assert any("STEP_FAILURE" in event for event in said)
+    everything = "\n".join([*said, *capfd.readouterr(), caplog.text])
+    told = [student for student in students if student in everything or student.split()[2] in everything]
+    assert told == []
+    assert "Lovelace" not in everything
+    for window in windows.values():
+        for begin, end in itertools.pairwise(window.offsets):
+            answers = [str(answer) for answer in window.responses[begin:end]]
+            assert not any(separator.join(answers) in everything for separator in ("", " ", ",", ", "))

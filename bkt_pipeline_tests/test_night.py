@@ -24,8 +24,8 @@ PARAMS = dg.AssetKey("skill_bkt_params")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def enrol(platform: Platform, sizes: Iterable[int]) -> dict[str, AttemptWindow]:
-    """A skill for each size, with so many students of 6 attempts; the windows that a night must find."""
+def enrol(platform: Platform, sizes: Iterable[int], lengths: int = 6) -> dict[str, AttemptWindow]:
+    """A skill for each size, with so many students of 6 attempts each; the windows that a night must find."""
     windows = {}
     with psycopg.connect(platform.url) as connection:
         for number, n_students in enumerate(sizes, start=1):
@@ -34,7 +34,7 @@ def enrol(platform: Platform, sizes: Iterable[int]) -> dict[str, AttemptWindow]:
                 BktParams(0.3, 0.15, 0.1, 0.2),
                 n_students=n_students,
                 seed=number,
-                lengths=6,
+                lengths=lengths,
                 skill_id=str(skill),
             )
             windows[str(skill)] = window
