@@ -14,7 +14,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from bkt_pipeline.event_log import gathering
 from bkt_pipeline.partitions import skill_partitions
-from bkt_pipeline.verification import CALIBRATION_RULES, WINDOW_RULES, Finding, Rule
+from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES, Rule
+from bkt_pipeline.verification import Finding
 
 Findings = Mapping[str, Sequence[Finding]]
 

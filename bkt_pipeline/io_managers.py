@@ -18,7 +18,8 @@ from bkt_pipeline.db.windows import load_windows, store_window
 from bkt_pipeline.model.fit import SkillFit
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.resources import PlatformDatabase
-from bkt_pipeline.verification import HISTORY_NIGHTS, Past, row_matches
+from bkt_pipeline.rules import HISTORY_NIGHTS
+from bkt_pipeline.verification import Past, row_matches
 
 LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits}
 

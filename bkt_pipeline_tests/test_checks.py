@@ -19,7 +19,7 @@ from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.event_log import GatheringEventLogStorage
 from bkt_pipeline.model import AttemptWindow, SkillFit, log_likelihood
 from bkt_pipeline.night import NightRun, run_night
-from bkt_pipeline.verification import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.test_night import (
     AS_OF,

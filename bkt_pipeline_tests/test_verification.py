@@ -11,9 +11,8 @@ from bkt_pipeline.calibration import checked
 from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, calibrate, log_likelihood
 from bkt_pipeline.model.prediction import auc, hold_out, predictions
 from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES
 from bkt_pipeline.verification import (
-    CALIBRATION_RULES,
-    WINDOW_RULES,
     Finding,
     Past,
     beats_chance,
