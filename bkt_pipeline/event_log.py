@@ -1,7 +1,7 @@
 """Dagster's event log on Postgres, with the events of a night's partitions written together.
 
-Written one by one, as Dagster does it, an event takes 2 to 5 ms, most of it in statements and
-commits of its own, and a night of 1,000 skills has some 15,000. Together they take 0.4 ms.
+A night of 1,000 skills has some 15,000 of them. Measured side by side on a busy machine of two cores:
+a materialisation 2.7 ms on its own and 0.4 ms together, an evaluation 3.1 to 4.5 ms and 1.3 to 2.2 ms.
 """
 
 import datetime as dt
@@ -67,8 +67,8 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
                 super().store_event_batch(some)
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
-        """Store it, but for the intent to check many partitions: it would be one row for each of
-        them, every one with the names of all (160 MB for 1,000 skills and 8 checks)."""
+        """Store it, but for the intent to check many partitions: it would be one row for each of them,
+        every one with the names of all, which grows with the square of the number of skills."""
         planned = event.get_dagster_event().event_specific_data
         if event.dagster_event_type == EVALUATED or planned.partitions_subset is None:
             super().store_asset_check_event(event, event_id)
