@@ -6,23 +6,36 @@ from functools import partial
 
 import dagster as dg
 
+from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
-from bkt_pipeline.checks import evaluations, skill_bkt_params_checks
+from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
+from bkt_pipeline.db.history import attempts_in_future
+from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
+from bkt_pipeline.event_log import gathering
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
+from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
-from bkt_pipeline.ui import verdict_metadata, window_metadata
+from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
+from bkt_pipeline.verification import verify_window
 
 READ_AT_ONCE = 200  # skills whose attempts are in memory as rows at a time
 CALIBRATION = "calibration"
 POSTGRES = {"postgres"}
+BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
 
-@dg.asset(group_name=CALIBRATION, kinds=POSTGRES)
+@dg.asset(
+    deps=["skills"],
+    group_name=CALIBRATION,
+    kinds=POSTGRES,
+    owners=OWNERS,
+    code_version=__version__,
+)
 def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of what follows."""
     opened = database.get()
@@ -57,19 +70,24 @@ def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase)
 
 
 @dg.asset(
-    deps=[active_skills],
+    deps=[active_skills, "items", "attempts"],
     partitions_def=skill_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     io_manager_key="io_manager",
+    check_specs=attempt_window_checks,
     group_name=CALIBRATION,
     kinds=POSTGRES,
+    owners=OWNERS,
+    tags={"data": "students"},
+    code_version=__version__,
+    metadata=own_table(attempt_window_table),
 )
 def attempt_window(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-) -> dict[str, AttemptWindow]:
+):
     """The graded attempts of the skill in the window, one ordered sequence a student."""
     keys, opened = chosen_keys(context), database.get()
     as_of = as_of_of(context, settings)
@@ -81,8 +99,10 @@ def attempt_window(
                 read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=settings.window_days
             )
         )
-    context.add_output_metadata(window_metadata(windows, as_of, settings.window_days))
-    return windows
+    yield dg.Output(windows, metadata=window_metadata(windows, as_of, settings.window_days))
+    in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
+    findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}
+    yield from evaluations(context, attempt_window_checks, findings, windows)
 
 
 @dg.asset(
@@ -92,7 +112,12 @@ def attempt_window(
     output_required=False,
     check_specs=skill_bkt_params_checks,
     group_name=CALIBRATION,
-    kinds=POSTGRES,
+    kinds={"postgres", "numpy"},
+    owners=OWNERS,
+    tags={"model": "bkt"},
+    code_version=__version__,
+    metadata=target_table(),
+    freshness_policy=BY_NINE,
 )
 def skill_bkt_params(
     context: dg.AssetExecutionContext,
@@ -107,25 +132,29 @@ def skill_bkt_params(
     run fails for it at the end; the others are stored and green.
     """
     keys, as_of = chosen_keys(context), as_of_of(context, settings)
-    failed = io_manager.failures(context.run.run_id)
+    run_id = context.run.run_id
+    pasts = io_manager.pasts(keys, as_of)
     warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
+    judged = judge(keys, attempt_window, io_manager.failures(run_id), as_of, settings.min_attempts, pasts)
     verdicts = []
-    for verdict in progress.track(
-        "calibrating", judge(keys, attempt_window, failed, as_of, settings.min_attempts), len(keys)
-    ):
-        verdict = io_manager.conclude(verdict, as_of, context.run.run_id)
-        verdicts.append(verdict)
+    for verdict in progress.track("calibrating", judged, len(keys)):
+        verdicts.append(io_manager.conclude(verdict, as_of, run_id))
         if verdict.outcome == "skipped":
             context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
+    verdicts = io_manager.read_back(verdicts, run_id)
     done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
     standing = io_manager.standing_since([v.skill_id for v in done if v.outcome != "calibrated"])
-    for verdict in progress.track("reporting", done, len(done)):
-        yield dg.AssetMaterialization(
-            context.asset_key,
-            partition=verdict.skill_id,
-            metadata=verdict_metadata(verdict, standing.get(verdict.skill_id)),
-        )
-    yield from evaluations(context, done, settings.min_attempts)
+    with gathering(context.instance, run_id):
+        for verdict in progress.track("reporting", done, len(done)):
+            yield dg.AssetMaterialization(
+                context.asset_key,
+                partition=verdict.skill_id,
+                metadata=verdict_metadata(verdict, standing.get(verdict.skill_id))
+                | picture_of(verdict, keys),
+            )
+    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
+    reported = [verdict.skill_id for verdict in done]
+    yield from evaluations(context, skill_bkt_params_checks, findings, reported)
     if len(done) < len(verdicts):
         raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
 
@@ -155,6 +184,13 @@ def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -
     record = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
     return settings.as_of_of(record)
+
+
+def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
+    """The picture of a skill that was calibrated on its own; a batch carries none."""
+    if len(keys) > 1 or verdict.fit is None or verdict.window is None:
+        return {}
+    return {"picture": skill_picture(verdict.window, verdict.fit)}
 
 
 def failure(failed: Sequence[Verdict]) -> dg.Failure:

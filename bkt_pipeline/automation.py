@@ -40,8 +40,8 @@ calibration_job = dg.define_asset_job(
 
 nightly_irt_job = dg.define_asset_job(
     "nightly_irt",
-    selection=dg.AssetSelection.assets("item_irt_params"),
-    description="Calibrates the items with the night's fresh parameters.",
+    selection=dg.AssetSelection.assets("item_irt_params", "nightly_summary"),
+    description="Calibrates the items with the night's fresh parameters, and sums the night up.",
 )
 
 

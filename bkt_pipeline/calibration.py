@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bkt_pipeline.model.fit import SkillFit
-from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.model.types import AttemptWindow, BktParams
+from bkt_pipeline.verification import Finding, Past, has_enough, refusal, verify
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
 
@@ -19,6 +20,8 @@ class Verdict:
     window: AttemptWindow | None = field(default=None, repr=False)
     fit: SkillFit | None = None
     reason: str | None = None
+    findings: tuple[Finding, ...] = ()
+    previous: BktParams | None = None
 
 
 def judge(
@@ -27,6 +30,7 @@ def judge(
     failed: Mapping[str, str],
     as_of: dt.datetime,
     min_attempts: int,
+    pasts: Mapping[str, Past],
 ) -> Iterator[Verdict]:
     """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
 
@@ -42,6 +46,8 @@ def judge(
         What the run calibrates to; a window that is newer is another run's business.
     min_attempts
         A skill with fewer graded attempts is skipped.
+    pasts
+        What earlier nights left of those that have been calibrated before.
     """
     from bkt_pipeline.model import calibrate_all
 
@@ -57,14 +63,27 @@ def judge(
         elif window.as_of > as_of:
             yield Verdict(key, "overtaken", window, reason=overtaken(window.as_of))
         elif window.n_attempts < min_attempts:
-            yield Verdict(key, "skipped", window, reason=low_data(window, min_attempts))
+            finding = has_enough(window.n_attempts, min_attempts)
+            yield Verdict(key, "skipped", window, reason=low_data(window, min_attempts), findings=(finding,))
         else:
             enough[key] = window
     for key, fit in calibrate_all(enough):
         if isinstance(fit, Exception):
             yield Verdict(key, "failed", enough[key], reason=f"{type(fit).__name__}: {fit}")
         else:
-            yield Verdict(key, "calibrated", enough[key], fit)
+            yield checked(enough[key], fit, min_attempts, pasts.get(key, Past()))
+
+
+def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, past: Past) -> Verdict:
+    """The verdict on a fit: calibrated, or failed where its own numbers cannot be right."""
+    try:
+        findings = (has_enough(window.n_attempts, min_attempts), *verify(window, fit, past))
+    except Exception as error:
+        said = f"not published, its checks could not be evaluated: {type(error).__name__}: {error}"
+        return Verdict(fit.skill_id, "failed", window, reason=said)
+    if wrong := refusal(findings):
+        return Verdict(fit.skill_id, "failed", window, reason=wrong, findings=findings)
+    return Verdict(fit.skill_id, "calibrated", window, fit, findings=findings, previous=past.params)
 
 
 def low_data(window: AttemptWindow, min_attempts: int) -> str:

@@ -1,8 +1,7 @@
-"""What must hold of a calibration. A check is named for what is true when it is green; thresholds are named constants."""
+"""The rules of verification.py as Dagster's asset checks, evaluated partition by partition."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
@@ -13,61 +12,68 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from bkt_pipeline.calibration import Verdict
+from bkt_pipeline.event_log import gathering
 from bkt_pipeline.partitions import skill_partitions
+from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES, Rule
+from bkt_pipeline.verification import Finding
 
-SKILL_HAS_ENOUGH_ATTEMPTS = "skill_has_enough_attempts"
+Findings = Mapping[str, Sequence[Finding]]
 
-skill_bkt_params_checks = [
-    dg.AssetCheckSpec(
-        SKILL_HAS_ENOUGH_ATTEMPTS,
-        asset="skill_bkt_params",
-        partitions_def=skill_partitions,
-        description="The window held enough graded attempts to calibrate the skill; else the older row stands.",
-    )
-]
+
+def _specs(asset: str, rules: Mapping[str, Rule]) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=asset, partitions_def=skill_partitions, description=rule.description)
+        for name, rule in rules.items()
+    ]
+
+
+attempt_window_checks = _specs("attempt_window", WINDOW_RULES)
+skill_bkt_params_checks = _specs("skill_bkt_params", CALIBRATION_RULES)
 
 
 def evaluations(
-    context: dg.AssetExecutionContext, verdicts: Iterable[Verdict], min_attempts: int
+    context: dg.AssetExecutionContext,
+    specs: Iterable[dg.AssetCheckSpec],
+    findings: Findings,
+    materialised: Collection[str],
 ) -> Iterator[AssetCheckEvaluation | dg.Output[None]]:
-    """Evaluate the checks of each materialised partition, then close the checks' outputs."""
-    by_key = {verdict.skill_id: verdict for verdict in verdicts}
-    materialised = context.instance.get_latest_storage_id_by_partition(
-        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(by_key)
+    """Evaluate the checks of each skill in `findings`, then close the checks' outputs.
+
+    A skill that is not `materialised` in this run has its findings without a materialisation to point at.
+    """
+    storage_ids = context.instance.get_latest_storage_id_by_partition(
+        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
     )
-    for key, verdict in by_key.items():
-        attempts = verdict.window.n_attempts if verdict.window else 0
-        yield _evaluation(
-            context,
-            SKILL_HAS_ENOUGH_ATTEMPTS,
-            key,
-            materialised[key],
-            passed=verdict.outcome != "skipped",
-            metadata={"attempts": attempts, "min_attempts": min_attempts},
-        )
-    yield dg.Output(None, output_name=f"skill_bkt_params_{SKILL_HAS_ENOUGH_ATTEMPTS}")
+    with gathering(context.instance, context.run.run_id):
+        for key, found in findings.items():
+            target = _target(context, storage_ids[key]) if key in storage_ids else None
+            for finding in found:
+                yield _evaluation(context.asset_key, key, finding, target)
+    for spec in specs:
+        yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{spec.name}")
+
+
+def _target(
+    context: dg.AssetExecutionContext, storage_id: int
+) -> AssetCheckEvaluationTargetMaterializationData:
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=storage_id, run_id=context.run.run_id, timestamp=time.time()
+    )
 
 
 def _evaluation(
-    context: dg.AssetExecutionContext,
-    name: str,
+    asset: dg.AssetKey,
     partition: str,
-    storage_id: int,
-    *,
-    passed: bool,
-    metadata: Mapping[str, Any],
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    finding: Finding,
+    target: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> AssetCheckEvaluation:
     return AssetCheckEvaluation(
-        asset_key=context.asset_key,
-        check_name=name,
-        passed=passed,
-        metadata=metadata,
-        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            storage_id=storage_id, run_id=context.run.run_id, timestamp=time.time()
-        ),
-        severity=severity,
+        asset_key=asset,
+        check_name=finding.name,
+        passed=finding.passed,
+        metadata=finding.numbers,
+        target_materialization_data=target,
+        severity=dg.AssetCheckSeverity.ERROR if finding.error else dg.AssetCheckSeverity.WARN,
         blocking=False,
         partition=partition,
     )

@@ -14,13 +14,22 @@ from bkt_pipeline.automation import (
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.progress import Progress
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.sources import platform_tables
+from bkt_pipeline.summary import nightly_summary
 
 
 def build_definitions(progress: Progress | None = None) -> dg.Definitions:
     """The asset graph with its jobs and resources; `progress` is told how far a run is."""
     database = PlatformDatabase()
     return dg.Definitions(
-        assets=[active_skills, attempt_window, skill_bkt_params, item_irt_params],
+        assets=[
+            *platform_tables,
+            active_skills,
+            attempt_window,
+            skill_bkt_params,
+            item_irt_params,
+            nightly_summary,
+        ],
         jobs=[active_skills_job, calibration_job, nightly_irt_job],
         schedules=[nightly_bkt],
         sensors=[start_shards, nightly_irt],

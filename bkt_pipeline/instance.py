@@ -12,6 +12,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from bkt_pipeline.db import embedded
 from bkt_pipeline.db.connection import psycopg2_url
+from bkt_pipeline.event_log import GatheringEventLogStorage
 
 EMBEDDED_NAME = "dagster"
 
@@ -32,9 +33,15 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     def __init__(self, inst_data: Any = None) -> None:
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
-        super().__init__(postgres_url=storage_url(), should_autocreate_tables=True, inst_data=inst_data)
+        url = storage_url()
+        super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+        self._gathering = GatheringEventLogStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):
             storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=1800, max_overflow=20)
+
+    @property
+    def event_log_storage(self) -> GatheringEventLogStorage:
+        return self._gathering
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from bkt_pipeline import __version__
 from bkt_pipeline.calibration import Verdict, overtaken
 from bkt_pipeline.db.connection import reason
 from bkt_pipeline.db.fits import load_fits
+from bkt_pipeline.db.history import earlier_fits, rows_of_run
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import publish, standing_since
 from bkt_pipeline.db.windows import load_windows, store_window
 from bkt_pipeline.model.fit import SkillFit
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.resources import PlatformDatabase
+from bkt_pipeline.rules import HISTORY_NIGHTS
+from bkt_pipeline.verification import Past, row_matches
 
 LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits}
 
@@ -80,6 +83,26 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             )
         database.run(lambda connection: record(connection, outcome_of(failed, as_of), run_id))
         return failed
+
+    def pasts(self, keys: Sequence[str], as_of: dt.datetime) -> dict[str, Past]:
+        """What the nights before that of `as_of` left of these skills; a new skill has none."""
+        night = as_of.astimezone(dt.UTC).date()
+        found = self.database.get().run(
+            lambda connection: earlier_fits(connection, keys, night, HISTORY_NIGHTS)
+        )
+        return {key: Past(fits.per_attempt, fits.params) for key, fits in found.items()}
+
+    def read_back(self, verdicts: Sequence[Verdict], run_id: str) -> list[Verdict]:
+        """The verdicts with what the backend reads now compared to each fit that was published."""
+        database = self.database.get()
+        keys = [verdict.skill_id for verdict in verdicts if verdict.fit]
+        rows = database.run(lambda connection: rows_of_run(connection, database.platform, keys, run_id))
+        return [
+            replace(verdict, findings=(*verdict.findings, row_matches(verdict.fit, rows[verdict.skill_id])))
+            if verdict.fit and verdict.skill_id in rows
+            else verdict
+            for verdict in verdicts
+        ]
 
     def standing_since(self, keys: Sequence[str]) -> dict[str, dt.datetime]:
         """When the rows of these skills were calibrated, of those that have one."""

@@ -1,6 +1,7 @@
 """One night, run through Dagster in this process: the active skills, then their calibration in one batch."""
 
 import datetime as dt
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +10,15 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection
 
-from bkt_pipeline.automation import active_skills_job, calibration_job
+from bkt_pipeline.automation import active_skills_job, calibration_job, nightly_irt_job
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, InvalidSettings
 from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
+
+log = logging.getLogger("bkt_pipeline")
 
 
 class NightFailed(BktError):
@@ -73,10 +76,26 @@ def run_night(
             database.run(
                 partial(_record_the_rest, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id)
             )
+    _sum_up(definitions, instance, tags, config)
     return NightRun(
         outcomes=database.run(partial(of_runs, run_ids=run_ids)),
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
     )
+
+
+def _sum_up(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, tags: dict[str, str], config: dict[str, Any]
+) -> None:
+    """The night stands without its summary, so a summary that fails is told and no more."""
+    done = definitions.resolve_job_def(nightly_irt_job.name).execute_in_process(
+        run_config=config,
+        instance=instance,
+        tags=tags,
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey("nightly_summary")],
+    )
+    if not done.success:
+        log.warning("the night's summary could not be made: %s", _cause(done))
 
 
 def _record_the_rest(

@@ -1,11 +1,56 @@
-"""What the Dagster UI shows of an outcome: numbers that it can plot, and why there are none."""
+"""What the Dagster UI shows of tables and outcomes: columns, numbers that it can plot, and why there are none."""
 
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+import dagster as dg
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
 from bkt_pipeline.calibration import Verdict
+from bkt_pipeline.db.schema import PARAMETERS, SCHEMA, TARGET, TARGET_COMMENTS
 from bkt_pipeline.model.types import AttemptWindow
+
+OWNERS = ["team:learning-analytics"]
+_ID = "uuid, text or bigint"
+_PLATFORM_TYPES = {
+    **dict.fromkeys(("id", "skill_id", "item_id", "student_id"), _ID),
+    **dict.fromkeys(("active", "is_correct"), "boolean"),
+    **dict.fromkeys(("created_at", "calibrated_at"), "timestamp"),
+}
+
+
+def own_table(table: Table) -> dict[str, Any]:
+    """Metadata of a table of ours: its name and its columns, as the schema describes them."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type.compile(postgresql.dialect()).lower(),
+            column.comment,
+            dg.TableColumnConstraints(nullable=bool(column.nullable)),
+        )
+        for column in table.columns
+    ]
+    return _described(f"{SCHEMA}.{table.name}", columns)
+
+
+def platform_table(name: str, comments: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata of a table in the platform's schema, of the columns that we rely on."""
+    columns = [
+        dg.TableColumn(column, _PLATFORM_TYPES.get(column, "double precision"), said)
+        for column, said in comments.items()
+    ]
+    return _described(name, columns)
+
+
+def target_table() -> dict[str, Any]:
+    """Metadata of the table that the backend reads."""
+    return platform_table(TARGET, TARGET_COMMENTS)
+
+
+def _described(name: str, columns: list[dg.TableColumn]) -> dict[str, Any]:
+    return {"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)}
 
 
 def window_metadata(
@@ -19,6 +64,7 @@ def window_metadata(
         "attempts": sum(window.n_attempts for window in windows.values()),
         "students": sum(window.n_students for window in windows.values()),
         "ungraded": sum(window.ungraded for window in windows.values()),
+        "dagster/row_count": sum(window.n_students for window in windows.values()),
     }
 
 
@@ -39,15 +85,20 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
             "stored_row_calibrated_at": standing.isoformat() if standing else "no row is stored yet"
         }
     fit = verdict.fit
+    for name in PARAMETERS:
+        shown[name] = getattr(fit.params, name)
+        if fit.uncertainty is not None:
+            estimate = getattr(fit.uncertainty, name)
+            shown |= {f"{name}_low": round(estimate.low, 4), f"{name}_high": round(estimate.high, 4)}
+        if verdict.previous is not None:
+            # Decimal values of a grid: what is left after 12 digits is the floats' own noise.
+            shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
     likelihood = fit.params.log_likelihood
-    shown |= {
-        "p_l0": fit.params.p_l0,
-        "p_transit": fit.params.p_transit,
-        "p_slip": fit.params.p_slip,
-        "p_guess": fit.params.p_guess,
-        "distinct_sequences": fit.n_distinct,
-        "fit_milliseconds": round(fit.seconds * 1000, 3),
-    }
     if likelihood is not None:
         shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
-    return shown
+    return shown | {
+        "tier": str(fit.evidence.tier),
+        "distinct_sequences": fit.n_distinct,
+        "fit_milliseconds": round(fit.seconds * 1000, 3),
+        "dagster/row_count": 1,
+    }

@@ -38,11 +38,20 @@ from bkt_pipeline.errors import SourceSchemaError
 
 SCHEMA = "bkt_pipeline"
 TARGET = "skill_bkt_params"
-REQUIRED_COLUMNS = {
-    "skills": ("id", "active"),
-    "items": ("id", "skill_id"),
-    "attempts": ("student_id", "item_id", "is_correct", "created_at"),
+SOURCE_COMMENTS = {
+    "skills": {
+        "id": "Skill; its text is the partition key",
+        "active": "Whether the skill is taught now, and so calibrated",
+    },
+    "items": {"id": "Item", "skill_id": "Skill that the item practises"},
+    "attempts": {
+        "student_id": "Student who answered",
+        "item_id": "Item that was answered",
+        "is_correct": "Whether the answer was right; NULL while it is not graded",
+        "created_at": "When it was answered, UTC where the column bears no zone",
+    },
 }
+REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.items()}
 
 own = MetaData(schema=SCHEMA)
 _moment = TIMESTAMP(timezone=True)

@@ -1,0 +1,82 @@
+"""What a calibration is held against: earlier nights, the row that the backend reads, attempts of the future."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Text, cast, func, select
+
+from bkt_pipeline.db.schema import PARAMETERS, Platform, Source, published_params, skill_fits
+from bkt_pipeline.model.types import BktParams
+
+
+@dataclass(frozen=True)
+class EarlierFits:
+    """Earlier nights of a skill, the latest first."""
+
+    per_attempt: tuple[float, ...]
+    params: BktParams
+
+
+def earlier_fits(
+    connection: Connection, keys: Sequence[str], night: dt.date, nights: int
+) -> dict[str, EarlierFits]:
+    """The last so many nights before `night` that calibrated each of the skills; a new skill has none."""
+    fits = skill_fits
+    recent = (
+        select(
+            fits,
+            func.row_number().over(partition_by=fits.c.skill_id, order_by=fits.c.night.desc()).label("place"),
+        )
+        .where(fits.c.skill_id.in_(keys), fits.c.night < night, fits.c.log_likelihood.is_not(None))
+        .subquery()
+    )
+    found: dict[str, EarlierFits] = {}
+    for row in connection.execute(
+        select(recent).where(recent.c.place <= nights).order_by(recent.c.skill_id, recent.c.place)
+    ):
+        value = row.log_likelihood / row.attempts
+        before = found.get(row.skill_id)
+        found[row.skill_id] = (
+            EarlierFits((*before.per_attempt, value), before.params)
+            if before
+            else EarlierFits(
+                (value,), BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
+            )
+        )
+    return found
+
+
+def rows_of_run(
+    connection: Connection, platform: Platform, keys: Sequence[str], run_id: str
+) -> dict[str, tuple[float | None, ...] | None]:
+    """What the backend reads of the skills that the run published last; None where it finds no row.
+
+    A skill that a newer run has published since is not in the result.
+    """
+    target = platform.target
+    own = select(published_params.c.skill_id).where(
+        published_params.c.skill_id.in_(keys), published_params.c.run_id == run_id
+    )
+    rows: dict[str, tuple[float | None, ...] | None] = dict.fromkeys(connection.execute(own).scalars())
+    names = (*PARAMETERS, "log_likelihood")
+    for row in connection.execute(
+        select(cast(target.c.skill_id, Text).label("key"), *(target.c[name] for name in names)).where(
+            target.c.skill_id.in_(platform.skill_ids(rows))
+        )
+    ).mappings():
+        rows[row["key"]] = tuple(None if row[name] is None else float(row[name]) for name in names)
+    return rows
+
+
+def attempts_in_future(connection: Connection, source: Source, keys: Sequence[str]) -> dict[str, int]:
+    """How many attempts of each skill bear a time that is still to come; a skill without any is not in the result."""
+    items, attempts = source.items, source.attempts
+    now = func.now() if source.zoned else func.timezone("UTC", func.now())
+    rows = connection.execute(
+        select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
+        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
+        .where(items.c.skill_id.in_(source.skill_ids(keys)), attempts.c.created_at > now)
+        .group_by(items.c.skill_id)
+    )
+    return {row.skill_id: row.attempts for row in rows}

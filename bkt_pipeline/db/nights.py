@@ -1,0 +1,83 @@
+"""One night as a whole: what became of every skill, and how its parameters moved."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, func, select
+
+from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
+from bkt_pipeline.model.types import BktParams
+
+
+@dataclass(frozen=True)
+class SkillNight:
+    """One skill in the night, with its parameters and those of the last night before that had some."""
+
+    skill_id: str
+    outcome: str
+    reason: str | None
+    attempts: int | None
+    students: int | None
+    params: BktParams | None
+    previous: BktParams | None
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """Change of each parameter; zeros where there is nothing to compare."""
+        if self.params is None or self.previous is None:
+            return (0.0,) * len(PARAMETERS)
+        return tuple(
+            round(now - before, 12)
+            for now, before in zip(self.params.values, self.previous.values, strict=True)
+        )
+
+    @property
+    def moved_most(self) -> int:
+        """Place of the parameter that changed most."""
+        return max(range(len(PARAMETERS)), key=lambda place: abs(self.changes[place]))
+
+    @property
+    def move(self) -> float:
+        """The largest change."""
+        return abs(self.changes[self.moved_most])
+
+    @property
+    def per_attempt(self) -> float | None:
+        """Log-likelihood per attempt."""
+        if self.params is None or self.params.log_likelihood is None or not self.attempts:
+            return None
+        return self.params.log_likelihood / self.attempts
+
+
+def latest_night(connection: Connection) -> dt.date | None:
+    """The last night in the ledger."""
+    night: dt.date | None = connection.execute(select(func.max(night_skills.c.night))).scalar()
+    return night
+
+
+def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
+    """Every skill that has an outcome in the night, in the order of their ids."""
+    now, fits = night_skills, skill_fits
+    place = func.row_number().over(partition_by=fits.c.skill_id, order_by=fits.c.night.desc())
+    before = select(fits, place.label("place")).where(fits.c.night < night).subquery()
+    last = connection.execute(select(before).where(before.c.place == 1))
+    previous = {row.skill_id: _params(row) for row in last}
+    tonight = {
+        row.skill_id: _params(row) for row in connection.execute(select(fits).where(fits.c.night == night))
+    }
+    return [
+        SkillNight(
+            row.skill_id,
+            row.outcome,
+            row.reason,
+            row.attempts,
+            row.students,
+            tonight.get(row.skill_id) if row.outcome == "calibrated" else None,
+            previous.get(row.skill_id),
+        )
+        for row in connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
+    ]
+
+
+def _params(row: "Row[tuple[object, ...]]") -> BktParams:
+    return BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
