@@ -135,7 +135,7 @@ def skill_bkt_params(
     run_id = context.run.run_id
     pasts = io_manager.pasts(keys, as_of)
     warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
-    judged = judge(keys, attempt_window, io_manager.failures(run_id), as_of, settings.min_attempts, pasts)
+    judged = judge(keys, attempt_window, io_manager.failures(run_id), as_of, settings.rules, pasts)
     verdicts = []
     for verdict in progress.track("calibrating", judged, len(keys)):
         verdicts.append(io_manager.conclude(verdict, as_of, run_id))

@@ -2,13 +2,22 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.fit import Estimator, SkillFit
 from bkt_pipeline.model.types import AttemptWindow, BktParams
 from bkt_pipeline.verification import Finding, Past, has_enough, refusal, verify
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who is calibrated, and how; `CalibrationSettings` says what each means."""
+
+    min_attempts: int = 50
+    polish: bool = False
+    estimator: Estimator = "grid"
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ def judge(
     windows: Mapping[str, AttemptWindow],
     failed: Mapping[str, str],
     as_of: dt.datetime,
-    min_attempts: int,
+    rules: Rules,
     pasts: Mapping[str, Past],
 ) -> Iterator[Verdict]:
     """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
@@ -44,8 +53,8 @@ def judge(
         Skills that failed before they came here, with the reason.
     as_of
         What the run calibrates to; a window that is newer is another run's business.
-    min_attempts
-        A skill with fewer graded attempts is skipped.
+    rules
+        Who is calibrated, and how.
     pasts
         What earlier nights left of those that have been calibrated before.
     """
@@ -62,16 +71,19 @@ def judge(
             )
         elif window.as_of > as_of:
             yield Verdict(key, "overtaken", window, reason=overtaken(window.as_of))
-        elif window.n_attempts < min_attempts:
-            finding = has_enough(window.n_attempts, min_attempts)
-            yield Verdict(key, "skipped", window, reason=low_data(window, min_attempts), findings=(finding,))
+        elif window.n_attempts < rules.min_attempts:
+            finding = has_enough(window.n_attempts, rules.min_attempts)
+            said = low_data(window, rules.min_attempts)
+            yield Verdict(key, "skipped", window, reason=said, findings=(finding,))
         else:
             enough[key] = window
-    for key, fit in calibrate_all(enough):
+    polished = rules.polish or rules.estimator == "polished"
+    for key, fit in calibrate_all(enough, polished=polished):
         if isinstance(fit, Exception):
             yield Verdict(key, "failed", enough[key], reason=f"{type(fit).__name__}: {fit}")
         else:
-            yield checked(enough[key], fit, min_attempts, pasts.get(key, Past()))
+            fit = replace(fit, estimator=rules.estimator)
+            yield checked(enough[key], fit, rules.min_attempts, pasts.get(key, Past()))
 
 
 def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, past: Past) -> Verdict:

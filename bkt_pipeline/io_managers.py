@@ -69,7 +69,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         def store(connection: Connection) -> Verdict:
             final = verdict
             if verdict.fit is not None and not publish(
-                connection, database.platform, verdict.fit, verdict.fit.params, run_id, __version__
+                connection, database.platform, verdict.fit, run_id, __version__
             ):
                 final = replace(verdict, outcome="overtaken", fit=None, reason=overtaken())
             record(connection, outcome_of(final, as_of), run_id)
@@ -121,6 +121,6 @@ def outcome_of(verdict: Verdict, as_of: dt.datetime) -> Outcome:
         attempts=window.n_attempts if window else None,
         students=window.n_students if window else None,
         ungraded=window.ungraded if window else None,
-        log_likelihood=fit.params.log_likelihood if fit else None,
+        log_likelihood=fit.published.log_likelihood if fit else None,
         seconds=fit.seconds if fit else None,
     )

@@ -40,7 +40,7 @@ def skill_picture(window: AttemptWindow, fit: SkillFit) -> dg.MetadataValue | st
     if find_spec("matplotlib") is None:
         return MISSING
     figure, (curve, surface) = _figure(7.0, 2.7, 2)
-    _draw_curve(curve, window, fit.params)
+    _draw_curve(curve, window, fit.published)
     _draw_surface(surface, window, fit)
     return _shown(figure, f"learning curve and log-likelihood surface of {fit.skill_id}")
 
@@ -91,7 +91,7 @@ def _draw_curve(axes: "Axes", window: AttemptWindow, params: BktParams) -> None:
 
 def _draw_surface(axes: "Axes", window: AttemptWindow, fit: SkillFit) -> None:
     slips = guesses = np.linspace(0.02, 0.5, SURFACE_STEPS)
-    best = fit.params
+    best = fit.published
     below = np.array(
         [
             [

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import threading
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
 
+from bkt_pipeline.calibration import Rules
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.errors import InvalidSettings
 
@@ -52,12 +54,26 @@ class CalibrationSettings(dg.ConfigurableResource):
         default=50, ge=1, description="A skill with fewer graded attempts in the window is skipped."
     )
 
+    polish: bool = Field(
+        default=False,
+        description="Climb on from the grid's best point to the continuous optimum, kept beside it by night.",
+    )
+    estimator: Literal["grid", "polished"] = Field(
+        default="grid",
+        description="What skill_bkt_params gets: the grid's best point, or the continuous optimum (which polishes).",
+    )
+
     @field_validator("as_of")
     @classmethod
     def _is_a_moment(cls, value: str | None) -> str | None:
         if value is not None:
             parse_moment(value)
         return value
+
+    @property
+    def rules(self) -> Rules:
+        """What of it the calibration needs to know."""
+        return Rules(min_attempts=self.min_attempts, polish=self.polish, estimator=self.estimator)
 
     def as_of_of(self, record: dg.RunRecord) -> dt.datetime:
         """The run's as_of: what its config says, else what its night is."""

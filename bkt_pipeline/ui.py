@@ -86,16 +86,21 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
         }
     fit = verdict.fit
     for name in PARAMETERS:
-        shown[name] = getattr(fit.params, name)
+        shown[name] = getattr(fit.published, name)
         if fit.uncertainty is not None:
             estimate = getattr(fit.uncertainty, name)
             shown |= {f"{name}_low": round(estimate.low, 4), f"{name}_high": round(estimate.high, 4)}
         if verdict.previous is not None:
             # Decimal values of a grid: what is left after 12 digits is the floats' own noise.
             shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
-    likelihood = fit.params.log_likelihood
+    likelihood = fit.published.log_likelihood
     if likelihood is not None:
         shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
+    if fit.polished is not None:
+        shown |= {
+            "estimator": fit.estimator,
+            "polish_gains": fit.polished.log_likelihood - fit.params.log_likelihood,
+        }
     return shown | {
         "tier": str(fit.evidence.tier),
         "distinct_sequences": fit.n_distinct,

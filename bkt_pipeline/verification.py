@@ -94,8 +94,8 @@ def refusal(findings: Sequence[Finding]) -> str | None:
 
 def is_finite(window: AttemptWindow, fit: SkillFit) -> Finding:
     """`log_likelihood_is_finite`."""
-    said = fit.params.log_likelihood
-    again = log_likelihood(window, fit.params)
+    said = fit.published.log_likelihood
+    again = log_likelihood(window, fit.published)
     assert said is not None
     fine = math.isfinite(said) and said < 0.0 and math.isclose(said, again, rel_tol=SAME)
     return _found(
@@ -141,7 +141,7 @@ def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktPara
 def beats_chance(window: AttemptWindow, fit: SkillFit) -> Finding:
     """`log_likelihood_beats_chance`."""
     n = window.n_attempts
-    own = log_likelihood(window, fit.params) / n
+    own = log_likelihood(window, fit.published) / n
     rate = float(window.responses.mean())
     constant = _of_rate(rate, rate)
     default = log_likelihood(window, SAFE_DEFAULT) / n
@@ -196,7 +196,7 @@ def holds_out(window: AttemptWindow, past: Past, grid: Grid = DEFAULT_GRID) -> F
 def is_in_family(fit: SkillFit, past: Past) -> Finding:
     """`log_likelihood_is_in_family`."""
     nights = [value for value in past.per_attempt if math.isfinite(value)]
-    said = fit.params.log_likelihood
+    said = fit.published.log_likelihood
     if said is None or len(nights) < NIGHTS_NEEDED:
         return _found("log_likelihood_is_in_family", True, nights=len(nights), nights_needed=NIGHTS_NEEDED)
     middle = median(nights)
@@ -231,7 +231,7 @@ def row_matches(fit: SkillFit, row: Sequence[float | None] | None) -> Finding:
     """`stored_row_matches`: `row` is what the backend would read now, None where it finds no row."""
     if row is None:
         return _found("stored_row_matches", False, actual="no row", threshold="the calibrated values")
-    calibrated = (*fit.params.values, fit.params.log_likelihood)
+    calibrated = (*fit.published.values, fit.published.log_likelihood)
     names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
     wrong = [
         name for name, ours, theirs in zip(names, calibrated, row, strict=True) if not _equal(ours, theirs)

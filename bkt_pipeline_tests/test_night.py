@@ -22,6 +22,7 @@ from bkt_pipeline_tests.conftest import Platform
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 PARAMS = dg.AssetKey("skill_bkt_params")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+ERROR = dg.AssetCheckSeverity.ERROR
 
 
 def enrol(platform: Platform, sizes: Iterable[int], lengths: int = 6) -> dict[str, AttemptWindow]:
@@ -291,3 +292,29 @@ def checks_of(instance: dg.DagsterInstance, partition: str) -> list[Any]:
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         if entry.dagster_event.event_specific_data.partition == partition
     ]
+
+
+def test_the_polished_estimator_publishes_the_continuous_optimum(
+    platform: Platform, instance: dg.DagsterInstance, night
+) -> None:
+    window = enrol(platform, [60])[str(platform.id(1))]
+    night(platform)
+    (of_grid,) = stored(platform).values()
+    done = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(
+            instance=instance,
+            partition_key=window.skill_id,
+            run_config={
+                "resources": {"settings": {"config": {"as_of": AS_OF.isoformat(), "estimator": "polished"}}}
+            },
+        )
+    )
+    assert done.success
+    (row,) = stored(platform).values()
+    polished = calibrate(window, polished=True).polished
+    assert polished is not None
+    assert row == (*polished.values, polished.log_likelihood)
+    assert row[-1] > of_grid[-1]
+    assert all(check.passed for check in checks_of(instance, window.skill_id) if check.severity == ERROR)

@@ -14,10 +14,8 @@ from bkt_pipeline.model.types import BktParams
 from bkt_pipeline.model.uncertainty import Estimate, Uncertainty
 
 
-def store_fit(
-    connection: Connection, fit: SkillFit, published: BktParams, run_id: str, code_version: str
-) -> None:
-    """Keep the fit of its night, with the parameters that the backend gets to see."""
+def store_fit(connection: Connection, fit: SkillFit, run_id: str, code_version: str) -> None:
+    """Keep the fit of its night."""
     upsert(
         connection,
         skill_fits,
@@ -25,7 +23,7 @@ def store_fit(
             "night": fit.as_of.astimezone(dt.UTC).date(),
             "skill_id": fit.skill_id,
             "as_of": fit.as_of,
-            **_parameters(published),
+            **_parameters(fit.published),
             **_parameters(fit.params, "grid_"),
             **(_parameters(fit.polished, "polished_") if fit.polished else {}),
             "attempts": fit.n_attempts,
@@ -38,6 +36,7 @@ def store_fit(
             "share_with_three": fit.evidence.share_with_three,
             **(_uncertainty(fit.uncertainty) if fit.uncertainty else {}),
             "seconds": fit.seconds,
+            "estimator": fit.estimator,
             "run_id": run_id,
             "code_version": code_version,
             "stored_at": func.now(),
@@ -87,6 +86,7 @@ def _fit(row: RowMapping) -> SkillFit:
         ),
         polished=_params(row, "polished_") if polished else None,
         seconds=row["seconds"],
+        estimator=row["estimator"],
     )
 
 

@@ -12,18 +12,16 @@ from bkt_pipeline.db.schema import PARAMETERS, Platform, night_skills, published
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.db.windows import lock_skill
 from bkt_pipeline.model.fit import SkillFit
-from bkt_pipeline.model.types import BktParams
 
 
 def publish(
     connection: Connection,
     platform: Platform,
     fit: SkillFit,
-    published: BktParams,
     run_id: str,
     code_version: str,
 ) -> bool:
-    """Upsert the fit's `published` parameters to `skill_bkt_params` and keep it by night; says whether it did.
+    """Upsert the fit's published parameters to `skill_bkt_params` and keep it by night; says whether it did.
 
     False, and nothing is written, where a calibration with a newer as_of is already published.
     The safe default of a grid without a valid point never replaces a row that exists.
@@ -37,6 +35,7 @@ def publish(
         newest="as_of",
     ):
         return False
+    published = fit.published
     (skill_id,) = platform.skill_ids([fit.skill_id])
     upsert(
         connection,
@@ -49,7 +48,7 @@ def publish(
         keys=["skill_id"],
         replace=published.log_likelihood is not None,
     )
-    store_fit(connection, fit, published, run_id, code_version)
+    store_fit(connection, fit, run_id, code_version)
     return True
 
 

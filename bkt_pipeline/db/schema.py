@@ -138,6 +138,7 @@ skill_fits = Table(
     ),
     Column("gap", Double, comment="Nats from the best point of the grid to the second best; 0 for a tie"),
     Column("points_close", Integer, comment="Points of the grid within 1.92 nats of the best"),
+    Column("estimator", Text, nullable=False, comment="What is published: grid or polished"),
     Column("seconds", Double, nullable=False, comment="Seconds the search took"),
     Column("run_id", Text, nullable=False, comment="Dagster run that calibrated it"),
     Column("code_version", Text, nullable=False, comment="Version of bkt_pipeline that calibrated it"),
@@ -145,6 +146,7 @@ skill_fits = Table(
     CheckConstraint(
         "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
     ),
+    CheckConstraint("estimator IN ('grid', 'polished')", name="skill_fits_estimator_known"),
     comment="The parameters of every night, one row a night and skill",
 )
 

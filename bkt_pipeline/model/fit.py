@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from bkt_pipeline.model.evidence import Evidence
 from bkt_pipeline.model.types import BktParams
 from bkt_pipeline.model.uncertainty import Uncertainty
 
-__all__ = ["SAFE_DEFAULT", "SkillFit"]
+__all__ = ["SAFE_DEFAULT", "Estimator", "SkillFit"]
+
+Estimator = Literal["grid", "polished"]
 
 # What a skill gets when the grid has no point to choose from; never written over a row that exists.
 SAFE_DEFAULT = BktParams(0.3, 0.1, 0.1, 0.2)
@@ -35,6 +38,8 @@ class SkillFit:
         What the answers cannot tell.
     polished : BktParams or None
         The continuous optimum; None where it was not asked for, and with the safe default.
+    estimator : {"grid", "polished"}
+        Which of the two is `published`.
     seconds : float
         How long the fit took; not compared.
     """
@@ -50,3 +55,9 @@ class SkillFit:
     evidence: Evidence
     polished: BktParams | None
     seconds: float = field(compare=False)
+    estimator: Estimator = "grid"
+
+    @property
+    def published(self) -> BktParams:
+        """The parameters that the platform is to use."""
+        return self.polished if self.estimator == "polished" and self.polished else self.params

@@ -344,6 +344,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Points of the grid within 1.92 nats of the best",
         ),
+        sa.Column("estimator", sa.Text(), nullable=False, comment="What is published: grid or polished"),
         sa.Column("seconds", sa.Double(), nullable=False, comment="Seconds the search took"),
         sa.Column("run_id", sa.Text(), nullable=False, comment="Dagster run that calibrated it"),
         sa.Column(
@@ -352,6 +353,7 @@ def upgrade() -> None:
         sa.Column(
             "stored_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When it was stored"
         ),
+        sa.CheckConstraint("estimator IN ('grid', 'polished')", name="skill_fits_estimator_known"),
         sa.CheckConstraint(
             "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
         ),
