@@ -18,6 +18,7 @@ from bkt_pipeline.db.ledger import outcomes_since
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.partitions import range_tags, ranges, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.resources import AS_OF_TAG, COMMAND_TAG, PlatformDatabase, night_of, night_tags
+from bkt_pipeline.runs import end_dead_runs
 
 SHARD_TAG = "bkt/shard"
 FAILED_TAG = "bkt/failed"
@@ -130,6 +131,7 @@ def waits_for(night: NightState) -> str | None:
 def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
 ) -> dg.SensorResult | dg.SkipReason:
+    end_dead_runs(context.instance)
     record = latest_night(context.instance)
     if record is None:
         return dg.SkipReason("waits for a night: active_skills has not succeeded yet")

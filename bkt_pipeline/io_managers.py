@@ -15,6 +15,7 @@ from bkt_pipeline.db.history import earlier_fits, rows_of_run
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import publish, standing_since
 from bkt_pipeline.db.windows import load_windows, store_window
+from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.model.fit import SkillFit
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.resources import PlatformDatabase
@@ -44,6 +45,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         for key in sorted(obj):
             try:
                 database.run(lambda connection, key=key: store_window(connection, obj[key], context.run_id))
+            except DatabaseUnavailable:
+                raise
             except Exception as error:
                 context.log.error("the window of skill %s was not stored: %s", key, reason(error))
                 failure = Outcome(
@@ -77,6 +80,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
 
         try:
             return database.run(store)
+        except DatabaseUnavailable:
+            # Every other skill would only wait as long again, and there is nowhere to record it.
+            raise
         except Exception as error:
             failed = replace(
                 verdict, outcome="failed", fit=None, reason=f"it was not stored: {reason(error)}"

@@ -11,12 +11,14 @@ import dagster as dg
 from sqlalchemy import Connection
 
 from bkt_pipeline.automation import active_skills_job, calibration_job, nightly_irt_job
+from bkt_pipeline.calibration import overtaken
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
-from bkt_pipeline.errors import BktError, InvalidSettings
+from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings
 from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
+from bkt_pipeline.runs import end_dead_runs
 
 log = logging.getLogger("bkt_pipeline")
 
@@ -52,6 +54,8 @@ def run_night(
         The active skills could not be read.
     InvalidSettings
         One of the `skills` is no active skill.
+    DatabaseUnavailable
+        The database was lost on the way; what was stored until then stands.
     """
     tags = night_tags(as_of) | {COMMAND_TAG: "nightly"}
     config = {"loggers": {"console": {"config": {"log_level": "DEBUG" if log_events else "CRITICAL"}}}}
@@ -61,6 +65,7 @@ def run_night(
             run_config=config, instance=instance, tags=tags | more, raise_on_error=False
         )
 
+    end_dead_runs(instance)
     first = run(active_skills_job.name, {})
     if not first.success:
         raise NightFailed(f"the active skills could not be read: {_cause(first)}")
@@ -72,13 +77,17 @@ def run_night(
         done = run(calibration_job.name, range_tags(start, end))
         run_ids.append(done.run_id)
         if not done.success:
+            if _lost_the_database(done):
+                raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
             keys = present[present.index(start) : present.index(end) + 1]
             database.run(
                 partial(_record_the_rest, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id)
             )
     _sum_up(definitions, instance, tags, config)
     return NightRun(
-        outcomes=database.run(partial(of_runs, run_ids=run_ids)),
+        outcomes=database.run(
+            partial(_outcomes, keys=sorted(skills or present), as_of=as_of, run_ids=run_ids)
+        ),
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
     )
 
@@ -98,22 +107,43 @@ def _sum_up(
         log.warning("the night's summary could not be made: %s", _cause(done))
 
 
+def _outcomes(
+    connection: Connection, keys: Sequence[str], as_of: dt.datetime, run_ids: Sequence[str]
+) -> list[Outcome]:
+    """One for each key. The ledger has one place a night and skill: where another run has taken it, it was faster."""
+    own = {outcome.skill_id: outcome for outcome in of_runs(connection, run_ids)}
+    return [own.get(key) or Outcome(key, as_of, "overtaken", overtaken()) for key in keys]
+
+
 def _record_the_rest(
     connection: Connection, keys: Sequence[str], as_of: dt.datetime, reason: str, run_id: str
 ) -> None:
     """A run that broke off leaves no skill without an outcome."""
     known = {outcome.skill_id for outcome in of_runs(connection, [run_id])}
-    for key in keys:
-        if key not in known:
-            record(connection, Outcome(key, as_of, "failed", reason), run_id)
+    # Sorted, or two nights that break off at once lock each other out.
+    for key in sorted(set(keys) - known):
+        record(connection, Outcome(key, as_of, "failed", reason), run_id)
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
+    error = _root(result)
+    if error is None:
+        return f"run {result.run_id} failed"
+    return error.message.strip().splitlines()[0].removeprefix(f"{DatabaseUnavailable.__module__}.")
+
+
+def _lost_the_database(result: dg.ExecuteInProcessResult) -> bool:
+    error = _root(result)
+    return error is not None and error.cls_name == DatabaseUnavailable.__name__
+
+
+def _root(result: dg.ExecuteInProcessResult) -> Any:
+    """The error below the errors that Dagster wraps it in."""
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                return error.message.strip().splitlines()[0]
-    return f"run {result.run_id} failed"
+                return error
+    return None

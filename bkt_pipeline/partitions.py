@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from bkt_pipeline.runs import UNFINISHED, is_dead
+
 # Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
 for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
     warnings.filterwarnings("ignore", message=said)
@@ -16,14 +18,6 @@ SINGLE = "dagster/partition"
 
 # What Dagster refuses in a partition key.
 REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
-
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 skill_partitions = dg.DynamicPartitionsDefinition(name="skill")
 
@@ -69,4 +63,4 @@ def range_tags(first: str, last: str) -> dict[str, str]:
 def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that are queued or running for one or more skills."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    return [run for run in runs if SINGLE in run.tags or RANGE_START in run.tags]
+    return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from bkt_pipeline.calibration import Rules
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.runs import note_process
 
 NIGHT_TAG = "bkt/night"
 AS_OF_TAG = "bkt/as_of"
@@ -34,6 +35,10 @@ class PlatformDatabase(dg.ConfigurableResource):
             if self._database is None:
                 self._database = open_database()
             return self._database
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note which process the run is in."""
+        note_process(context)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Let go of the connections when the run ends."""

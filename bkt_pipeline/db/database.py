@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection, Engine, text
 
 from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import make_engine, retrying
+from bkt_pipeline.db.connection import close, make_engine, retrying
 from bkt_pipeline.db.loading import create_source_tables, write_school
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.schema import Platform, reflect
@@ -38,7 +38,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are kept open; the next `run` would open new ones."""
-        self.engine.dispose()
+        close(self.engine)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction, tried again where the trouble may pass."""

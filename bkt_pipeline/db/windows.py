@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import (
@@ -28,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from bkt_pipeline.db import schema
+from bkt_pipeline.db.connection import psycopg_connection
 from bkt_pipeline.db.schema import Source
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.model.types import AttemptWindow
@@ -221,10 +221,3 @@ class _MomentsDumper(Dumper):
         items["size"] = 8
         items["at"] = obj.micros - POSTGRES_EPOCH
         return header.tobytes() + items.tobytes()
-
-
-def psycopg_connection(connection: Connection) -> "psycopg.Connection[Any]":
-    """The driver's own connection, for COPY."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
