@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     log.handlers = [ConsoleLog(options.console)]
     log.propagate = False
+    # Else what other packages warn of comes out between our lines.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         code: int = options.run(options)
     except BktError as error:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg2
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import psycopg2_url
+from bkt_pipeline.db.connection import psycopg2_url, reason
+from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.event_log import GatheringEventLogStorage
 
 EMBEDDED_NAME = "dagster"
@@ -54,10 +58,26 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """The instance that the UI shows too."""
+    """The instance that the UI shows too.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        Its storage cannot be reached, or was lost on the way.
+    """
     use_dagster_home()
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    except (DagsterPostgresException, DBAPIError) as error:
+        # Of the platform's database other drivers tell.
+        cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
+        said = cause.orig if isinstance(cause, DBAPIError) else cause
+        if not isinstance(said, psycopg2.Error):
+            raise
+        raise DatabaseUnavailable(
+            f"Dagster's storage (DAGSTER_POSTGRES_URL) cannot be used: {reason(said)}"
+        ) from None
 
 
 def use_dagster_home() -> Path:

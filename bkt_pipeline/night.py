@@ -18,7 +18,7 @@ from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings
 from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
-from bkt_pipeline.runs import end_dead_runs
+from bkt_pipeline.runs import end_dead_runs, process_tag
 
 log = logging.getLogger("bkt_pipeline")
 
@@ -57,7 +57,7 @@ def run_night(
     DatabaseUnavailable
         The database was lost on the way; what was stored until then stands.
     """
-    tags = night_tags(as_of) | {COMMAND_TAG: "nightly"}
+    tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
     config = {"loggers": {"console": {"config": {"log_level": "DEBUG" if log_events else "CRITICAL"}}}}
 
     def run(job: str, more: dict[str, str]) -> dg.ExecuteInProcessResult:

@@ -23,11 +23,15 @@ UNFINISHED = [
 ]
 
 
+def process_tag() -> dict[str, str]:
+    """The tag that says which process a run is in: this one."""
+    return {PROCESS_TAG: f"{platform.node()} {os.getpid()} {_began(os.getpid())}"}
+
+
 def note_process(context: dg.InitResourceContext) -> None:
     """Tag the run, where there is one, with the process that executes it."""
     if context.run is not None and context.instance is not None:
-        noted = f"{platform.node()} {os.getpid()} {_began(os.getpid())}"
-        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: noted})
+        context.instance.add_run_tags(context.run.run_id, process_tag())
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
