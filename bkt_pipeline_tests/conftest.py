@@ -4,6 +4,8 @@
 `platform`         a learning platform's database: its source tables, empty, uuid ids, timestamptz
 `any_platform`     the same; the test runs once for each type of id and of timestamp that platforms use
 `make_platform`    the same as a function, for a test that needs a given type or several databases
+`make_night`       the command `nightly` in processes of its own, on a copy of a platform
+`own_server`       the home of a server that the test may kill
 `instance`         a Dagster instance by the project's dagster.yaml, its storage empty
 
 URLs are plain `postgresql://` ones. A test sees none of the developer's own settings.
@@ -29,6 +31,8 @@ from bkt_pipeline.db import embedded
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from bkt_pipeline_tests.nights import Night
 
 PROJECT = Path(__file__).parent.parent
 OWN_SETTINGS = ("DATABASE_URL", "BKT_PIPELINE_HOME", "DAGSTER_HOME", "DAGSTER_POSTGRES_URL")
@@ -215,3 +219,36 @@ def _dagster_home(patch: pytest.MonkeyPatch, folder: Path, url: str) -> Iterator
     patch.setenv("DAGSTER_HOME", str(folder))
     patch.setenv("DAGSTER_POSTGRES_URL", url)
     yield
+
+
+@pytest.fixture
+def make_night(
+    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[Platform], "Night"]]:
+    """Makes a night on copies of a platform and of a Dagster storage, both as they are now."""
+    from bkt_pipeline_tests.nights import Night
+
+    monkeypatch.syspath_prepend(str(PROJECT))
+    urls: list[str] = []
+
+    def make(platform: Platform) -> "Night":
+        folder = tmp_path / f"dagster-{len(urls)}"
+        folder.mkdir()
+        shutil.copy(PROJECT / "dagster.yaml", folder)
+        urls.extend([databases.create(database_of(platform.url)), databases.create(dagster_template)])
+        return Night(urls[-2], urls[-1], folder)
+
+    yield make
+    for url in urls:
+        databases.drop(url)
+
+
+@pytest.fixture
+def own_server() -> Iterator[Path]:
+    """The home of a running server that a test may kill."""
+    folder = Path(tempfile.mkdtemp(prefix="bkt-kill-"))
+    folder.chmod(0o711)
+    embedded.ensure(folder, options=("fsync=off", "autovacuum=off"), linger=0.2)
+    yield folder
+    embedded.release(folder)
+    shutil.rmtree(folder)

@@ -5,90 +5,23 @@
 
 import os
 import random
-import shutil
 import signal
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import psycopg
-import pytest
 
 from bkt_pipeline.db import embedded
 from bkt_pipeline.runs import UNFINISHED
-from bkt_pipeline_tests import children
-from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, _create_source_tables, database_of
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.nights import Night, copy_source
 from bkt_pipeline_tests.state import snapshot, torn
-from bkt_pipeline_tests.test_night import AS_OF, enrol, statuses
+from bkt_pipeline_tests.test_night import enrol, statuses
 
 SKILLS = 10
 NIGHTS, KILLS_A_NIGHT = 4, 13
-
-
-class Night:
-    """The command `nightly` in a child process, on a platform and a Dagster instance."""
-
-    def __init__(self, url: str, dagster: str, folder: Path) -> None:
-        self.url = url
-        self.environment = {
-            "DATABASE_URL": url,
-            "DAGSTER_POSTGRES_URL": dagster,
-            "DAGSTER_HOME": str(folder),
-        }
-        self.output = folder / "output"
-
-    def start(self) -> children.ForkServerProcess:
-        return children.start(
-            children.nightly, "--as-of", AS_OF.isoformat(), environment=self.environment, output=self.output
-        )
-
-    def undisturbed(self) -> float:
-        """Run to the end; returns the seconds it took."""
-        started = time.monotonic()
-        child = self.start()
-        child.join()
-        assert child.exitcode == 0, self.output.read_text()
-        return time.monotonic() - started
-
-    def killed_after(self, seconds: float) -> bool:
-        """Run, and kill it then; says whether it was still running."""
-        child = self.start()
-        child.join(seconds)
-        child.kill()
-        child.join()
-        return child.exitcode == -signal.SIGKILL
-
-    @contextmanager
-    def instance(self) -> Iterator[dg.DagsterInstance]:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            with dg.DagsterInstance.get() as instance:
-                yield instance
-
-
-@pytest.fixture
-def make_night(
-    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[[Platform], Night]]:
-    """Makes a night on copies of a platform and of a Dagster storage, both as they are now."""
-    monkeypatch.syspath_prepend(str(PROJECT))
-    urls: list[str] = []
-
-    def make(platform: Platform) -> Night:
-        folder = tmp_path / f"dagster-{len(urls)}"
-        folder.mkdir()
-        shutil.copy(PROJECT / "dagster.yaml", folder)
-        urls.extend([databases.create(database_of(platform.url)), databases.create(dagster_template)])
-        return Night(urls[-2], urls[-1], folder)
-
-    yield make
-    for url in urls:
-        databases.drop(url)
 
 
 def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_been(
@@ -128,7 +61,7 @@ def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothi
     calm = make_night(platform)
     calm.undisturbed()
     seconds = calm.undisturbed()
-    url, dagster = (embedded.ensure(own_server, database=name) for name in ("bkt", "dagster"))
+    url, dagster = (embedded.ensure(own_server, database=name, linger=0.2) for name in ("bkt", "dagster"))
     copy_source(platform.url, url)
     night = Night(url, dagster, calm.output.parent)
     night.undisturbed()
@@ -139,33 +72,10 @@ def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothi
         child = night.start()
         child.join(moment * seconds)
         os.kill(int((own_server / "postgres/pgdata/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        embedded.ensure(own_server)
+        embedded.ensure(own_server, linger=0.2)
         child.join()
         assert child.exitcode in (0, 1, 2), night.output.read_text()
         assert "Traceback" not in night.output.read_text()
     night.undisturbed()
     assert torn(url) == {}
     assert snapshot(url) == snapshot(calm.url)
-
-
-@pytest.fixture
-def own_server() -> Iterator[Path]:
-    """The home of a running server that a test may kill."""
-    folder = Path(tempfile.mkdtemp(prefix="bkt-kill-"))
-    folder.chmod(0o711)
-    embedded.ensure(folder, options=("fsync=off", "autovacuum=off"), linger=0.2)
-    yield folder
-    embedded.release(folder)
-    shutil.rmtree(folder)
-
-
-def copy_source(there: str, here: str) -> None:
-    _create_source_tables(here, "uuid", "timestamptz")
-    with psycopg.connect(there) as source, psycopg.connect(here) as target:
-        for table in ("skills", "items", "attempts"):
-            with (
-                source.cursor().copy(f"COPY {table} TO STDOUT") as rows,
-                target.cursor().copy(f"COPY {table} FROM STDIN") as copy,
-            ):
-                for row in rows:
-                    copy.write(row)
