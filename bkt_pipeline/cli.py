@@ -1,4 +1,4 @@
-"""The command `bkt-pipeline`: nightly, ui, load, doctor."""
+"""The command `bkt-pipeline`: nightly, ui, load, doctor; upkeep.py adds migrate, rollback and prune."""
 
 import argparse
 import datetime as dt
@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
 from bkt_pipeline.errors import BktError
+from bkt_pipeline.upkeep import add_commands
 
 DONE, SOME_FAILED, UNUSABLE = 0, 1, 2
+LOCAL = "127.0.0.1"
 
 HELP = """Recalibrates the BKT parameters of every skill from the last 30 days of attempts.
 
@@ -40,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except BktError as error:
         print(f"bkt-pipeline {options.command}: {error}", file=sys.stderr)
+        return UNUSABLE
+    except DBAPIError as error:
+        # Its own text quotes the statement.
+        from bkt_pipeline.db.connection import reason
+
+        print(f"bkt-pipeline {options.command}: the database refused: {reason(error)}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print(f"bkt-pipeline {options.command}: interrupted; what was stored so far stands", file=sys.stderr)
@@ -89,7 +98,13 @@ def parser() -> argparse.ArgumentParser:
         "ui",
         help="open the Dagster UI on the same database",
         description="Starts Dagster's webserver and daemon on this machine (Ctrl-C stops them). The daemon "
-        "runs the night at 07:00 UTC while this command runs. The UI has no login: it listens on 127.0.0.1 only.",
+        "runs the night at 07:00 UTC while this command runs. The UI has no login: it listens on 127.0.0.1 "
+        "unless told otherwise.",
+    )
+    ui.add_argument(
+        "--host",
+        default=LOCAL,
+        help=f"address to listen on (default: {LOCAL}); whoever reaches another one can start runs and see results",
     )
     ui.add_argument("--port", type=int, default=3000, help="default: 3000")
     ui.set_defaults(run=run_ui)
@@ -113,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
         "how the last night ended. Changes nothing.",
     )
     doctor.set_defaults(run=run_doctor)
+    add_commands(commands)
     return top
 
 
@@ -164,8 +180,14 @@ def run_ui(options: argparse.Namespace) -> int:
 
     open_database().close()
     workspace = use_dagster_home() / "workspace.yaml"
+    if options.host not in (LOCAL, "localhost", "::1"):
+        print(
+            f"bkt-pipeline ui: Dagster's UI has no login: whoever reaches {options.host}:{options.port} can start "
+            "runs and see results; put a proxy with a login before it",
+            file=sys.stderr,
+        )
     print(
-        f"The Dagster UI opens at http://127.0.0.1:{options.port} in some seconds; Ctrl-C stops it.",
+        f"The Dagster UI opens at http://{options.host}:{options.port} in some seconds; Ctrl-C stops it.",
         flush=True,
     )
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "bkt_pipeline.definitions"]
@@ -178,7 +200,7 @@ def run_ui(options: argparse.Namespace) -> int:
         "dev",
         *where,
         "-h",
-        "127.0.0.1",
+        options.host,
         "-p",
         str(options.port),
     ]

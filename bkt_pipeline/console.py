@@ -17,7 +17,13 @@ from bkt_pipeline.progress import Progress
 T = TypeVar("T")
 
 PIPE_WIDTH = 160  # a pipe has no width; wide enough for every column of the night's table
-STYLES = {"calibrated": "green", "skipped": "yellow", "overtaken": "yellow", "failed": "red"}
+STYLES = {
+    "calibrated": "green",
+    "skipped": "yellow",
+    "overtaken": "yellow",
+    "failed": "red",
+    "rolled_back": "yellow",
+}
 
 
 def out() -> Console:

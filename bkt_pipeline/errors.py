@@ -11,6 +11,7 @@
     └── DatabaseError
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
+        ├── SchemaNotReady          our own tables are missing or of another version
         └── SourceSchemaError       the platform's tables are not what we rely on
 
 A message says what is wrong, which value, where, and what to do next. It never
@@ -52,6 +53,10 @@ class EmbeddedPostgresError(DatabaseError):
 
 class DatabaseUnavailable(DatabaseError):
     """No connection could be made, or it was lost and did not come back."""
+
+
+class SchemaNotReady(DatabaseError):
+    """The schema `bkt_pipeline` is not what this version works with, and may not be changed as things are."""
 
 
 class SourceSchemaError(DatabaseError):

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import close, make_engine, retrying
+from bkt_pipeline.db.connection import close, make_engine, reason, retrying, sqlstate
 from bkt_pipeline.db.loading import create_source_tables, write_school
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.schema import Platform, reflect
+from bkt_pipeline.errors import SchemaNotReady
 from bkt_pipeline.model.simulate import school
 
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
 
+_NOT_ALLOWED = "42501"
 EMBEDDED_NAME = "bkt"
 SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills while the school is in it
 
@@ -61,14 +64,25 @@ def open_database() -> Database:
     Raises
     ------
     DatabaseError
-        It cannot be reached, or its tables are not what calibration needs.
+        It cannot be reached, its tables are not what calibration needs, or the schema `bkt_pipeline`
+        is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
     if is_embedded:
         retrying(engine, _load_school_if_empty)
-    if retrying(engine, current) != newest():
-        retrying(engine, migrate)
-    return Database(engine, retrying(engine, reflect), is_embedded)
+    try:
+        if retrying(engine, current) != newest():
+            retrying(engine, migrate)
+        platform = retrying(engine, reflect)
+    except DBAPIError as error:
+        if sqlstate(error) != _NOT_ALLOWED:
+            raise
+        raise SchemaNotReady(
+            f"the schema bkt_pipeline or the table skill_bkt_params is missing or out of date, and this role "
+            f"may not mend it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
+            "the platform's tables, then deploy/grants.sql"
+        ) from None
+    return Database(engine, platform, is_embedded)
 
 
 def make_room(connection: Connection) -> None:

@@ -156,8 +156,8 @@ night_skills = Table(
     Column("night", Date, primary_key=True, comment="UTC date of as_of"),
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", _moment, nullable=False, comment="End of the window that was calibrated"),
-    Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed or overtaken"),
-    Column("reason", Text, comment="Why it was skipped, failed or overtaken"),
+    Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed, overtaken or rolled_back"),
+    Column("reason", Text, comment="Why it was not calibrated, or its parameters did not stay"),
     Column("attempts", BigInteger, comment="Graded attempts in the window"),
     Column("students", BigInteger, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, comment="Attempts left out because is_correct is NULL"),
@@ -166,7 +166,8 @@ night_skills = Table(
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
     Column("recorded_at", _moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
-        "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken')", name="night_skills_outcome_known"
+        "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken', 'rolled_back')",
+        name="night_skills_outcome_known",
     ),
     Index("night_skills_run_id", "run_id"),
     comment="The ledger: what became of each skill in each night",

@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
 
 from bkt_pipeline.db.schema import SCHEMA
+from bkt_pipeline.errors import SchemaNotReady
 
 
 def config(connection: Connection | None = None) -> Config:
@@ -37,7 +38,22 @@ def current(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the schema `bkt_pipeline` to the newest revision; one process at a time, the others wait."""
+    """Bring the schema `bkt_pipeline` to the newest revision; one process at a time, the others wait.
+
+    Raises
+    ------
+    SchemaNotReady
+        A newer version of this package has been at work here.
+    """
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
-    connection.execute(text("CREATE SCHEMA IF NOT EXISTS bkt_pipeline"))
+    revision = current(connection)
+    scripts = ScriptDirectory.from_config(config())
+    if revision not in {None, *(script.revision for script in scripts.walk_revisions())}:
+        raise SchemaNotReady(
+            f"the schema {SCHEMA} is at revision {revision}, which this version of bkt_pipeline does not know; "
+            "install the version that made it, or a newer one"
+        )
+    # Asked first, for even IF NOT EXISTS takes the right to create schemas, which the schema's owner may lack.
+    if connection.execute(select(func.to_regnamespace(SCHEMA))).scalar() is None:
+        connection.execute(text("CREATE SCHEMA bkt_pipeline"))
     command.upgrade(config(connection), "head")
