@@ -231,6 +231,7 @@ def test_dagsters_storage_that_is_down_ends_the_night_with_one_line(
     night.environment["DAGSTER_POSTGRES_URL"] = "postgresql://someone:secret@127.0.0.1:1/dagster"
     code, output = night.ends(night.start())
     assert code == 2
+    assert "secret" not in output
     (line,) = output.splitlines()
     assert line.startswith("bkt-pipeline nightly: Dagster's storage (DAGSTER_POSTGRES_URL) cannot be used: ")
     assert "refused" in line

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Table, func, inspect, select, text
 
-from bkt_pipeline.db.connection import retrying
+from bkt_pipeline.db.connection import close, retrying
 from bkt_pipeline.db.database import connect
 from bkt_pipeline.db.migrations import current, newest
 from bkt_pipeline.db.schema import TARGET, Source, night_skills, reflect_source
@@ -22,7 +22,10 @@ def findings() -> list[tuple[str, str]]:
         There is no database, or its tables are not what calibration needs.
     """
     engine, embedded = connect()
-    return retrying(engine, lambda connection: list(_look(connection, embedded)))
+    try:
+        return retrying(engine, lambda connection: list(_look(connection, embedded)))
+    finally:
+        close(engine)
 
 
 def _look(connection: Connection, embedded: bool) -> Iterator[tuple[str, str]]:
