@@ -19,7 +19,7 @@ def snapshot(url: str) -> dict[str, list[Any]]:
             name: [
                 row
                 for (row,) in connection.execute(
-                    sql.SQL("SELECT told FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS told) ORDER BY told::text").format(
+                    sql.SQL("SELECT told FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS told) AS row ORDER BY told::text").format(
                         sql.Identifier(schema, name)
                     ),
                     [CIRCUMSTANCES],
