@@ -10,6 +10,7 @@ from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
 from bkt_pipeline.db.history import attempts_in_future
+from bkt_pipeline.db.ledger import record_refused
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
 from bkt_pipeline.event_log import gathering
@@ -19,7 +20,7 @@ from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
-from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase, night_of
 from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
 from bkt_pipeline.verification import verify_window
 
@@ -53,6 +54,8 @@ def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase)
         context.log.warning(
             "Dagster takes no such partition key, these skills are left out: %s", change.refused
         )
+        as_of = night_of(run_record(context))
+        opened.run(partial(record_refused, keys=change.refused, as_of=as_of, run_id=context.run.run_id))
     return dg.MaterializeResult(
         metadata={
             "active": len(active),
@@ -181,9 +184,14 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
 
 def as_of_of(context: dg.AssetExecutionContext, settings: CalibrationSettings) -> dt.datetime:
     """The run's as_of, the same in each of its steps."""
+    return settings.as_of_of(run_record(context))
+
+
+def run_record(context: dg.AssetExecutionContext) -> dg.RunRecord:
+    """What the instance knows of the run."""
     record = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
-    return settings.as_of_of(record)
+    return record
 
 
 def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:

@@ -86,7 +86,7 @@ def run_night(
     _sum_up(definitions, instance, tags, config)
     return NightRun(
         outcomes=database.run(
-            partial(_outcomes, keys=sorted(skills or present), as_of=as_of, run_ids=run_ids)
+            partial(_outcomes, keys=skills or present, as_of=as_of, run_ids=[first.run_id, *run_ids])
         ),
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
     )
@@ -108,11 +108,15 @@ def _sum_up(
 
 
 def _outcomes(
-    connection: Connection, keys: Sequence[str], as_of: dt.datetime, run_ids: Sequence[str]
+    connection: Connection, keys: Collection[str], as_of: dt.datetime, run_ids: Sequence[str]
 ) -> list[Outcome]:
-    """One for each key. The ledger has one place a night and skill: where another run has taken it, it was faster."""
+    """One for each key, and for each that Dagster has refused.
+
+    The ledger has one place a night and skill: where another run has taken it, that one was faster.
+    """
     own = {outcome.skill_id: outcome for outcome in of_runs(connection, run_ids)}
-    return [own.get(key) or Outcome(key, as_of, "overtaken", overtaken()) for key in keys]
+    missing = {key: Outcome(key, as_of, "overtaken", overtaken()) for key in set(keys) - set(own)}
+    return [outcome for _, outcome in sorted((own | missing).items())]
 
 
 def _record_the_rest(

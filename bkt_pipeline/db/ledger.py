@@ -41,6 +41,13 @@ def record(connection: Connection, outcome: Outcome, run_id: str) -> None:
     )
 
 
+def record_refused(connection: Connection, keys: Sequence[str], as_of: dt.datetime, run_id: str) -> None:
+    """Enter the skills that no run can be for."""
+    for key in sorted(keys):
+        why = "Dagster takes no partition key that is empty or holds control characters or '...'"
+        record(connection, Outcome(key, as_of, "failed", why), run_id)
+
+
 def of_runs(connection: Connection, run_ids: Sequence[str]) -> list[Outcome]:
     """The outcomes that these runs recorded, in the order of the skills' ids."""
     rows = connection.execute(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Date, cast, delete, func, literal, select, union, update
 
-
 from bkt_pipeline.db.schema import (
     PARAMETERS,
     Platform,
