@@ -31,7 +31,8 @@ def process_tag() -> dict[str, str]:
 def note_process(context: dg.InitResourceContext) -> None:
     """Tag the run, where there is one, with the process that executes it."""
     if context.run is not None and context.instance is not None:
-        context.instance.add_run_tags(context.run.run_id, process_tag())
+        noted = f"{process_tag()[PROCESS_TAG]} {context.run.run_id}"
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: noted})
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -46,9 +47,10 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def is_dead(run: dg.DagsterRun) -> bool:
     """Whether the run's process is known to be gone; of a process on another machine nothing is known."""
-    host, _, process = run.tags.get(PROCESS_TAG, "").partition(" ")
-    pid, _, began = process.partition(" ")
-    return host == platform.node() and pid.isdecimal() and _began(int(pid)) != began
+    host, pid, began, of_run = [*run.tags.get(PROCESS_TAG, "").split(" "), "", "", "", ""][:4]
+    # A run that is started again has the tags of the one that died, until it notes its own process.
+    is_its_own = of_run == run.run_id if of_run else run.parent_run_id is None
+    return is_its_own and host == platform.node() and pid.isdecimal() and _began(int(pid)) != began
 
 
 def _began(pid: int) -> str:

@@ -21,6 +21,7 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline_tests.conftest import PROJECT, Platform
+from bkt_pipeline_tests.state import torn
 from bkt_pipeline_tests.test_night import enrol, statuses, stored
 
 BIN = Path(sys.executable).parent
@@ -168,13 +169,7 @@ def test_two_nights_from_tick_to_item_calibration(
         connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT refused")
         connection.execute("UPDATE skills SET active = false WHERE id = %s", [good])
         connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(4)])
-    subprocess.run(
-        [BIN / "dagster", "job", "launch", "-w", WORKSPACE, "-j", "active_skills_job"],
-        env=deployment.environment,
-        cwd=deployment.folder,
-        check=True,
-        capture_output=True,
-    )
+    launch_night(deployment)
     deployment.wait_for(
         "item calibration of the second night", lambda: finished(deployment, "nightly_irt") == 2
     )
@@ -187,6 +182,47 @@ def test_two_nights_from_tick_to_item_calibration(
     assert len(deployment.runs("active_skills_job")) == 2
     assert len(deployment.runs("calibration")) == 4
     assert (newest.tags["bkt/calibrated"], newest.tags["bkt/failed"]) == ("1", "0")
+
+
+def test_a_killed_deployment_finishes_the_night_once_when_it_starts_again(
+    platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
+) -> None:
+    """Killed are the daemon and all that it has started, as a container is, while windows are being stored."""
+    keys = enrol(platform, [20] * 8)
+    shift(platform, dt.datetime.now(dt.UTC))
+    deployment = deploy(platform)
+    make_target(platform)
+    with psycopg.connect(platform.url, autocommit=True) as owner:
+        # So that there is a middle to be killed in.
+        owner.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.5); RETURN new; END $$;"
+            "CREATE TRIGGER dawdle BEFORE INSERT ON bkt_pipeline.attempt_windows"
+            " FOR EACH ROW EXECUTE FUNCTION dawdle()"
+        )
+        daemon = deployment.start_daemon()
+        launch_night(deployment)
+
+        def in_the_middle() -> bool:
+            row = owner.execute("SELECT count(*) FROM bkt_pipeline.attempt_windows").fetchone()
+            return row is not None and row[0] >= 2
+
+        deployment.wait_for("the first windows", in_the_middle)
+        deployment.running.remove(daemon)
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
+        owner.execute("DROP TRIGGER dawdle ON bkt_pipeline.attempt_windows")
+    assert torn(platform.url) == {}
+    assert len(stored(platform)) < len(keys)
+    deployment.start_daemon()
+    deployment.wait_for("item calibration of the night", lambda: finished(deployment, "nightly_irt") == 1)
+    ticks = len(irt_ticks(instance))
+    deployment.wait_for("two more looks of the sensor", lambda: len(irt_ticks(instance)) >= ticks + 2)
+    assert len(deployment.runs("nightly_irt")) == 1
+    assert statuses(instance) == dict.fromkeys(keys, "MATERIALIZED")
+    assert set(stored(platform)) == set(keys)
+    assert torn(platform.url) == {}
+    assert all(run.is_finished for run in instance.get_runs())
 
 
 def test_a_partial_backfill_as_the_ui_starts_it(
@@ -223,6 +259,17 @@ def test_a_partial_backfill_as_the_ui_starts_it(
         keys[1],
         keys[2],
     }
+
+
+def launch_night(deployment: Deployment) -> None:
+    """Begin a night by hand."""
+    subprocess.run(
+        [BIN / "dagster", "job", "launch", "-w", WORKSPACE, "-j", "active_skills_job"],
+        env=deployment.environment,
+        cwd=deployment.folder,
+        check=True,
+        capture_output=True,
+    )
 
 
 def shift(platform: Platform, last: dt.datetime) -> None:
