@@ -32,6 +32,7 @@ SIZES = [20] * 11 + [3]
 def main(kills: int) -> None:
     home = Path(tempfile.mkdtemp(prefix="bkt-kill-"))
     home.chmod(0o711)
+    shutil.copy(PROJECT / "dagster.yaml", home)
     server = embedded.ensure(home, options=("fsync=off", "autovacuum=off"), linger=0.2)
     began = time.monotonic()
     try:
@@ -50,13 +51,15 @@ def kill_often(databases: Databases, home: Path, kills: int) -> Counter[int | st
     platform = Platform(databases.create(), "uuid", "timestamptz")
     _create_source_tables(platform.url, "uuid", "timestamptz")
     enrol(platform, SIZES)
-    empty = databases.create()
+    tables = databases.create()
+    with Night(platform.url, tables, home).instance():
+        pass  # Dagster's tables are made, and each night begins with a copy of them
 
     def night(number: int) -> Night:
         folder = home / f"dagster-{number}"
         folder.mkdir()
         shutil.copy(PROJECT / "dagster.yaml", folder)
-        url, dagster = databases.create(database_of(platform.url)), databases.create(database_of(empty))
+        url, dagster = databases.create(database_of(platform.url)), databases.create(database_of(tables))
         return Night(url, dagster, folder)
 
     calm = night(0)

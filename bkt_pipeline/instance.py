@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import psycopg2_url, reason
+from bkt_pipeline.db.connection import libpq_url, psycopg2_url, reason
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.event_log import GatheringEventLogStorage
 
@@ -28,6 +28,30 @@ def storage_url() -> str:
     )
 
 
+UNFINISHED = "bkt_pipeline_unfinished"
+
+
+@contextmanager
+def made_whole(url: str) -> Iterator[None]:
+    """Have Dagster make its tables in a database of ours, all of them or none.
+
+    It makes them one by one and takes one of them for all. Where a process was killed in between, a mark
+    says so, and what is there is no use: it is dropped, to begin again.
+    """
+    with closing(psycopg2.connect(libpq_url(url))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtextextended('bkt_pipeline:dagster', 0))")
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [UNFINISHED])
+            if cursor.fetchone() == (True,):
+                cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            cursor.execute("SELECT NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')")
+            if cursor.fetchone() == (True,):
+                cursor.execute(f"CREATE TABLE {UNFINISHED} ()")
+            yield
+            cursor.execute(f"DROP TABLE IF EXISTS {UNFINISHED}")
+
+
 class PooledPostgresStorage(DagsterPostgresStorage):
     """dagster-postgres's storage at `storage_url`, which keeps its connections open and writes events in batches.
 
@@ -38,7 +62,10 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def __init__(self, inst_data: Any = None) -> None:
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
         url = storage_url()
-        super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+        # A database that somebody named may hold tables of others.
+        ours = not os.environ.get("DAGSTER_POSTGRES_URL", "").strip()
+        with made_whole(url) if ours else nullcontext():
+            super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
         self._gathering = GatheringEventLogStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):
             storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=1800, max_overflow=20)

@@ -66,5 +66,8 @@ TORN = {
 def torn(url: str) -> dict[str, list[str]]:
     """What does not fit together in the database, by what is wrong; empty when all is well."""
     with psycopg.connect(url) as connection:
+        # Made last of all; a night that was killed before has stored nothing.
+        if connection.execute("SELECT to_regclass('skill_bkt_params')").fetchone() == (None,):
+            return {}
         found = {what: connection.execute(query).fetchall() for what, query in TORN.items()}
     return {what: [skill for (skill,) in rows] for what, rows in found.items() if rows}

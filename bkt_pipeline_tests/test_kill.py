@@ -79,3 +79,21 @@ def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothi
     night.undisturbed()
     assert torn(url) == {}
     assert snapshot(url) == snapshot(calm.url)
+
+
+def test_killed_while_dagster_makes_its_tables_the_next_start_makes_them_all(
+    make_night: Callable[[Platform], Night], platform: Platform, own_server: Path
+) -> None:
+    """Dagster makes them one by one, and takes one of them for all."""
+    enrol(platform, [20])
+    night = make_night(platform)
+    night.environment |= {"DAGSTER_POSTGRES_URL": "", "BKT_PIPELINE_HOME": str(own_server)}
+    url = embedded.ensure(own_server, database="dagster", linger=0.2)
+    child = night.start()
+    with psycopg.connect(url, autocommit=True) as other:
+        while not other.execute("SELECT to_regclass('runs')").fetchone()[0]:
+            pass
+        child.kill()
+        child.join()
+    night.undisturbed()
+    night.undisturbed()

@@ -10,9 +10,9 @@ import pytest
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import main
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.db.rollback import roll_back
 from bkt_pipeline.db.ledger import Outcome, record
 from bkt_pipeline.db.params import publish
+from bkt_pipeline.db.rollback import roll_back
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model import BktParams, calibrate
 from bkt_pipeline.model.simulate import simulate
