@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"bkt-pipeline {options.command}: interrupted; what was stored so far stands", file=sys.stderr)
         return 130
+    finally:
+        log.handlers.clear()
+        options.console.file.close()
     return code
 
 

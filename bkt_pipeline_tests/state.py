@@ -14,16 +14,14 @@ CIRCUMSTANCES = ["calibrated_at", "run_id", "stored_at", "recorded_at", "seconds
 def snapshot(url: str) -> dict[str, list[Any]]:
     """Every row that the pipeline has stored, without its circumstances."""
     tables = [("public", "skill_bkt_params")] + [("bkt_pipeline", table.name) for table in own.sorted_tables]
+    query = sql.SQL(
+        "SELECT told FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS told) AS row ORDER BY told::text"
+    )
     with psycopg.connect(url) as connection:
         return {
             name: [
                 row
-                for (row,) in connection.execute(
-                    sql.SQL("SELECT told FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS told) AS row ORDER BY told::text").format(
-                        sql.Identifier(schema, name)
-                    ),
-                    [CIRCUMSTANCES],
-                )
+                for (row,) in connection.execute(query.format(sql.Identifier(schema, name)), [CIRCUMSTANCES])
             ]
             for schema, name in tables
         }
