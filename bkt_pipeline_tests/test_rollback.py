@@ -70,7 +70,7 @@ def ledger(platform: Platform) -> dict[tuple[str, str], str]:
 
 
 def test_a_night_is_restored_as_it_stood_at_its_end(
-    database: Database, platform: Platform, capsys: pytest.CaptureFixture[str]
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Skill 2 was not calibrated in the second night: what it had from the first is what it gets back."""
     night(database, platform, 0, 1, 2)
@@ -78,7 +78,7 @@ def test_a_night_is_restored_as_it_stood_at_its_end(
     now = night(database, platform, 2, 1, 2, 3)
     assert main(["rollback", "--night", date(1)]) == 0
     assert published(platform) == then | {str(platform.id(3)): now[str(platform.id(3))]}
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert "2 skills have the parameters again" in out
     assert "1 were first calibrated later, and keep what they have" in out
     marks = {key: outcome for key, outcome in ledger(platform).items() if outcome != "calibrated"}
@@ -117,7 +117,7 @@ def test_a_rollback_can_itself_be_taken_back(database: Database, platform: Platf
 
 
 def test_what_cannot_be_restored_is_said_and_changes_nothing(
-    database: Database, platform: Platform, capsys: pytest.CaptureFixture[str]
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night(database, platform, 1, 1)
     before = snapshot(platform.url)
@@ -127,7 +127,7 @@ def test_what_cannot_be_restored_is_said_and_changes_nothing(
         (["--night", date(1), "--skill", "fractions"], "no parameters were ever stored for fractions"),
     ):
         assert main(["rollback", *arguments]) == 2
-        assert said in capsys.readouterr().err
+        assert said in capfd.readouterr().err
     assert snapshot(platform.url) == before
 
 
@@ -149,14 +149,14 @@ def test_a_rollback_is_one_transaction(database: Database, platform: Platform) -
 
 
 def test_pruning_keeps_what_it_takes_to_go_back_to_any_kept_night(
-    database: Database, platform: Platform, capsys: pytest.CaptureFixture[str]
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night(database, platform, 0, 1, 2)
     night(database, platform, 1, 1)
     at_two = night(database, platform, 2, 1)
     night(database, platform, 3, 1, 2)
     assert main(["prune", "--nights", "2"]) == 0
-    assert f"kept the nights since {date(2)}; deleted 2 parameters, 3 outcomes" in capsys.readouterr().out
+    assert f"kept the nights since {date(2)}; deleted 2 parameters, 3 outcomes" in capfd.readouterr().out
     assert {key for key, _ in ledger(platform)} == {date(2), date(3)}
     assert main(["rollback", "--night", date(2)]) == 0
     assert published(platform) == at_two
