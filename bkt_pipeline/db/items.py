@@ -107,16 +107,15 @@ def store_items(
 
 def _update_platform(connection: Connection, items: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the platform's item columns in one statement."""
-    parts = {
-        "id": bindparam(
-            "ids", [id_value(items.c.id, row["item_id"]) for row in rows], ARRAY(items.c.id.type)
-        ),
-        "a": bindparam("a", [row["irt_a"] for row in rows], ARRAY(Double)),
-        "b": bindparam("b", [row["irt_b"] for row in rows], ARRAY(Double)),
-    }
-    types = {"id": items.c.id.type, "a": Double(), "b": Double()}
-    given = func.unnest(*(cast(part, part.type) for part in parts.values())).table_valued(
-        *(column(name, types[name]) for name in parts), name="given"
+    kind, number = items.c.id.type, Double()
+    given = (
+        func.unnest(
+            bindparam("ids", [id_value(items.c.id, row["item_id"]) for row in rows], ARRAY(kind)),
+            bindparam("a", [row["irt_a"] for row in rows], ARRAY(number)),
+            bindparam("b", [row["irt_b"] for row in rows], ARRAY(number)),
+        )
+        .table_valued(column("id", kind), column("a", number), column("b", number))
+        .render_derived(name="given")
     )
     connection.execute(
         items.update()
