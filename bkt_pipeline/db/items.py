@@ -107,7 +107,8 @@ def store_items(
 
 def _update_platform(connection: Connection, items: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the platform's item columns in one statement."""
-    kind, number = items.c.id.type, Double()
+    kind = items.c.id.type
+    number: Double[float] = Double()
     given = (
         func.unnest(
             bindparam("ids", [id_value(items.c.id, row["item_id"]) for row in rows], ARRAY(kind)),
