@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.irt import A_BOUNDS, B_BOUNDS, ItemFlag
 from bkt_pipeline.model.items import SkillItems
-from bkt_pipeline.verification import STORED, Finding, Number, Rule
+from bkt_pipeline.rules import Rule
+from bkt_pipeline.verification import STORED, Finding, Number
 
 Row = tuple[float | None, ...]
 
