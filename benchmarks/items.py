@@ -2,7 +2,7 @@
 
     python benchmarks/items.py [--skills 500] [--items 20] [--answers 200] [--repeats 3]
 
-On the embedded server, in a database of its own that is dropped afterwards: 500 skills of 20 items, 80 students a skill
+On the embedded server, in databases of its own that are dropped afterwards: 500 skills of 20 items, 80 students a skill
 who answer 50 times each, the skills' parameters standing. Each repeat is a process of its own, so that its peak memory
 is its own; the first is left out, as it may compile.
 """
@@ -25,11 +25,14 @@ from bkt_pipeline.db import embedded
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.db.loading import create_source_tables
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.instance import dagster_instance
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.item_assets import READ_AT_ONCE, judge_batch
 from bkt_pipeline.item_calibration import ItemRules
+from bkt_pipeline.partitions import range_tags
 from bkt_pipeline.progress import batches
-from bkt_pipeline.resources import PlatformDatabase
+from bkt_pipeline.resources import PlatformDatabase, night_tags
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 STUDENTS = 80
@@ -99,6 +102,20 @@ def measure(url: str) -> None:
     print(f"{n_items} {n_answers} {fitted:.3f} {stored:.3f} {total:.3f} {peak:.0f}")
 
 
+def measure_run(url: str, storage_url: str) -> None:
+    """Seconds of the same as a run of the job, with Dagster's events, checks and metadata."""
+    os.environ |= {"DATABASE_URL": url, "DAGSTER_POSTGRES_URL": storage_url}
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with open_database() as database, dagster_instance() as instance:
+        keys = database.run(lambda c: list(c.exec_driver_sql("SELECT id FROM skills").scalars()))
+        instance.add_dynamic_partitions("skill", keys)
+        tags = night_tags(AS_OF) | range_tags(keys[0], keys[-1])
+        job = build_definitions().resolve_job_def("nightly_irt")
+        started = time.perf_counter()
+        job.execute_in_process(instance=instance, run_config=quiet, tags=tags)
+        print(f"{time.perf_counter() - started:.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -107,37 +124,44 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--measure", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs="+", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.measure)
+        (measure if len(options.measure) == 1 else measure_run)(*options.measure)
         return
     server = embedded.ensure()
-    url = urlsplit(server)._replace(path=f"/{NAME}").geturl()
+    names = [NAME, f"{NAME}_dagster"]
+    urls = [urlsplit(server)._replace(path=f"/{name}").geturl() for name in names]
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {NAME}")
+        for name in names:
+            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {name}")
         try:
-            fill(url, options.skills, options.items, options.answers)
-            command = [sys.executable, __file__, "--measure", url]
-            runs = [
-                [
-                    float(part)
-                    for part in subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()
-                ]
-                for _ in range(options.repeats + 1)
-            ][1:]
+            fill(urls[0], options.skills, options.items, options.answers)
+            parts = repeated(options.repeats, urls[0])
+            (whole,) = repeated(options.repeats, *urls)
         finally:
-            admin.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
-    items, answers, *_ = runs[0]
-    fitted, stored, total, peak = (statistics.median(column) for column in list(zip(*runs, strict=True))[2:])
+            for name in names:
+                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    items, answers, fitted, stored, total, peak = parts
     print(
-        "| skills | items | answers | read and fit, s | store and read back, s | in all, s | peak memory, MB |"
+        "| skills | items | answers | read and fit, s | store and read back, s | in all, s | in Dagster, s | peak, MB |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     print(
-        f"| {options.skills} | {items:,.0f} | {answers:,.0f} | {fitted:.1f} | {stored:.1f} | {total:.1f} | {peak:.0f} |"
+        f"| {options.skills} | {items:,.0f} | {answers:,.0f} | {fitted:.1f} | {stored:.1f} | {total:.1f} | {whole:.1f} "
+        f"| {peak:.0f} |"
     )
+
+
+def repeated(times: int, *urls: str) -> list[float]:
+    """Medians of what a process of its own prints, column by column; the first process is left out."""
+    command = [sys.executable, __file__, "--measure", *urls]
+    runs = [
+        [float(part) for part in subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()]
+        for _ in range(times + 1)
+    ]
+    return [statistics.median(column) for column in zip(*runs[1:], strict=True)]
 
 
 if __name__ == "__main__":
