@@ -12,17 +12,21 @@ from sqlalchemy import (
     Double,
     RowMapping,
     Table,
+    TableValuedAlias,
     Text,
     any_,
     bindparam,
+    case,
     cast,
     column,
     func,
+    literal,
     or_,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
 
 from bkt_pipeline.db.schema import Source, id_value, item_irt_params, night_items
 from bkt_pipeline.db.upsert import upsert
@@ -82,23 +86,25 @@ def store_items(
     if not len(items):
         return set()
     lock_skill(connection, items.skill_id)
-    now = connection.execute(select(func.now())).scalar_one()
     # Sorted, so that two transactions that write the same items wait and do not lock each other out.
     rows = sorted(_rows(items), key=lambda row: str(row["item_id"]))
-    statement = insert(item_irt_params)
-    new, kept = statement.excluded, item_irt_params.c
+    own = item_irt_params.c
+    given = _given({name: Text() if name == "flags" else own[name].type for name in rows[0]}, rows)
+    columns: dict[str, Any] = dict(given.c.items()) | {
+        "flags": func.string_to_array(given.c.flags, ","),
+        "skill_id": literal(items.skill_id),
+        "as_of": literal(as_of, own.as_of.type),
+        "run_id": literal(run_id),
+        "calibrated_at": case((given.c.irt_a.is_not(None), func.now())),
+    }
+    statement = insert(item_irt_params).from_select(list(columns), select(*columns.values()))
+    new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=["item_id"],
-        set_={column.name: new[column.name] for column in item_irt_params.c if column.name != "item_id"},
-        where=(new.as_of >= kept.as_of) & or_(new.irt_a.is_not(None), kept.irt_a.is_(None)),
+        set_={name: new[name] for name in columns if name != "item_id"},
+        where=(new.as_of >= own.as_of) & or_(new.irt_a.is_not(None), own.irt_a.is_(None)),
     )
-    for row in rows:
-        row |= {
-            "as_of": as_of,
-            "run_id": run_id,
-            "calibrated_at": None if row["irt_a"] is None else now,
-        }
-    written = set(connection.execute(statement.returning(item_irt_params.c.item_id), rows).scalars())
+    written = set(connection.execute(statement.returning(own.item_id)).scalars())
     if update_platform:
         shown = [row for row in rows if row["item_id"] in written and row["irt_a"] is not None]
         _update_platform(connection, source.items, shown)
@@ -107,22 +113,22 @@ def store_items(
 
 def _update_platform(connection: Connection, items: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the platform's item columns in one statement."""
-    kind = items.c.id.type
-    number: Double[float] = Double()
-    given = (
-        func.unnest(
-            bindparam("ids", [id_value(items.c.id, row["item_id"]) for row in rows], ARRAY(kind)),
-            bindparam("a", [row["irt_a"] for row in rows], ARRAY(number)),
-            bindparam("b", [row["irt_b"] for row in rows], ARRAY(number)),
-        )
-        .table_valued(column("id", kind), column("a", number), column("b", number))
-        .render_derived(name="given")
+    given = _given(
+        {"id": items.c.id.type, "irt_a": Double(), "irt_b": Double()},
+        [{**row, "id": id_value(items.c.id, row["item_id"])} for row in rows],
     )
     connection.execute(
         items.update()
         .where(items.c.id == given.c.id)
-        .values(irt_a=given.c.a, irt_b=given.c.b, irt_calibrated_at=func.now())
+        .values(irt_a=given.c.irt_a, irt_b=given.c.irt_b, irt_calibrated_at=func.now())
     )
+
+
+def _given(kinds: Mapping[str, TypeEngine[Any]], rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
+    """The rows as a table in a statement, an array a column: far less to parse than a parameter a value."""
+    arrays = [bindparam(name, [row[name] for row in rows], ARRAY(kind)) for name, kind in kinds.items()]
+    columns = [column(name, kind) for name, kind in kinds.items()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived(name="given")
 
 
 def _rows(items: SkillItems) -> list[dict[str, Any]]:
@@ -134,11 +140,10 @@ def _rows(items: SkillItems) -> list[dict[str, Any]]:
     return [
         {
             "item_id": item_id,
-            "skill_id": items.skill_id,
             **{name: numbers[name][place] for name in NUMBERS},
             "n_attempts": int(fits.n_attempts[place]),
             "status": str(fits.status[place]),
-            "flags": flag_names(int(fits.flags[place])),
+            "flags": ",".join(flag_names(int(fits.flags[place]))),
         }
         for place, item_id in enumerate(items.item_ids)
     ]
