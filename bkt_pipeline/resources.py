@@ -99,10 +99,8 @@ class ItemSettings(dg.ConfigurableResource):
     calibrated_answers: int = Field(
         default=CALIBRATED_ANSWERS, ge=1, description="An item with fewer graded answers is provisional."
     )
-    method: str = Field(
-        default="map",
-        pattern="^(map|ml)$",
-        description="Maximum a posteriori with weak priors, or maximum likelihood.",
+    method: Literal["map", "ml"] = Field(
+        default="map", description="Maximum a posteriori with weak priors, or maximum likelihood."
     )
     theta_from: str | None = Field(
         default=None,
@@ -121,7 +119,7 @@ class ItemSettings(dg.ConfigurableResource):
         said = self.theta_from or _one_of("BKT_THETA_FROM", ("replay", "mastery"))
         return ItemRules(
             theta_from="mastery" if said == "mastery" else "replay",
-            method="ml" if self.method == "ml" else "map",
+            method=self.method,
             min_answers=self.min_answers,
             calibrated_answers=self.calibrated_answers,
         )
