@@ -160,6 +160,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
 
         try:
             return database.run(store)
+        except DatabaseUnavailable:
+            raise
         except Exception as error:
             failed = replace(
                 verdict, outcome="failed", items=None, reason=f"its items were not stored: {reason(error)}"

@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,28 +78,25 @@ def run_night(
     present = instance.get_dynamic_partitions(skill_partitions.name)
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
-    run_ids, chosen = [], list(ranges(set(skills or present), present, at_most=len(present)))
-    for start, end in chosen:
-        done = run(calibration_job.name, range_tags(start, end))
-        run_ids.append(done.run_id)
-        if not done.success:
-            if _lost_the_database(done):
-                raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
-            keys = present[present.index(start) : present.index(end) + 1]
-            database.run(
-                partial(_record_the_rest, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id)
-            )
-    started, item_runs = time.perf_counter(), []
-    for start, end in chosen if with_items else ():
-        done = run(nightly_irt_job.name, range_tags(start, end))
-        item_runs.append(done.run_id)
-        if not done.success:
-            keys = present[present.index(start) : present.index(end) + 1]
-            database.run(
-                partial(
-                    _record_missing_items, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id
-                )
-            )
+    chosen = list(ranges(set(skills or present), present, at_most=len(present)))
+
+    def cover(job: str, record_missing: Callable[..., None]) -> list[str]:
+        """Run the job over the chosen skills; a run that breaks off leaves none of them without an outcome."""
+        run_ids = []
+        for start, end in chosen:
+            done = run(job, range_tags(start, end))
+            run_ids.append(done.run_id)
+            if not done.success:
+                if _lost_the_database(done):
+                    raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
+                keys = present[present.index(start) : present.index(end) + 1]
+                told = {"keys": keys, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
+                database.run(partial(record_missing, **told))
+        return run_ids
+
+    run_ids = cover(calibration_job.name, _record_the_rest)
+    started = time.perf_counter()
+    item_runs = cover(nightly_irt_job.name, _record_missing_items) if with_items else []
     seconds = time.perf_counter() - started
     summed_up = run(night_summary_job.name, {})
     if not summed_up.success:
