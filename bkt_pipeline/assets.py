@@ -210,13 +210,3 @@ def failure(failed: Sequence[Verdict]) -> dg.Failure:
         metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
         allow_retries=False,
     )
-
-
-@dg.asset(
-    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())], group_name="items"
-)
-def item_irt_params(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-    """The night that the item calibration was started for, with its counts."""
-    return dg.MaterializeResult(
-        metadata={name: value for name, value in context.run.tags.items() if name.startswith("bkt/")}
-    )

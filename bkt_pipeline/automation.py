@@ -2,7 +2,8 @@
 
 07:00 UTC: `nightly_bkt` starts the job `active_skills`; its success starts the shards of the job
 `calibration` (`start_shards`); when the last skill of the night has an outcome, `nightly_irt`
-starts the job of the same name, once a night. Every run of a night bears the tags `bkt/night`
+starts the shards of the job of the same name, once a night, and when these have ended the job
+`night_summary`. Every run of a night bears the tags `bkt/night`
 and `bkt/as_of`; as_of is the schedule's tick.
 """
 
@@ -41,8 +42,14 @@ calibration_job = dg.define_asset_job(
 
 nightly_irt_job = dg.define_asset_job(
     "nightly_irt",
-    selection=dg.AssetSelection.assets("item_irt_params", "nightly_summary"),
-    description="Calibrates the items with the night's fresh parameters, and sums the night up.",
+    selection=dg.AssetSelection.assets("item_irt_params"),
+    description="Calibrates the items of each chosen skill with its fresh parameters.",
+)
+
+night_summary_job = dg.define_asset_job(
+    "night_summary",
+    selection=dg.AssetSelection.assets("nightly_summary", "item_summary"),
+    description="Sums the night up: its skills, its items.",
 )
 
 
@@ -123,10 +130,11 @@ def waits_for(night: NightState) -> str | None:
 
 @dg.sensor(
     name="nightly_irt",
-    job=nightly_irt_job,
-    minimum_interval_seconds=20,
+    jobs=[nightly_irt_job, night_summary_job],
+    minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the item calibration once a night, when the last skill of the night has an outcome.",
+    description="Starts the item calibration once a night, when the last skill of the night has an outcome, and the "
+    "night's summary when the items are done.",
 )
 def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
@@ -136,19 +144,42 @@ def nightly_irt(
     if record is None:
         return dg.SkipReason("waits for a night: active_skills has not succeeded yet")
     night = night_tags(night_of(record))
-    if context.cursor == night[AS_OF_TAG]:
-        return dg.SkipReason(
-            f"item calibration of the night as of {night[AS_OF_TAG]} was started; waits for the next"
-        )
+    as_of = night[AS_OF_TAG]
+    if context.cursor == as_of:
+        return dg.SkipReason(f"item calibration of the night as of {as_of} was started; waits for the next")
+    if context.cursor == items_started(as_of):
+        if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
+            return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+        summary = dg.RunRequest(job_name=night_summary_job.name, run_key=as_of, tags=night)
+        return dg.SensorResult(run_requests=[summary], cursor=as_of)
     outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
     state = night_state(context.instance, night, outcomes)
     if reason := waits_for(state):
-        return dg.SkipReason(f"waits for the night as of {night[AS_OF_TAG]}: {reason}")
+        return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
     failed = state.outcomes.get("failed", 0) + state.missing
-    tags = night | {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=night[AS_OF_TAG], tags=tags)], cursor=night[AS_OF_TAG]
-    )
+    counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
+    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    requests = [
+        dg.RunRequest(
+            job_name=nightly_irt_job.name, run_key=f"{as_of} {tags[SHARD_TAG]}", tags=night | counts | tags
+        )
+        for tags in shards(keys, skills_per_run())
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
+
+
+def items_started(as_of: str) -> str:
+    """The sensor's cursor between the start of a night's item calibration and that of its summary."""
+    return f"{as_of} items"
+
+
+def summary_waits_for(item_runs: Sequence[dg.DagsterRun]) -> str | None:
+    """What the night's summary still waits for; None when it can start. Failed runs do not hold it up."""
+    if running := sum(not run.is_finished for run in item_runs):
+        return f"{running} of {len(item_runs)} runs of the item calibration are queued or running"
+    if coming_retries(item_runs):
+        return "crashed runs of the item calibration are about to be started again"
+    return None
 
 
 def latest_night(instance: dg.DagsterInstance) -> dg.RunRecord | None:
@@ -165,15 +196,27 @@ def night_state(
 ) -> NightState:
     """How far the night is, from the runs that there are and each skill's outcome since."""
     keys = instance.get_dynamic_partitions(skill_partitions.name)
-    of_night = instance.get_runs(dg.RunsFilter(tags={AS_OF_TAG: night[AS_OF_TAG]}))
+    of_night = runs_of_night(instance, night)
     return NightState(
         skills=len(keys),
         outcomes=Counter(outcomes[key] for key in keys if key in outcomes),
         unfinished_runs=len(unfinished_skill_runs(instance)),
-        coming_retries=sum(
-            run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_TAG not in run.tags
-            for run in of_night
-            if run.status == dg.DagsterRunStatus.FAILURE
-        ),
+        coming_retries=coming_retries(of_night),
         started=any(run.job_name == calibration_job.name for run in of_night),
+    )
+
+
+def runs_of_night(
+    instance: dg.DagsterInstance, night: Mapping[str, str], job: str | None = None
+) -> Sequence[dg.DagsterRun]:
+    """The runs that bear the night's tag, of one job or of all."""
+    return instance.get_runs(dg.RunsFilter(job_name=job, tags={AS_OF_TAG: night[AS_OF_TAG]}))
+
+
+def coming_retries(runs: Sequence[dg.DagsterRun]) -> int:
+    """How many of the runs crashed and will be started again by Dagster, which has not happened yet."""
+    return sum(
+        run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_TAG not in run.tags
+        for run in runs
+        if run.status == dg.DagsterRunStatus.FAILURE
     )

@@ -20,15 +20,15 @@ from bkt_pipeline.verification import Finding
 Findings = Mapping[str, Sequence[Finding]]
 
 
-def _specs(asset: str, rules: Mapping[str, Rule]) -> list[dg.AssetCheckSpec]:
+def specs(asset: str, rules: Mapping[str, Rule]) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(name, asset=asset, partitions_def=skill_partitions, description=rule.description)
         for name, rule in rules.items()
     ]
 
 
-attempt_window_checks = _specs("attempt_window", WINDOW_RULES)
-skill_bkt_params_checks = _specs("skill_bkt_params", CALIBRATION_RULES)
+attempt_window_checks = specs("attempt_window", WINDOW_RULES)
+skill_bkt_params_checks = specs("skill_bkt_params", CALIBRATION_RULES)
 
 
 def evaluations(

@@ -93,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
         help="write the night's result as JSON; - prints it, and nothing else, on stdout",
     )
     nightly.add_argument(
+        "--skip-irt",
+        action="store_true",
+        help="leave out the calibration of the items, which follows the skills",
+    )
+    nightly.add_argument(
         "-v", "--verbose", action="store_true", help="show Dagster's own log, a line an event"
     )
     nightly.set_defaults(run=run_nightly)
@@ -155,6 +160,7 @@ def run_nightly(options: argparse.Namespace) -> int:
             as_of,
             options.skill,
             log_events=options.verbose,
+            with_items=not options.skip_irt,
         )
     if options.json and options.json != "-":
         Path(options.json).write_text(json.dumps(night.result, indent=2) + "\n")
@@ -164,8 +170,11 @@ def run_nightly(options: argparse.Namespace) -> int:
         shown = console.out()
         shown.print(console.night_table(night.outcomes, night.result["calibrated_skills"]))
         shown.print(f"\n{console.night_totals(night.outcomes, time.perf_counter() - started)}")
+        if night.items is not None:
+            shown.print(console.items_totals(night.items, night.items_seconds))
         shown.print("Look at it in the browser: bkt-pipeline ui, then http://127.0.0.1:3000")
-    return SOME_FAILED if any(outcome.outcome == "failed" for outcome in night.outcomes) else DONE
+    became = [outcome.outcome for outcome in (*night.outcomes, *(night.items or ()))]
+    return SOME_FAILED if "failed" in became else DONE
 
 
 def run_ui(options: argparse.Namespace) -> int:

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from bkt_pipeline.db.items import ItemsOutcome
 from bkt_pipeline.db.ledger import Outcome
+from bkt_pipeline.model.irt import ItemStatus
 from bkt_pipeline.progress import Progress
 
 T = TypeVar("T")
@@ -117,6 +119,20 @@ def night_totals(outcomes: Sequence[Outcome], seconds: float) -> str:
         f"{len(outcomes)} skills: {said or 'none'}; {attempts:,} attempts, "
         f"log-likelihood {likelihood:,.1f}, {seconds:.1f} s"
     )
+
+
+def items_totals(outcomes: Sequence[ItemsOutcome], seconds: float) -> str:
+    """The line for the items, and one for each skill whose items failed."""
+    counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
+    said = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    attempts = sum(outcome.attempts for outcome in outcomes)
+    lines = [f"{sum(counts.values()):,} items: {said or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
+    lines += [
+        f"[{STYLES['failed']}]failed[/]: items of {_plain(outcome.skill_id)}: {_plain(outcome.reason or '')}"
+        for outcome in outcomes
+        if outcome.outcome == "failed"
+    ]
+    return "\n".join(lines)
 
 
 def _plain(value: str) -> str:

@@ -2,18 +2,20 @@
 
 import dagster as dg
 
-from bkt_pipeline.assets import active_skills, attempt_window, item_irt_params, skill_bkt_params
+from bkt_pipeline.assets import active_skills, attempt_window, skill_bkt_params
 from bkt_pipeline.automation import (
     active_skills_job,
     calibration_job,
+    night_summary_job,
     nightly_bkt,
     nightly_irt,
     nightly_irt_job,
     start_shards,
 )
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
+from bkt_pipeline.item_assets import item_irt_params, item_summary
 from bkt_pipeline.progress import Progress
-from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.sources import platform_tables
 from bkt_pipeline.summary import nightly_summary
 
@@ -28,14 +30,16 @@ def build_definitions(progress: Progress | None = None) -> dg.Definitions:
             attempt_window,
             skill_bkt_params,
             item_irt_params,
+            item_summary,
             nightly_summary,
         ],
-        jobs=[active_skills_job, calibration_job, nightly_irt_job],
+        jobs=[active_skills_job, calibration_job, nightly_irt_job, night_summary_job],
         schedules=[nightly_bkt],
         sensors=[start_shards, nightly_irt],
         resources={
             "database": database,
             "settings": CalibrationSettings(),
+            "item_settings": ItemSettings(),
             "io_manager": PostgresUpsertIOManager(database=database),
             "progress": progress or Progress(),
         },

@@ -12,25 +12,39 @@ from bkt_pipeline.calibration import Verdict, overtaken
 from bkt_pipeline.db.connection import reason
 from bkt_pipeline.db.fits import load_fits
 from bkt_pipeline.db.history import earlier_fits, rows_of_run
+from bkt_pipeline.db.items import (
+    ItemsOutcome,
+    item_rows,
+    load_items,
+    platform_columns,
+    platform_rows,
+    record_items,
+    store_items,
+)
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import publish, standing_since
 from bkt_pipeline.db.windows import load_windows, store_window
 from bkt_pipeline.errors import DatabaseUnavailable
+from bkt_pipeline.item_calibration import ItemsVerdict
+from bkt_pipeline.items_verification import rows_match
 from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.model.irt import ItemStatus
+from bkt_pipeline.model.items import SkillItems
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.resources import PlatformDatabase
 from bkt_pipeline.rules import HISTORY_NIGHTS
 from bkt_pipeline.verification import Past, row_matches
 
-LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits}
+LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits, "item_irt_params": load_items}
 
 
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     """Upserts the value of each partition to Postgres, and loads them back as ``{partition key: value}``.
 
     An `AttemptWindow` goes to the schema `bkt_pipeline`, a `SkillFit` to `skill_bkt_params`
-    and, by night, to the schema `bkt_pipeline`. The newest as_of wins: an older value never
-    replaces a newer one.
+    and, by night, to the schema `bkt_pipeline`; `SkillItems` go to the schema `bkt_pipeline` and, where
+    the platform has the columns, to its `items`. The newest as_of wins: an older value never replaces a
+    newer one.
     """
 
     database: dg.ResourceDependency[PlatformDatabase]
@@ -54,7 +68,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
                 )
                 database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
 
-    def load_input(self, context: dg.InputContext) -> dict[str, AttemptWindow] | dict[str, SkillFit]:
+    def load_input(
+        self, context: dg.InputContext
+    ) -> dict[str, AttemptWindow] | dict[str, SkillFit] | dict[str, SkillItems]:
         """The stored values of the partitions; one that was never stored is not among them."""
         load = LOADERS[context.asset_key.path[-1]]
         keys = list(context.asset_partition_keys)
@@ -114,6 +130,74 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         """When the rows of these skills were calibrated, of those that have one."""
         database = self.database.get()
         return database.run(lambda connection: standing_since(connection, database.platform, keys))
+
+    def item_columns(self) -> dict[str, bool]:
+        """The platform's own columns for item parameters, and whether we may write each; empty where it has none."""
+        database = self.database.get()
+        return database.run(lambda connection: platform_columns(connection, database.platform))
+
+    def conclude_items(
+        self, verdict: ItemsVerdict, as_of: dt.datetime, run_id: str, *, update_platform: bool
+    ) -> ItemsVerdict:
+        """Store what became of a skill's items, rows and ledger in one transaction; say what was stored in the end."""
+        database = self.database.get()
+
+        def store(connection: Connection) -> ItemsVerdict:
+            final = verdict
+            if verdict.items is not None:
+                written = store_items(
+                    connection,
+                    database.platform,
+                    verdict.items,
+                    as_of,
+                    run_id,
+                    update_platform=update_platform,
+                )
+                if verdict.outcome == "calibrated" and not written:
+                    final = replace(verdict, outcome="overtaken", reason=overtaken())
+            record_items(connection, items_outcome_of(final, as_of), run_id)
+            return final
+
+        try:
+            return database.run(store)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            failed = replace(
+                verdict, outcome="failed", items=None, reason=f"its items were not stored: {reason(error)}"
+            )
+        database.run(lambda connection: record_items(connection, items_outcome_of(failed, as_of), run_id))
+        return failed
+
+    def read_items_back(
+        self, verdicts: Sequence[ItemsVerdict], run_id: str, *, update_platform: bool
+    ) -> list[ItemsVerdict]:
+        """The verdicts with what the tables hold now compared to the items that were calibrated."""
+        database = self.database.get()
+        keys = [verdict.skill_id for verdict in verdicts if verdict.outcome == "calibrated"]
+        stored = database.run(lambda connection: item_rows(connection, keys, run_id))
+        shown = None
+        if update_platform:
+            shown = database.run(lambda connection: platform_rows(connection, database.platform, keys))
+        return [
+            replace(verdict, findings=(*verdict.findings, rows_match(verdict.items, stored, shown)))
+            if verdict.outcome == "calibrated" and verdict.items is not None
+            else verdict
+            for verdict in verdicts
+        ]
+
+
+def items_outcome_of(verdict: ItemsVerdict, as_of: dt.datetime) -> ItemsOutcome:
+    """The verdict as the ledger of the items keeps it."""
+    return ItemsOutcome(
+        skill_id=verdict.skill_id,
+        as_of=as_of,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        **{str(status): verdict.count(status) for status in ItemStatus},
+        attempts=verdict.answers,
+        log_likelihood=verdict.log_likelihood,
+    )
 
 
 def outcome_of(verdict: Verdict, as_of: dt.datetime) -> Outcome:

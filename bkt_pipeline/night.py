@@ -1,8 +1,9 @@
-"""One night, run through Dagster in this process: the active skills, then their calibration in one batch."""
+"""One night, run through Dagster in this process: the active skills, their calibration in one batch, their items."""
 
 import datetime as dt
 import logging
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection
 
-from bkt_pipeline.automation import active_skills_job, calibration_job, nightly_irt_job
+from bkt_pipeline.automation import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.calibration import overtaken
 from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.items import ItemsOutcome, items_of_runs, record_items
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings
@@ -29,10 +31,13 @@ class NightFailed(BktError):
 
 @dataclass(frozen=True)
 class NightRun:
-    """What came of the night: an outcome for each of its skills, and the night's result as calibration.md has it."""
+    """What came of a night: an outcome for each of its skills, and the night's result as calibration.md has it; and
+    what came of the items, with the seconds that took, or None where they were left out."""
 
     outcomes: list[Outcome]
     result: dict[str, Any]
+    items: list[ItemsOutcome] | None
+    items_seconds: float
 
 
 def run_night(
@@ -43,8 +48,9 @@ def run_night(
     skills: Collection[str] = (),
     *,
     log_events: bool = False,
+    with_items: bool = True,
 ) -> NightRun:
-    """Calibrate the `skills` (default: all active ones) as of that moment.
+    """Calibrate the `skills` (default: all active ones) as of that moment, then their items.
 
     Skills that neighbour in the partition store are one run.
 
@@ -72,39 +78,38 @@ def run_night(
     present = instance.get_dynamic_partitions(skill_partitions.name)
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
-    run_ids = []
-    for start, end in ranges(set(skills or present), present, at_most=len(present)):
-        done = run(calibration_job.name, range_tags(start, end))
-        run_ids.append(done.run_id)
-        if not done.success:
-            if _lost_the_database(done):
-                raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
-            keys = present[present.index(start) : present.index(end) + 1]
-            database.run(
-                partial(_record_the_rest, keys=keys, as_of=as_of, reason=_cause(done), run_id=done.run_id)
-            )
-    _sum_up(definitions, instance, tags, config)
+    chosen = list(ranges(set(skills or present), present, at_most=len(present)))
+
+    def cover(job: str, record_missing: Callable[..., None]) -> list[str]:
+        """Run the job over the chosen skills; a run that breaks off leaves none of them without an outcome."""
+        run_ids = []
+        for start, end in chosen:
+            done = run(job, range_tags(start, end))
+            run_ids.append(done.run_id)
+            if not done.success:
+                if _lost_the_database(done):
+                    raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
+                keys = present[present.index(start) : present.index(end) + 1]
+                told = {"keys": keys, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
+                database.run(partial(record_missing, **told))
+        return run_ids
+
+    run_ids = cover(calibration_job.name, _record_the_rest)
+    started = time.perf_counter()
+    item_runs = cover(nightly_irt_job.name, _record_missing_items) if with_items else []
+    seconds = time.perf_counter() - started
+    summed_up = run(night_summary_job.name, {})
+    if not summed_up.success:
+        # The night stands without its summary.
+        log.warning("the night's summary could not be made: %s", _cause(summed_up))
     return NightRun(
         outcomes=database.run(
             partial(_outcomes, keys=skills or present, as_of=as_of, run_ids=[first.run_id, *run_ids])
         ),
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
+        items=database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None,
+        items_seconds=seconds,
     )
-
-
-def _sum_up(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, tags: dict[str, str], config: dict[str, Any]
-) -> None:
-    """The night stands without its summary, so a summary that fails is told and no more."""
-    done = definitions.resolve_job_def(nightly_irt_job.name).execute_in_process(
-        run_config=config,
-        instance=instance,
-        tags=tags,
-        raise_on_error=False,
-        asset_selection=[dg.AssetKey("nightly_summary")],
-    )
-    if not done.success:
-        log.warning("the night's summary could not be made: %s", _cause(done))
 
 
 def _outcomes(
@@ -127,6 +132,15 @@ def _record_the_rest(
     # Sorted, or two nights that break off at once lock each other out.
     for key in sorted(set(keys) - known):
         record(connection, Outcome(key, as_of, "failed", reason), run_id)
+
+
+def _record_missing_items(
+    connection: Connection, keys: Sequence[str], as_of: dt.datetime, reason: str, run_id: str
+) -> None:
+    """The same for the items."""
+    known = {outcome.skill_id for outcome in items_of_runs(connection, [run_id])}
+    for key in sorted(set(keys) - known):
+        record_items(connection, ItemsOutcome(key, as_of, "failed", reason), run_id)
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:

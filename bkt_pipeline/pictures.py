@@ -39,21 +39,21 @@ def skill_picture(window: AttemptWindow, fit: SkillFit) -> dg.MetadataValue | st
     """The learning curve and the log-likelihood over slip and guess, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
-    figure, (curve, surface) = _figure(7.0, 2.7, 2)
+    figure, (curve, surface) = figure_of(7.0, 2.7, 2)
     _draw_curve(curve, window, fit.published)
     _draw_surface(surface, window, fit)
-    return _shown(figure, f"learning curve and log-likelihood surface of {fit.skill_id}")
+    return shown(figure, f"learning curve and log-likelihood surface of {fit.skill_id}")
 
 
 def night_picture(night: Sequence[SkillNight], moves: Sequence[SkillNight]) -> dg.MetadataValue | str:
     """Every skill's parameters, what moved most, and what became of all, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
-    figure, (spread, moved, became) = _figure(10.0, 3.4, 3, widths=(1.1, 1.4, 0.7))
+    figure, (spread, moved, became) = figure_of(10.0, 3.4, 3, widths=(1.1, 1.4, 0.7))
     _draw_parameters(spread, [skill.params for skill in night if skill.params])
     _draw_moves(moved, moves)
     _draw_outcomes(became, night)
-    return _shown(figure, "parameters, moves and outcomes of the night")
+    return shown(figure, "parameters, moves and outcomes of the night")
 
 
 def learning_curve(
@@ -177,7 +177,7 @@ def _shades(n: int) -> list[tuple[float, float, float, float]]:
     return [(0.0, 0.45, 0.70, alpha) for alpha in np.linspace(0.05, 0.75, n)]
 
 
-def _figure(
+def figure_of(
     width: float, height: float, n: int, widths: Sequence[float] | None = None
 ) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
@@ -209,6 +209,6 @@ def png(figure: "Figure") -> bytes:
     return out.getvalue()
 
 
-def _shown(figure: "Figure", what: str) -> dg.MetadataValue:
+def shown(figure: "Figure", what: str) -> dg.MetadataValue:
     encoded = base64.b64encode(png(figure)).decode()
     return dg.MetadataValue.md(f"![{what}](data:image/png;base64,{encoded})")

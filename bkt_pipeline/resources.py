@@ -1,7 +1,9 @@
 """What a run is given: the database and the settings. What it stores through is in io_managers.py."""
 
 import datetime as dt
+import os
 import threading
+from collections.abc import Sequence
 from typing import Literal
 
 import dagster as dg
@@ -10,6 +12,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from bkt_pipeline.calibration import Rules
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.item_calibration import ItemRules
+from bkt_pipeline.model.irt import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.runs import note_process
 
 NIGHT_TAG = "bkt/night"
@@ -83,6 +87,56 @@ class CalibrationSettings(dg.ConfigurableResource):
     def as_of_of(self, record: dg.RunRecord) -> dt.datetime:
         """The run's as_of: what its config says, else what its night is."""
         return parse_moment(self.as_of) if self.as_of else night_of(record)
+
+
+class ItemSettings(dg.ConfigurableResource):
+    """What the items of a run are calibrated on."""
+
+    window_days: int = Field(default=90, ge=1, le=3650, description="Days of answers that are read.")
+    min_answers: int = Field(
+        default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."
+    )
+    calibrated_answers: int = Field(
+        default=CALIBRATED_ANSWERS, ge=1, description="An item with fewer graded answers is provisional."
+    )
+    method: Literal["map", "ml"] = Field(
+        default="map", description="Maximum a posteriori with weak priors, or maximum likelihood."
+    )
+    theta_from: str | None = Field(
+        default=None,
+        pattern="^(replay|mastery)$",
+        description="A student's ability: P(known) just before each attempt, by replay; or what the platform keeps "
+        "in student_skill_mastery. Default: what BKT_THETA_FROM says, or replay.",
+    )
+    update_items: bool | None = Field(
+        default=None,
+        description="Whether the platform's columns items.irt_a, irt_b, irt_calibrated_at are updated where they are "
+        "there. Default: what BKT_UPDATE_ITEMS says (yes or no), or yes.",
+    )
+
+    def rules(self) -> ItemRules:
+        """The settings as the calibration takes them."""
+        said = self.theta_from or _one_of("BKT_THETA_FROM", ("replay", "mastery"))
+        return ItemRules(
+            theta_from="mastery" if said == "mastery" else "replay",
+            method=self.method,
+            min_answers=self.min_answers,
+            calibrated_answers=self.calibrated_answers,
+        )
+
+    def may_update_items(self) -> bool:
+        """Whether the platform's own columns are ours to update."""
+        if self.update_items is not None:
+            return self.update_items
+        return _one_of("BKT_UPDATE_ITEMS", ("yes", "no")) == "yes"
+
+
+def _one_of(name: str, choices: Sequence[str]) -> str:
+    """What the environment variable says, the first of the choices where it is not set."""
+    said = os.environ.get(name, "").strip() or choices[0]
+    if said not in choices:
+        raise InvalidSettings(f"{name} is {said!r}; it must be {' or '.join(choices)}")
+    return said
 
 
 def night_of(record: dg.RunRecord) -> dt.datetime:

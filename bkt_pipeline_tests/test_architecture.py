@@ -56,7 +56,15 @@ def test_only_dagsters_public_names_are_used() -> None:
 
 
 def test_assets_and_checks_keep_their_annotations() -> None:
-    for name in ("assets.py", "checks.py", "automation.py", "resources.py", "io_managers.py", "summary.py"):
+    for name in (
+        "assets.py",
+        "item_assets.py",
+        "checks.py",
+        "automation.py",
+        "resources.py",
+        "io_managers.py",
+        "summary.py",
+    ):
         assert "__future__" not in imports_of(PACKAGE / name), name
 
 

@@ -41,7 +41,7 @@ def calibrate_night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatc
     def run(platform: Platform, as_of: dt.datetime = AS_OF) -> NightRun:
         monkeypatch.setenv("DATABASE_URL", platform.url)
         with open_database() as database:
-            return run_night(database, build_definitions(), instance, as_of, log_events=True)
+            return run_night(database, build_definitions(), instance, as_of, with_items=False)
 
     return run
 

@@ -140,19 +140,22 @@ def test_two_nights_from_tick_to_item_calibration(
 
     # The first night: one skill fails, one has too little data, one is calibrated.
     daemon = deployment.start_daemon()
-    deployment.wait_for(
-        "item calibration of the first night", lambda: finished(deployment, "nightly_irt") == 1
-    )
+    deployment.wait_for("the summary of the first night", lambda: finished(deployment, "night_summary") == 1)
     assert Counter(run.job_name for run in instance.get_runs()) == {
         "active_skills_job": 1,
         "calibration": 2,
-        "nightly_irt": 1,
+        "nightly_irt": 2,
+        "night_summary": 1,
     }
     for run in instance.get_runs():
         assert run.tags["bkt/night"] == tick.date().isoformat()
         assert dt.datetime.fromisoformat(run.tags["bkt/as_of"]) == tick
-    (irt,) = deployment.runs("nightly_irt")
-    assert (irt.tags["bkt/calibrated"], irt.tags["bkt/failed"]) == ("1", "1")
+    for irt in deployment.runs("nightly_irt"):
+        assert (irt.tags["bkt/calibrated"], irt.tags["bkt/failed"]) == ("1", "1")
+    assert stored_items(platform) == {good: ("provisional", 180, tick)}
+    items = dg.AssetKey("item_irt_params")
+    assert statuses(instance, items) == dict.fromkeys(windows, "MATERIALIZED")
+    assert materialisations(instance, items) == dict.fromkeys(windows, 1)
     assert statuses(instance) == {good: "MATERIALIZED", bad: "FAILED", small: "MATERIALIZED"}
     assert set(stored(platform)) == {good}
     assert ledger(platform, tick) == {good: "calibrated", bad: "failed", small: "skipped"}
@@ -162,7 +165,7 @@ def test_two_nights_from_tick_to_item_calibration(
     deployment.start_daemon()
     ticks = len(irt_ticks(instance))
     deployment.wait_for("two more looks of the sensor", lambda: len(irt_ticks(instance)) >= ticks + 2)
-    assert len(instance.get_runs()) == 4
+    assert len(instance.get_runs()) == 6
 
     # The second night, started by hand: one skill came, one went, the failed one is mended.
     with psycopg.connect(platform.url) as connection:
@@ -170,9 +173,7 @@ def test_two_nights_from_tick_to_item_calibration(
         connection.execute("UPDATE skills SET active = false WHERE id = %s", [good])
         connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(4)])
     launch_night(deployment)
-    deployment.wait_for(
-        "item calibration of the second night", lambda: finished(deployment, "nightly_irt") == 2
-    )
+    deployment.wait_for("the summary of the second night", lambda: finished(deployment, "night_summary") == 2)
     new = str(platform.id(4))
     assert statuses(instance) == {bad: "MATERIALIZED", small: "MATERIALIZED", new: "MATERIALIZED"}
     newest = max(deployment.runs("nightly_irt"), key=lambda run: run.tags["bkt/as_of"])
@@ -181,6 +182,8 @@ def test_two_nights_from_tick_to_item_calibration(
     assert set(stored(platform)) == {good, bad}
     assert len(deployment.runs("active_skills_job")) == 2
     assert len(deployment.runs("calibration")) == 4
+    assert len(deployment.runs("nightly_irt")) == 4
+    assert set(stored_items(platform)) == {good, bad}
     assert (newest.tags["bkt/calibrated"], newest.tags["bkt/failed"]) == ("1", "0")
 
 
@@ -292,6 +295,19 @@ def ledger(platform: Platform, night: dt.datetime) -> dict[str, str]:
                 "SELECT skill_id, outcome FROM bkt_pipeline.night_skills WHERE as_of = %s", [night]
             ).fetchall()
         )
+
+
+def stored_items(platform: Platform) -> dict[str, tuple[Any, ...]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute(
+            "SELECT item_id, status, n_attempts, as_of FROM bkt_pipeline.item_irt_params WHERE irt_a IS NOT NULL"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def materialisations(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, int]:
+    records = instance.fetch_materializations(key, limit=100).records
+    return Counter(record.partition_key for record in records)
 
 
 def irt_ticks(instance: dg.DagsterInstance) -> list[Any]:

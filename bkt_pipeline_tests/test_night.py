@@ -82,7 +82,7 @@ def night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch):
     def run(platform: Platform, as_of: dt.datetime = AS_OF, skills: Iterable[str] = ()) -> NightRun:
         monkeypatch.setenv("DATABASE_URL", platform.url)
         with open_database() as database:
-            return run_night(database, build_definitions(), instance, as_of, list(skills), log_events=True)
+            return run_night(database, build_definitions(), instance, as_of, list(skills), with_items=False)
 
     return run
 

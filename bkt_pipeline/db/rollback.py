@@ -11,6 +11,7 @@ from bkt_pipeline.db.schema import (
     Platform,
     attempt_window,
     attempt_windows,
+    night_items,
     night_skills,
     published_params,
     skill_fits,
@@ -156,6 +157,7 @@ def prune(connection: Connection, nights: int) -> Pruned | None:
         )
     ).rowcount
     outcomes = connection.execute(delete(night_skills).where(night_skills.c.night < since)).rowcount
+    connection.execute(delete(night_items).where(night_items.c.night < since))
     windows = (
         connection.execute(
             delete(attempt_windows)

@@ -173,6 +173,54 @@ night_skills = Table(
     comment="The ledger: what became of each skill in each night",
 )
 
+item_irt_params = Table(
+    "item_irt_params",
+    own,
+    Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
+    Column(
+        "skill_id", Text, nullable=False, comment="Skill that the item practises, as the text of skills.id"
+    ),
+    Column("irt_a", Double, comment="Discrimination, how sharply the item tells abilities apart, per logit"),
+    Column("irt_b", Double, comment="Difficulty, the ability at which half the answers are right, in logits"),
+    Column("se_a", Double, comment="Standard error of irt_a; NULL: none, it is at its bound"),
+    Column("se_b", Double, comment="Standard error of irt_b; NULL: none, it is at its bound"),
+    Column("n_attempts", BigInteger, nullable=False, comment="Graded attempts at the item in the window"),
+    Column("log_likelihood", Double, comment="Of these attempts under irt_a and irt_b, in nats"),
+    Column("status", Text, nullable=False, comment="calibrated, provisional, skipped or invalid"),
+    Column("flags", ARRAY(Text), nullable=False, comment="What to know before the numbers are used, by name"),
+    Column("as_of", _moment, nullable=False, comment="End of the window"),
+    Column("run_id", Text, nullable=False, comment="Dagster run that stored the row"),
+    Column("calibrated_at", _moment, comment="When it was calibrated; NULL: it never was"),
+    CheckConstraint(
+        "status IN ('calibrated', 'provisional', 'skipped', 'invalid')", name="item_irt_params_status_known"
+    ),
+    Index("item_irt_params_skill_id", "skill_id"),
+    comment="Each item's two-parameter logistic model; a night that cannot calibrate it leaves the older row",
+)
+
+night_items = Table(
+    "night_items",
+    own,
+    Column("night", Date, primary_key=True, comment="UTC date of as_of"),
+    Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
+    Column("as_of", _moment, nullable=False, comment="End of the window that was read"),
+    Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed or overtaken"),
+    Column("reason", Text, comment="Why its items were skipped, failed or overtaken"),
+    Column("calibrated", Integer, nullable=False, comment="Items with 200 attempts or more"),
+    Column("provisional", Integer, nullable=False, comment="Items with 50 to 199 attempts"),
+    Column("skipped", Integer, nullable=False, comment="Items with fewer than 50 attempts"),
+    Column("invalid", Integer, nullable=False, comment="Items with a theta or an answer that is none"),
+    Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of them"),
+    Column("log_likelihood", Double, comment="Of those of the items that were calibrated, in nats"),
+    Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
+    Column("recorded_at", _moment, nullable=False, comment="When it was recorded"),
+    CheckConstraint(
+        "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken')", name="night_items_outcome_known"
+    ),
+    Index("night_items_run_id", "run_id"),
+    comment="The ledger of the items: what became of each skill's items in each night",
+)
+
 TARGET_COMMENTS = {
     "skill_id": "Skill that the parameters belong to",
     **PARAMETERS,
@@ -208,15 +256,10 @@ class Source:
             A key is no value of that type: the partition is of another database.
         """
         kind = self.skills.c.id.type
-        convert: Any = str
-        if isinstance(kind, Uuid):
-            convert = uuid.UUID
-        elif isinstance(kind, Integer):
-            convert = int
         values = []
         for key in keys:
             try:
-                values.append(convert(key))
+                values.append(id_value(self.skills.c.id, key))
             except ValueError:
                 raise SourceSchemaError(
                     f"skill {key!r} is no {kind} as skills.id is; the partition stems from another database: "
@@ -230,6 +273,13 @@ class Platform(Source):
     """The same with the table that we write."""
 
     target: Table
+
+
+def id_value(column: Column[Any], text: str) -> Any:
+    """An id that was read as text, as a value of its column's own type, so that the index is used."""
+    if isinstance(column.type, Uuid):
+        return uuid.UUID(text)
+    return int(text) if isinstance(column.type, Integer) else text
 
 
 def reflect_source(connection: Connection) -> Source:
@@ -261,7 +311,8 @@ def reflect_source(connection: Connection) -> Source:
     _require_type(source.skills.c.active, Boolean)
     _require_type(source.attempts.c.is_correct, Boolean)
     _require_type(source.attempts.c.created_at, DateTime)
-    _require_type(source.skills.c.id, (Uuid, String, Integer))
+    for ids in (source.skills.c.id, source.items.c.id):
+        _require_type(ids, (Uuid, String, Integer))
     if not source.attempts.primary_key.columns:
         raise SourceSchemaError(
             "table attempts has no primary key; it settles the order of attempts that bear the same created_at"

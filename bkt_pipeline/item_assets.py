@@ -1,0 +1,146 @@
+"""The assets of the items. The mathematics is in model/items.py, the statements in db/, the verdicts in item_calibration.py."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import Connection
+
+from bkt_pipeline import __version__
+from bkt_pipeline.assets import as_of_of, chosen_keys, skill_bkt_params
+from bkt_pipeline.checks import evaluations, specs
+from bkt_pipeline.db.answers import read_answers, reflect_mastery, standing_params
+from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.items import items_of_night, load_items
+from bkt_pipeline.db.schema import item_irt_params as item_irt_params_table
+from bkt_pipeline.event_log import gathering
+from bkt_pipeline.io_managers import PostgresUpsertIOManager
+from bkt_pipeline.item_calibration import LOW_DATA_EVENT, ItemRules, ItemsVerdict, judge_items
+from bkt_pipeline.item_ui import items_metadata, summary_metadata
+from bkt_pipeline.items_verification import ITEM_RULES
+from bkt_pipeline.partitions import skill_partitions
+from bkt_pipeline.progress import Progress, batches
+from bkt_pipeline.resources import CalibrationSettings, ItemSettings, PlatformDatabase
+from bkt_pipeline.ui import OWNERS, own_table
+
+READ_AT_ONCE = 100  # skills whose answers are in memory at a time
+ITEMS = "items"
+
+item_irt_params_checks = specs("item_irt_params", ITEM_RULES)
+
+
+@dg.asset(
+    deps=[skill_bkt_params, "items", "attempts"],
+    partitions_def=skill_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    io_manager_key="io_manager",
+    output_required=False,
+    check_specs=item_irt_params_checks,
+    group_name=ITEMS,
+    kinds={"postgres", "numpy"},
+    owners=OWNERS,
+    tags={"model": "irt"},
+    code_version=__version__,
+    metadata=own_table(item_irt_params_table),
+)
+def item_irt_params(
+    context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
+    settings: CalibrationSettings,
+    item_settings: ItemSettings,
+    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
+    progress: dg.ResourceParam[Progress],
+):
+    """Discrimination and difficulty of the skill's items, calibrated with the skill's parameters of this night.
+
+    Each skill's items are stored first and reported after. One that failed has no materialisation, and the
+    run fails for it at the end; the others are stored and green.
+    """
+    keys, as_of = chosen_keys(context), as_of_of(context, settings)
+    update = updates_platform(context, item_settings, io_manager)
+    rules, opened = item_settings.rules(), database.get()
+    verdicts: list[ItemsVerdict] = []
+    pieces = batches(keys, READ_AT_ONCE)
+    for some in progress.track("items", pieces, len(pieces)):
+        judged = judge_batch(opened, some, as_of, item_settings.window_days, rules)
+        concluded = [
+            io_manager.conclude_items(verdict, as_of, context.run.run_id, update_platform=update)
+            for verdict in judged
+        ]
+        verdicts += io_manager.read_items_back(concluded, context.run.run_id, update_platform=update)
+    done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
+    for verdict in done:
+        if verdict.outcome == "skipped":
+            context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
+    with gathering(context.instance, context.run.run_id):
+        for verdict in done:
+            yield dg.AssetMaterialization(
+                context.asset_key, partition=verdict.skill_id, metadata=items_metadata(verdict, as_of)
+            )
+    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
+    yield from evaluations(context, item_irt_params_checks, findings, [verdict.skill_id for verdict in done])
+    if len(done) < len(verdicts):
+        raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
+
+
+def updates_platform(
+    context: dg.AssetExecutionContext, settings: ItemSettings, io_manager: PostgresUpsertIOManager
+) -> bool:
+    """Whether the platform's own item columns are updated in this run; where they could be and we may not, warn."""
+    columns = io_manager.item_columns() if settings.may_update_items() else {}
+    refused = [name for name, may in columns.items() if not may]
+    if refused:
+        context.log.warning(
+            "the role may not update items.%s, so the platform's items keep what they have and the parameters are in "
+            "bkt_pipeline.item_irt_params only; grant it (GRANT UPDATE (irt_a, irt_b, irt_calibrated_at) ON items "
+            "TO …), or set BKT_UPDATE_ITEMS=no",
+            ", items.".join(refused),
+        )
+    return bool(columns) and not refused
+
+
+def judge_batch(
+    database: Database, keys: Sequence[str], as_of: dt.datetime, window_days: int, rules: ItemRules
+) -> Iterator[ItemsVerdict]:
+    """Read the answers of some skills with the parameters that stand now, and judge them."""
+
+    def read(connection: Connection) -> Any:
+        platform = database.platform
+        mastery = reflect_mastery(connection) if rules.theta_from == "mastery" else None
+        return (
+            read_answers(connection, platform, keys, as_of, window_days, mastery),
+            standing_params(connection, platform, keys),
+        )
+
+    answers, standing = database.run(read)
+    return judge_items(answers, standing.params, standing.unusable, rules)
+
+
+def failure(failed: Sequence[ItemsVerdict]) -> dg.Failure:
+    """The run's failure, which names the skills and why."""
+    return dg.Failure(
+        f"the items of {len(failed)} skills failed, those of the others are stored: "
+        + "; ".join(f"{verdict.skill_id}: {verdict.reason}" for verdict in failed[:5])
+        + ("; …" if len(failed) > 5 else ""),
+        metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
+        allow_retries=False,
+    )
+
+
+@dg.asset(
+    deps=[dg.AssetDep(item_irt_params, partition_mapping=dg.AllPartitionMapping())],
+    group_name=ITEMS,
+    kinds={"postgres", "matplotlib"},
+    owners=OWNERS,
+    code_version=__version__,
+)
+def item_summary(
+    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+) -> dg.MaterializeResult:
+    """The night's items as a whole: how many are calibrated, and where they lie."""
+    night, opened = as_of_of(context, settings).date(), database.get()
+    outcomes = opened.run(partial(items_of_night, night=night))
+    stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
+    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values()))

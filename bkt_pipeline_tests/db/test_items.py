@@ -1,0 +1,314 @@
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Connection, text
+
+from bkt_pipeline.db.answers import read_answers, reflect_mastery, standing_params
+from bkt_pipeline.db.connection import make_engine, transaction
+from bkt_pipeline.db.items import (
+    ItemsOutcome,
+    item_rows,
+    items_of_night,
+    items_of_runs,
+    load_items,
+    platform_columns,
+    platform_rows,
+    record_items,
+    store_items,
+)
+from bkt_pipeline.db.migrations import migrate
+from bkt_pipeline.db.schema import item_irt_params, reflect
+from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.model.irt import fit_items
+from bkt_pipeline.model.items import SkillAnswers, SkillItems
+from bkt_pipeline.model.types import BktParams
+from bkt_pipeline_tests.conftest import Platform
+
+AS_OF = dt.datetime(2026, 3, 1, 7, tzinfo=dt.UTC)
+SECOND = dt.timedelta(seconds=1)
+DAY = dt.timedelta(days=1)
+
+
+def add_attempts(platform: Platform, rows: list[tuple[int, int, bool | None, dt.datetime]]) -> None:
+    """Rows of (student, item, is_correct, created_at); item 21 is of skill 2. Ids rise in the order of the rows."""
+    with psycopg.connect(platform.url) as connection:
+        for skill in (1, 2, 3):
+            connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(skill)])
+        for item in (10, 11, 12, 21):
+            connection.execute(
+                "INSERT INTO items VALUES (%s, %s)", [platform.id(item), platform.id(item // 10)]
+            )
+        for number, (student, item, right, moment) in enumerate(rows):
+            naive = moment.replace(tzinfo=None) if platform.timestamp_type == "timestamp" else moment
+            connection.execute(
+                "INSERT INTO attempts VALUES (%s, %s, %s, %s, %s)",
+                [platform.id(number), platform.id(student), platform.id(item), right, naive],
+            )
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    engine = make_engine(url)
+    try:
+        with transaction(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def read(platform: Platform, *skills: int, by_mastery: bool = False) -> list[SkillAnswers]:
+    keys = [str(platform.id(skill)) for skill in skills]
+    with connected(platform.url) as connection:
+        mastery = reflect_mastery(connection) if by_mastery else None
+        found = read_answers(connection, reflect(connection), keys, AS_OF, 90, mastery)
+    return [found[key] for key in keys]
+
+
+def named(answers: SkillAnswers) -> list[str]:
+    return [answers.item_ids[place] for place in answers.items]
+
+
+def test_answers_are_read_with_their_items_in_each_students_order(any_platform: Platform) -> None:
+    add_attempts(
+        any_platform,
+        [
+            (7, 12, True, AS_OF - 1 * SECOND),
+            (7, 10, False, AS_OF - 9 * SECOND),
+            (5, 12, True, AS_OF - 3 * SECOND),
+            (5, 10, None, AS_OF - 2 * SECOND),
+            (5, 21, False, AS_OF - 2 * SECOND),
+            (5, 10, True, AS_OF - 3 * SECOND),
+        ],
+    )
+    first, second, third = read(any_platform, 1, 2, 3)
+    ten, twelve = (str(any_platform.id(item)) for item in (10, 12))
+    assert first.item_ids == (ten, twelve), "an item without a graded answer is not among them"
+    assert first.offsets.tolist() == [0, 2, 4]
+    assert named(first) == [twelve, ten, ten, twelve]
+    assert first.responses.tolist() == [1, 1, 0, 1]
+    assert (named(second), second.responses.tolist()) == ([str(any_platform.id(21))], [0])
+    assert (third.n_answers, third.n_students, third.item_ids) == (0, 0, ())
+
+
+def test_ninety_days_are_read(any_platform: Platform) -> None:
+    tick = dt.timedelta(microseconds=1)
+    add_attempts(
+        any_platform,
+        [
+            (1, 10, False, AS_OF - 90 * DAY),
+            (1, 11, True, AS_OF - 90 * DAY + tick),
+            (1, 12, True, AS_OF),
+            (1, 10, False, AS_OF + tick),
+        ],
+    )
+    (answers,) = read(any_platform, 1)
+    assert named(answers) == [str(any_platform.id(item)) for item in (11, 12)]
+
+
+def test_mastery_comes_along_and_students_without_it_stay_away(any_platform: Platform) -> None:
+    add_attempts(any_platform, [(student, 10, True, AS_OF) for student in (1, 2, 3, 4, 4)])
+    with psycopg.connect(any_platform.url) as connection:
+        kind = sql.SQL(any_platform.id_type)
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE student_skill_mastery (student_id {k}, skill_id {k}, p_known numeric)"
+            ).format(k=kind)
+        )
+        for student, skill, known in (
+            (1, 1, "0.25"),
+            (1, 2, "0.9"),
+            (3, 1, None),
+            (4, 1, "0.5"),
+            (4, 1, "0.6"),
+        ):
+            connection.execute(
+                "INSERT INTO student_skill_mastery VALUES (%s, %s, %s)",
+                [any_platform.id(student), any_platform.id(skill), known],
+            )
+    (answers,) = read(any_platform, 1, by_mastery=True)
+    assert answers.offsets.tolist() == [0, 1, 3]
+    assert answers.mastery is not None
+    # The fourth student's rows contradict each other: that is not a number, which the fit tells of its items.
+    np.testing.assert_array_equal(answers.mastery, [0.25, np.nan])
+
+
+def test_a_platform_without_mastery_is_told_so(platform: Platform) -> None:
+    with (
+        connected(platform.url) as connection,
+        pytest.raises(SourceSchemaError, match="set theta_from to replay"),
+    ):
+        reflect_mastery(connection)
+
+
+def test_parameters_that_stand_are_read_and_impossible_ones_named(any_platform: Platform) -> None:
+    add_attempts(any_platform, [])
+    with connected(any_platform.url) as connection:
+        target = reflect(connection)
+        for skill, guess in ((1, 0.25), (2, 0.75)):
+            connection.execute(
+                target.target.insert().values(
+                    skill_id=any_platform.id(skill),
+                    p_l0=0.5,
+                    p_transit=0.125,
+                    p_slip=0.25,
+                    p_guess=guess,
+                    calibrated_at=AS_OF,
+                )
+            )
+        found = standing_params(connection, target, [str(any_platform.id(skill)) for skill in (1, 2, 3)])
+    assert found.params == {str(any_platform.id(1)): (BktParams(0.5, 0.125, 0.25, 0.25), AS_OF)}
+    assert list(found.unusable) == [str(any_platform.id(2))]
+    assert "p_guess is 0.75" in found.unusable[str(any_platform.id(2))]
+
+
+def items_of(platform: Platform, *sizes: int, seed: int = 1, skill: int = 1) -> SkillItems:
+    """Items 10, 11, … with so many answers; the first is answered right by all."""
+    rng = np.random.default_rng(seed)
+    responses = rng.integers(0, 2, sum(sizes))
+    responses[: sizes[0]] = 1
+    ids = tuple(str(platform.id(10 + place)) for place in range(len(sizes)))
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    return SkillItems(
+        str(platform.id(skill)), ids, fit_items(rng.normal(size=responses.size), responses, offsets)
+    )
+
+
+def add_item_columns(platform: Platform, kind: str = "double precision") -> None:
+    moment = platform.timestamp_type
+    statement = "ALTER TABLE items ADD irt_a {k}, ADD irt_b {k}, ADD irt_calibrated_at {m}"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(sql.SQL(statement).format(k=sql.SQL(kind), m=sql.SQL(moment)))
+
+
+def store(
+    connection: Connection,
+    items: SkillItems,
+    as_of: dt.datetime = AS_OF,
+    run: str = "run",
+    update: bool = False,
+) -> set[str]:
+    return store_items(connection, reflect(connection), items, as_of, run, update_platform=update)
+
+
+def test_what_is_stored_is_loaded_back_and_no_number_is_null(platform: Platform) -> None:
+    made = items_of(platform, 300, 60, 10)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        assert store(connection, made) == set(made.item_ids)
+        loaded = load_items(connection, [made.skill_id, "never stored"])[made.skill_id]
+        nulls = connection.execute(
+            text(
+                "SELECT irt_a IS NULL, se_a IS NULL, log_likelihood IS NULL, calibrated_at IS NULL, status, flags"
+                " FROM bkt_pipeline.item_irt_params ORDER BY item_id"
+            )
+        ).all()
+    assert loaded.item_ids == made.item_ids
+    for name in ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood", "n_attempts", "flags", "status"):
+        np.testing.assert_array_equal(getattr(loaded.fits, name), getattr(made.fits, name))
+    assert nulls[0].flags == ["at_bound_b", "all_right"]
+    assert tuple(nulls[1]) == (False, False, False, False, "provisional", [])
+    assert tuple(nulls[2]) == (True, True, True, True, "skipped", [])
+
+
+def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
+    newer, older = items_of(platform, 60, 70), items_of(platform, 60, 70, 80, seed=2)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        store(connection, newer, AS_OF, "newer")
+        assert store(connection, older, AS_OF - DAY, "older") == {older.item_ids[2]}
+        rows = item_rows(connection, [newer.skill_id], "newer")
+    assert {item for item, row in rows.items() if row} == set(newer.item_ids)
+
+
+def test_an_item_without_enough_answers_keeps_the_parameters_that_it_has(platform: Platform) -> None:
+    with connected(platform.url) as connection:
+        migrate(connection)
+        first = items_of(platform, 60, 20)
+        store(connection, first, AS_OF, "first")
+        assert store(connection, items_of(platform, 40, 30), AS_OF + DAY, "second") == {first.item_ids[1]}
+        loaded = load_items(connection, [first.skill_id])[first.skill_id]
+    assert loaded.fits.irt_a[0] == first.fits.irt_a[0]
+    assert loaded.fits.n_attempts.tolist() == [60, 30]
+
+
+@pytest.mark.parametrize("kind", ["double precision", "numeric"])
+def test_the_platforms_columns_are_updated_too(make_platform, kind: str) -> None:
+    platform = make_platform()
+    add_item_columns(platform, kind)
+    check_update(platform)
+
+
+def test_every_platforms_columns_are_updated(any_platform: Platform) -> None:
+    add_item_columns(any_platform)
+    check_update(any_platform)
+
+
+def check_update(platform: Platform) -> None:
+    add_attempts(platform, [])
+    made = items_of(platform, 60, 70, 10)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        source = reflect(connection)
+        assert platform_columns(connection, source) == dict.fromkeys(
+            ["irt_a", "irt_b", "irt_calibrated_at"], True
+        )
+        store(connection, made, update=True)
+        shown = platform_rows(connection, source, [made.skill_id])
+        moments = connection.execute(
+            text("SELECT irt_calibrated_at IS NULL FROM items ORDER BY irt_a NULLS LAST")
+        ).scalars()
+        assert list(moments) == [False, False, True, True]
+    fits = made.fits
+    assert shown == {
+        made.item_ids[0]: pytest.approx((fits.irt_a[0], fits.irt_b[0])),
+        made.item_ids[1]: pytest.approx((fits.irt_a[1], fits.irt_b[1])),
+        made.item_ids[2]: (None, None),
+    }
+
+
+def test_a_platform_without_the_columns_keeps_its_table(platform: Platform) -> None:
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE items ADD irt_a double precision, ADD irt_b double precision")
+    with connected(platform.url) as connection:
+        assert platform_columns(connection, reflect(connection)) == {}
+
+
+def test_rights_are_known_column_by_column(platform: Platform) -> None:
+    add_item_columns(platform)
+    with connected(platform.url) as connection:
+        source = reflect(connection)
+        connection.execute(text("CREATE ROLE bkt_reader"))
+        connection.execute(text("GRANT UPDATE (irt_a) ON items TO bkt_reader"))
+        connection.execute(text("SET LOCAL ROLE bkt_reader"))
+        found = platform_columns(connection, source)
+        connection.execute(text("RESET ROLE"))
+        connection.execute(text("REVOKE UPDATE (irt_a) ON items FROM bkt_reader"))
+        connection.execute(text("DROP ROLE bkt_reader"))
+    assert found == {"irt_a": True, "irt_b": False, "irt_calibrated_at": False}
+
+
+def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> None:
+    newer = ItemsOutcome("s", AS_OF, "calibrated", None, 3, 2, 1, 0, 900, -512.5)
+    older = ItemsOutcome("s", AS_OF - SECOND, "failed", "why")
+    with connected(platform.url) as connection:
+        migrate(connection)
+        record_items(connection, newer, "new")
+        record_items(connection, older, "old")
+        assert items_of_night(connection, AS_OF.date()) == items_of_runs(connection, ["new"]) == [newer]
+        assert items_of_runs(connection, ["old"]) == []
+
+
+def test_thousands_of_items_are_stored_at_once(platform: Platform) -> None:
+    n = 6000
+    rng = np.random.default_rng(1)
+    fits = fit_items(rng.normal(size=2 * n), rng.integers(0, 2, 2 * n), np.arange(n + 1) * 2, min_answers=2)
+    made = SkillItems("s", tuple(f"i{number}" for number in range(n)), fits)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        assert len(store(connection, made)) == n
+        assert connection.execute(item_irt_params.select()).rowcount == n
