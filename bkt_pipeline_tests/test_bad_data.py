@@ -252,7 +252,9 @@ def test_generated_nights_never_crash_and_keep_exactly_the_evidence(
         expected = evidence(night, keys)
         for key, window in windows.items():
             assert sequences(window) == expected[key]
-        verdicts = {verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, Rules(min_attempts=3), {})}
+        verdicts = {
+            verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, Rules(min_attempts=3), {})
+        }
         assert {key: verdict.outcome for key, verdict in verdicts.items()} == {
             key: "calibrated" if windows[key].n_attempts >= 3 else "skipped" for key in keys
         }

@@ -131,7 +131,7 @@ def test_real_answers_come_to_the_known_likelihood(run: Run) -> None:
 def test_without_a_database_there_is_one_clear_line(run: Run, tmp_path: Path) -> None:
     url = f"postgresql://someone:hidden-word@/nothing?host={tmp_path}"
     for command in (["nightly"], ["doctor"], ["load", str(write_answers(tmp_path / "a.csv"))]):
-        failed = run(*command, DATABASE_URL=url)
+        failed = run(*command, DATABASE_URL=url, BKT_RETRY_SECONDS="1")
         assert failed.returncode == 2, command
         assert failed.stdout == ""
         assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
