@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from bkt_pipeline.calibration import judge
+from bkt_pipeline.calibration import Rules, judge
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.db.windows import load_windows, read_active_skills, read_windows, store_window
 from bkt_pipeline.definitions import build_definitions
@@ -28,6 +28,7 @@ from bkt_pipeline_tests.conftest import Databases
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 GOOD = "good"
+FEW = Rules(min_attempts=3)
 
 # A platform that constrains nothing but the keys.
 LOOSE = """
@@ -252,7 +253,7 @@ def test_generated_nights_never_crash_and_keep_exactly_the_evidence(
         expected = evidence(night, keys)
         for key, window in windows.items():
             assert sequences(window) == expected[key]
-        verdicts = {verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, 3, {})}
+        verdicts = {verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, FEW, {})}
         assert {key: verdict.outcome for key, verdict in verdicts.items()} == {
             key: "calibrated" if windows[key].n_attempts >= 3 else "skipped" for key in keys
         }
