@@ -46,7 +46,7 @@ def night(database: Database, platform: Platform, number: int, *skills: int) -> 
 
         def store(connection, fit=fit, key=key) -> bool:
             record(connection, Outcome(key, as_of, "calibrated", attempts=fit.n_attempts), f"run {number}")
-            return publish(connection, database.platform, fit, fit.params, f"run {number}", __version__)
+            return publish(connection, database.platform, fit, f"run {number}", __version__)
 
         assert database.run(store)
     return published(platform)
