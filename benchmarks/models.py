@@ -46,7 +46,11 @@ THREADS = 2
 MARGIN = 0.01
 # The naive loop takes this many steps of its innermost line, then it is scaled up.
 NAIVE_STEPS = 3_000_000
-PEERS = {"mirt": "mirt 1.2.0, `fit_bkt_em`, 5 starts", "pyBKT": "pyBKT 1.4.2, C++, EM, 5 starts"}
+PEERS = {
+    "mirt": "mirt 1.2.0, `fit_bkt_em`, 5 starts",
+    "pyBKT": "pyBKT 1.4.2, C++, 5 starts, as it stops by itself",
+    "pyBKT-100": "pyBKT 1.4.2, C++, 5 starts, 100 steps each",
+}
 
 Windows = dict[str, AttemptWindow]
 Values = tuple[float, float, float, float]
@@ -185,7 +189,11 @@ def ours(windows: Windows, polished: bool) -> tuple[float, dict[str, Values]]:
 def peer(
     python: Path, name: str, windows: Windows, limit: float
 ) -> tuple[list[float], dict[str, Values]] | None:
-    """Seconds of each run and the parameters; None where the first run was not over within the limit."""
+    """Seconds of each run and the parameters; None where it was not over within the limit.
+
+    On one thread or on two, whichever is quicker: threads that wait for each other by spinning suffer on a machine
+    that has other work, and that is no fault of the package.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "answers.npz"), Path(folder, "fits.json")
         lengths = np.concatenate([np.diff(window.offsets) for window in windows.values()])
@@ -195,26 +203,37 @@ def peer(
             students=np.append(0, np.cumsum(lengths)),
             skills=np.append(0, np.cumsum([window.n_students for window in windows.values()])),
         )
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(THREADS))
-        try:
-            subprocess.run(
-                [python, HERE / "peers.py", name, source, target],
-                env={**os.environ, **threads},
-                check=True,
-                timeout=limit,
+        results = []
+        for threads in range(1, THREADS + 1):
+            limits = dict.fromkeys(
+                ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
             )
-        except subprocess.TimeoutExpired:
-            return None
-        result = json.loads(target.read_text(encoding="utf-8"))
-    return result["seconds"], dict(zip(windows, map(tuple, result["params"]), strict=True))
+            try:
+                command = [python, HERE / "peers.py", name, source, target]
+                subprocess.run(command, env={**os.environ, **limits}, check=True, timeout=limit)
+            except subprocess.TimeoutExpired:
+                continue
+            results.append(json.loads(target.read_text(encoding="utf-8")))
+    if not results:
+        return None
+    result = min(results, key=lambda one: median(one["seconds"]))
+    chosen = {}
+    for key, candidates in zip(windows, result["candidates"], strict=True):
+        # Where a peer hands over all its starts, the common function chooses.
+        chosen[key] = max(map(tuple, candidates), key=lambda values: judged(windows[key], values))
+    return result["seconds"], chosen
 
 
-def scores(windows: Windows, params: dict[str, Values]) -> np.ndarray:
-    """Log-likelihood of each skill under the one function that judges all.
+def judged(window: AttemptWindow, values: Values) -> float:
+    """Log-likelihood under the one function that judges all.
 
     It looks at nothing but `values`, so that parameters which BktParams refuses (a slip above 0.5) count too.
     """
-    return np.array([log_likelihood(windows[key], SimpleNamespace(values=params[key])) for key in windows])
+    return log_likelihood(window, SimpleNamespace(values=values))
+
+
+def scores(windows: Windows, params: dict[str, Values]) -> np.ndarray:
+    return np.array([judged(windows[key], params[key]) for key in windows])
 
 
 # The tables
@@ -246,7 +265,7 @@ def compare(windows: Windows, runs: int, python: Path | None, limit: float) -> I
     for name, title in PEERS.items() if python else ():
         result = peer(python, name, windows, limit)
         if result is None:
-            yield f"| {title} | stopped after {limit:,.0f} | | | | |"
+            yield f"| {title} | not done in {limit:,.0f} | | | | |"
             continue
         found = scores(windows, result[1])
         ahead = found > best["polished"] + MARGIN
@@ -331,10 +350,17 @@ HEAD = f"""# The fit, the naive loop and other packages
 
 Made by `python benchmarks/models.py --peers DIR --write`, after `--make-peers DIR`, on {{cores}} cores ({{machine}},
 Python {{python}}), other work on them. Seconds are the median of the runs in brackets, compilation, imports and the
-reading of answers not counted; ours on {THREADS} threads and with all intervals, the peers free to use {THREADS}
-threads. Log-likelihoods, in nats, are all from `bkt_pipeline.model.log_likelihood`. A skill is worse or better where
-it is so by more than {MARGIN} nats. The naive loop is timed on some points of the grid, drawn at random, and scaled
-up to all; at the first of them its value must be that of `log_likelihood`.
+reading of answers not counted; ours on {THREADS} threads and with all intervals, the peers on one thread or {THREADS},
+whichever was quicker. Log-likelihoods, in nats, are all from `bkt_pipeline.model.log_likelihood`. A skill is worse or
+better where it is so by more than {MARGIN} nats; ours keeps p_l0 and p_transit above 1e-4, the peers do not.
+
+The naive loop is written as lean as plain Python allows, on lists and without a call inside, and timed on some points
+of the grid, drawn at random, and scaled up to all; at the first of them its value must be that of `log_likelihood`.
+
+pyBKT is there twice. Its compiled E-step hands the log-likelihood back as a whole number (`PyLong_FromLong`, in the
+wheel of 1.4.1 too), so its EM stops as soon as two steps share the digits before the point: after about 8 steps on
+glops42, which makes it quick and leaves it short. The second row has that stop switched off (`tol=-1`), does all 100
+steps of its limit, and has its best start chosen by the common function. hmm-scalable is not on PyPI.
 
 """
 
@@ -348,9 +374,7 @@ def main() -> None:
     parser.add_argument("--glops", type=Path, default=GLOPS, help="the file glops42.csv.gz")
     parser.add_argument("--sets", nargs="+", default=["glops", "school", "long"])
     parser.add_argument("--runs", type=int, default=5, help="runs of ours and of the naive loop (5)")
-    parser.add_argument(
-        "--limit", type=float, default=600, help="seconds for all runs of a peer on a set (600)"
-    )
+    parser.add_argument("--limit", type=float, default=600, help="seconds for a peer on a set (600)")
     parser.add_argument("--write", action="store_true", help="write models.md beside this file")
     arguments = parser.parse_args()
     if arguments.make_peers:

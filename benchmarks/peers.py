@@ -1,10 +1,11 @@
 """Fits of other packages, run by `models.py` in the environment that it makes; knows nothing of bkt_pipeline.
 
-    python benchmarks/peers.py {mirt,pyBKT} IN.npz OUT.json
+    python benchmarks/peers.py {mirt,pyBKT,pyBKT-100} IN.npz OUT.json
 
 IN holds `responses` (flat, 0 and 1), `students` (where each sequence begins) and `skills` (where each skill begins
-among the sequences). OUT gets the seconds of each run and, of the last one, p_l0, p_transit, p_slip and p_guess of
-each skill. Bringing the data into the package's own form is not counted, imports and a first small fit neither.
+among the sequences). OUT gets the seconds of each run and, of the last one, each skill's candidates: p_l0, p_transit,
+p_slip and p_guess of what the package chose, or of every start where it cannot choose. Imports, a first small fit and
+bringing the data into the package's own form are not counted.
 """
 
 import json
@@ -32,7 +33,7 @@ def mirt_fit(responses):
 
     one_skill = np.zeros(responses.shape[1], int)
     model = fit_bkt_em(responses, one_skill, n_starts=STARTS, seed=1).model
-    return [float(values[0]) for values in (model.p_init, model.p_learn, model.p_slip, model.p_guess)]
+    return [[float(values[0]) for values in (model.p_init, model.p_learn, model.p_slip, model.p_guess)]]
 
 
 def pybkt_form(sequences):
@@ -47,20 +48,40 @@ def pybkt_form(sequences):
     }
 
 
-def pybkt_fit(data):
-    """The best of some starts, as its `Model.fit` does it, without pandas around it."""
+def pybkt_starts(data, **stop):
     import pyBKT.fit.E_step  # noqa: F401  (the compiled one: absent where pip fell back to the pure Python build)
     from pyBKT.fit.EM_fit import EM_fit
     from pyBKT.generate.random_model_uni import random_model_uni
 
     random = np.random.RandomState(1)
-    fits = [EM_fit(random_model_uni(1, 1, rand=random), data) for _ in range(STARTS)]
-    model, _ = max(fits, key=lambda fit: fit[1][-1])
+    return [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
+
+
+def pybkt_values(model):
     values = model["pi_0"][1][0], model["As"][0, 1, 0], model["slips"][0], model["guesses"][0]
     return [float(value) for value in values]
 
 
-PEERS = {"mirt": (mirt_form, mirt_fit), "pyBKT": (pybkt_form, pybkt_fit)}
+def pybkt_fit(data):
+    """The best of some starts, as its `Model.fit` does it, without pandas around it."""
+    model, _ = max(pybkt_starts(data), key=lambda fit: fit[1][-1])
+    return [pybkt_values(model)]
+
+
+def pybkt_all_steps(data):
+    """The same without stopping before its limit of 100 steps.
+
+    Its compiled E-step hands the log-likelihood back as a whole number (`PyLong_FromLong(*total_loglike)`), so EM
+    stops as soon as two steps share the digits before the point, and starts that differ behind it are a tie.
+    """
+    return [pybkt_values(model) for model, _ in pybkt_starts(data, tol=-1.0)]
+
+
+PEERS = {
+    "mirt": (mirt_form, mirt_fit),
+    "pyBKT": (pybkt_form, pybkt_fit),
+    "pyBKT-100": (pybkt_form, pybkt_all_steps),
+}
 
 
 def main(name, source, target):
@@ -73,10 +94,10 @@ def main(name, source, target):
     seconds = []
     while not seconds or (len(seconds) < RUNS and max(seconds) < QUICK):
         started = perf_counter()
-        params = [fit(skill) for skill in data]
+        candidates = [fit(skill) for skill in data]
         seconds.append(perf_counter() - started)
     with open(target, "w", encoding="utf-8") as file:
-        json.dump({"seconds": seconds, "params": params}, file)
+        json.dump({"seconds": seconds, "candidates": candidates}, file)
 
 
 if __name__ == "__main__":
