@@ -1,0 +1,104 @@
+"""Fits of other packages, run by `models.py` in the environment that it makes; knows nothing of bkt_pipeline.
+
+    python benchmarks/peers.py {mirt,pyBKT,pyBKT-100} IN.npz OUT.json
+
+IN holds `responses` (flat, 0 and 1), `students` (where each sequence begins) and `skills` (where each skill begins
+among the sequences). OUT gets the seconds of each run and, of the last one, each skill's candidates: p_l0, p_transit,
+p_slip and p_guess of what the package chose, or of every start where it cannot choose. Imports, a first small fit and
+bringing the data into the package's own form are not counted.
+"""
+
+import json
+import sys
+from itertools import pairwise
+from time import perf_counter
+
+import numpy as np
+
+STARTS = 5
+# A fit is repeated while it is this quick.
+RUNS, QUICK = 3, 30.0
+
+
+def mirt_form(sequences):
+    """Students by attempts; where a student has no more, -1: missing answers at the end tell nothing."""
+    responses = np.full((len(sequences), max(map(len, sequences))), -1)
+    for row, answers in zip(responses, sequences, strict=True):
+        row[: answers.size] = answers
+    return responses
+
+
+def mirt_fit(responses):
+    from mirt import fit_bkt_em
+
+    one_skill = np.zeros(responses.shape[1], int)
+    model = fit_bkt_em(responses, one_skill, n_starts=STARTS, seed=1).model
+    return [[float(values[0]) for values in (model.p_init, model.p_learn, model.p_slip, model.p_guess)]]
+
+
+def pybkt_form(sequences):
+    """One row of 1 (wrong) and 2 (right), and where each student's part begins, from 1 on."""
+    lengths = np.array([answers.size for answers in sequences], np.int64)
+    responses = np.concatenate(sequences).astype(np.int32) + 1
+    return {
+        "data": responses[None, :],
+        "starts": np.cumsum(lengths) - lengths + 1,
+        "lengths": lengths,
+        "resources": np.ones(responses.size, np.int64),
+    }
+
+
+def pybkt_starts(data, **stop):
+    import pyBKT.fit.E_step  # noqa: F401  (the compiled one: absent where pip fell back to the pure Python build)
+    from pyBKT.fit.EM_fit import EM_fit
+    from pyBKT.generate.random_model_uni import random_model_uni
+
+    random = np.random.RandomState(1)
+    return [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
+
+
+def pybkt_values(model):
+    values = model["pi_0"][1][0], model["As"][0, 1, 0], model["slips"][0], model["guesses"][0]
+    return [float(value) for value in values]
+
+
+def pybkt_fit(data):
+    """The best of some starts, as its `Model.fit` does it, without pandas around it."""
+    model, _ = max(pybkt_starts(data), key=lambda fit: fit[1][-1])
+    return [pybkt_values(model)]
+
+
+def pybkt_all_steps(data):
+    """The same without stopping before its limit of 100 steps.
+
+    Its compiled E-step hands the log-likelihood back as a whole number (`PyLong_FromLong(*total_loglike)`), so EM
+    stops as soon as two steps share the digits before the point, and starts that differ behind it are a tie.
+    """
+    return [pybkt_values(model) for model, _ in pybkt_starts(data, tol=-1.0)]
+
+
+PEERS = {
+    "mirt": (mirt_form, mirt_fit),
+    "pyBKT": (pybkt_form, pybkt_fit),
+    "pyBKT-100": (pybkt_form, pybkt_all_steps),
+}
+
+
+def main(name, source, target):
+    form, fit = PEERS[name]
+    with np.load(source) as held:
+        sequences = np.split(held["responses"], held["students"][1:-1])
+        skills = [sequences[a:b] for a, b in pairwise(held["skills"])]
+    data = [form(skill) for skill in skills]
+    fit(form([np.array([0, 1, 1]), np.array([1])]))
+    seconds = []
+    while not seconds or (len(seconds) < RUNS and max(seconds) < QUICK):
+        started = perf_counter()
+        candidates = [fit(skill) for skill in data]
+        seconds.append(perf_counter() - started)
+    with open(target, "w", encoding="utf-8") as file:
+        json.dump({"seconds": seconds, "candidates": candidates}, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
