@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from bkt_pipeline_tests.test_night import enrol, statuses, stored
 
 BIN = Path(sys.executable).parent
 WORKSPACE = PROJECT / "workspace.yaml"
-PATIENCE = 150  # seconds; a busy machine starts processes slowly
+PATIENCE = 400  # seconds; a busy machine starts processes slowly
 
 
 class Deployment:
@@ -66,7 +65,11 @@ class Deployment:
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
         self.running.remove(process)
         process.send_signal(how)
-        process.wait(60)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def stop_all(self) -> None:
         for process in self.running:
@@ -333,7 +336,7 @@ def asker(port: int) -> Callable[..., Any]:
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)["data"]
-        except (ConnectionError, urllib.error.URLError):
+        except OSError:
             return None
 
     return ask
