@@ -221,14 +221,13 @@ def run_ui(options: argparse.Namespace) -> int:
 
 def run_load(options: argparse.Namespace) -> int:
     """Check the whole file, then write it."""
-    os.environ.setdefault("BKT_RETRY_SECONDS", "0")
     started = time.perf_counter()
     from bkt_pipeline.db.connection import retrying
     from bkt_pipeline.db.database import connect, make_room
     from bkt_pipeline.db.loading import create_source_tables, read_attempts_file, write_attempts
 
     attempts = read_attempts_file(options.file, dt.datetime.now(dt.UTC))
-    engine, embedded = connect()
+    engine, embedded = connect(patience_seconds=0)
 
     def write(connection: Connection) -> None:
         (make_room if embedded else create_source_tables)(connection)
@@ -245,8 +244,7 @@ def run_load(options: argparse.Namespace) -> int:
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """Look and tell, at once: a person waits for it."""
-    os.environ.setdefault("BKT_RETRY_SECONDS", "0")
+    """Look and tell."""
     from bkt_pipeline.console import out
     from bkt_pipeline.db.inspection import findings
 

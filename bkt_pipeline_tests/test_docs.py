@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -86,15 +87,17 @@ def test_plain_dagster_dev_serves_the_clone(line: str, home: Path) -> None:
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         assert answers(f"http://127.0.0.1:{port}/server_info")
     finally:
         process.terminate()
         try:
-            process.wait(120)
+            process.wait(30)
         except subprocess.TimeoutExpired:
-            process.kill()
+            # It interrupts its children and waits, for ever where whoever started us has them ignore that.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

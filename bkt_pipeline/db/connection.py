@@ -96,9 +96,9 @@ class Patience:
         self.left = max(0.0, self.left - min(seconds, CONNECT_SECONDS))
 
 
-def retry_seconds() -> int:
+def retry_seconds(default: int = RETRY_SECONDS) -> int:
     """How long a run waits out trouble of the database, altogether: BKT_RETRY_SECONDS, or 90."""
-    return _seconds_from("BKT_RETRY_SECONDS", RETRY_SECONDS, at_least=0)
+    return _seconds_from("BKT_RETRY_SECONDS", default, at_least=0)
 
 
 def statement_seconds() -> int:
@@ -153,11 +153,11 @@ def psycopg2_url(url: str) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, *, patience_seconds: int = RETRY_SECONDS) -> Engine:
     """An engine that keeps a connection or two open: a night has a transaction a skill, and a new connection costs
     more than most of them. One that broke is thrown away, and `retrying` goes on with a new one."""
     conninfo = libpq_url(url)
-    patience = Patience(retry_seconds())
+    patience = Patience(retry_seconds(patience_seconds))
 
     def connect() -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(

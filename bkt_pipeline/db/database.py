@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import close, make_engine, reason, retrying, sqlstate
+from bkt_pipeline.db.connection import RETRY_SECONDS, close, make_engine, reason, retrying, sqlstate
 from bkt_pipeline.db.loading import create_source_tables, write_school
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.schema import Platform, reflect
@@ -48,12 +48,16 @@ class Database:
         return retrying(self.engine, work)
 
 
-def connect() -> tuple[Engine, bool]:
-    """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter."""
+def connect(patience_seconds: int = RETRY_SECONDS) -> tuple[Engine, bool]:
+    """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter.
+
+    A command that a person waits for takes 0 for its patience, so that trouble is told at once.
+    """
     url = os.environ.get("DATABASE_URL", "").strip()
     if url:
-        return make_engine(url), False
-    return make_engine(embedded.ensure(database=EMBEDDED_NAME)), True
+        return make_engine(url, patience_seconds=patience_seconds), False
+    server = embedded.ensure(database=EMBEDDED_NAME)
+    return make_engine(server, patience_seconds=patience_seconds), True
 
 
 def open_database() -> Database:
