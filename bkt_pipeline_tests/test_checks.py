@@ -202,7 +202,7 @@ def test_nothing_of_a_student_is_in_any_event_or_log(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A whole night with a skipped skill, one that fails in the database and one that a student's id spoils."""
+    """A whole night with a skipped skill and one that fails in the database."""
     platform = make_platform("text")
     windows = enrol(platform, [40, 40, 3], lengths=30)
     failing = platform.id(2)
