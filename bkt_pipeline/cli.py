@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
 def run_nightly(options: argparse.Namespace) -> int:
     """Calibrate, then show the table or the JSON."""
     started = time.perf_counter()
-    from bkt_pipeline.resources import parse_moment
+    from bkt_pipeline.resources import lent, parse_moment
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     from bkt_pipeline import console
@@ -155,7 +155,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     with open_database() as database, dagster_instance() as instance:
         night = run_night(
             database,
-            build_definitions(console.ConsoleProgress(options.console)),
+            build_definitions(console.ConsoleProgress(options.console), lent(database)),
             instance,
             as_of,
             options.skill,

@@ -20,9 +20,14 @@ from bkt_pipeline.sources import platform_tables
 from bkt_pipeline.summary import nightly_summary
 
 
-def build_definitions(progress: Progress | None = None) -> dg.Definitions:
-    """The asset graph with its jobs and resources; `progress` is told how far a run is."""
-    database = PlatformDatabase()
+def build_definitions(
+    progress: Progress | None = None, database: PlatformDatabase | None = None
+) -> dg.Definitions:
+    """The asset graph with its jobs and resources.
+
+    `progress` is told how far a run is; where no `database` is given, each run opens one for itself.
+    """
+    database = database or PlatformDatabase()
     return dg.Definitions(
         assets=[
             *platform_tables,

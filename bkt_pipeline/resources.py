@@ -51,6 +51,16 @@ class PlatformDatabase(dg.ConfigurableResource):
                 self._database.close()
 
 
+def lent(database: Database) -> PlatformDatabase:
+    """A resource that gives all runs of this process one database, which stays open: its owner closes it."""
+
+    class LentDatabase(PlatformDatabase):
+        def get(self) -> Database:
+            return database
+
+    return LentDatabase()
+
+
 class CalibrationSettings(dg.ConfigurableResource):
     """What a run calibrates on; the defaults are the contract's."""
 

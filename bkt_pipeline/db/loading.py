@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import psycopg
 from psycopg import sql
 from sqlalchemy import (
@@ -341,6 +340,8 @@ def _trouble_with_id(name: str, value: str) -> str | None:
 
 
 def _parse_created_at(values: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    import pandas as pd  # half a second, which only a load needs
+
     stripped = [value.strip() for value in values]
     times = pd.to_datetime(
         pd.Series(stripped, dtype=object), format="ISO8601", utc=True, errors="coerce"
