@@ -17,6 +17,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -82,14 +83,57 @@ def naive(window: AttemptWindow, points: list[Values]) -> list[float]:
     return found
 
 
-def naive_seconds(windows: Windows, seed: int) -> tuple[float, int]:
+@dataclass
+class Script:
+    """The model as the papers write it down and a script has it: a method for each formula, both masses carried."""
+
+    prior: float
+    transit: float
+    slip: float
+    guess: float
+
+    def probability(self, known: float, unknown: float, right: bool) -> float:
+        p_right = known * (1.0 - self.slip) + unknown * self.guess
+        p_wrong = known * self.slip + unknown * (1.0 - self.guess)
+        return p_right if right else p_wrong
+
+    def after_answer(self, known: float, unknown: float, right: bool) -> tuple[float, float]:
+        probability = self.probability(known, unknown, right)
+        if right:
+            return known * (1.0 - self.slip) / probability, unknown * self.guess / probability
+        return known * self.slip / probability, unknown * (1.0 - self.guess) / probability
+
+    def after_learning(self, known: float, unknown: float) -> tuple[float, float]:
+        return known + unknown * self.transit, unknown * (1.0 - self.transit)
+
+    def log_likelihood(self, answers: list[list[bool]]) -> float:
+        total = 0.0
+        for sequence in answers:
+            known, unknown = self.prior, 1.0 - self.prior
+            for right in sequence:
+                total += math.log(self.probability(known, unknown, right))
+                known, unknown = self.after_answer(known, unknown, right)
+                known, unknown = self.after_learning(known, unknown)
+        return total
+
+
+def as_written(window: AttemptWindow, points: list[Values]) -> list[float]:
+    """Log-likelihood at each point by `Script`."""
+    answers = [part.astype(bool).tolist() for part in np.split(window.responses, window.offsets[1:-1])]
+    return [Script(*point).log_likelihood(answers) for point in points]
+
+
+Loop = Callable[[AttemptWindow, list[Values]], list[float]]
+
+
+def naive_seconds(windows: Windows, seed: int, loop: Loop = naive) -> tuple[float, int]:
     """What the whole grid would take, from how many points of it. They are drawn anew for each seed."""
     attempts = sum(window.n_attempts for window in windows.values())
     n_points = max(NAIVE_STEPS // attempts, 2)
     drawn = np.random.default_rng(seed).choice(DEFAULT_GRID.n_points, n_points, replace=False)
     points = [DEFAULT_GRID.point(int(index)) for index in drawn]
     started = perf_counter()
-    found = {key: naive(window, points) for key, window in windows.items()}
+    found = {key: loop(window, points) for key, window in windows.items()}
     seconds = (perf_counter() - started) * DEFAULT_GRID.n_points / n_points
     for key, values in found.items():
         ours = log_likelihood(windows[key], BktParams(*points[0]))
@@ -207,34 +251,37 @@ def timed(call: Callable[[], object], times: int = 15) -> float:
     return median(seconds)
 
 
-def ratio(runs: int) -> str:
-    """One skill of about 1,000 attempts against the naive loop, each pair measured side by side.
+def ratio(runs: int) -> Iterator[str]:
+    """One skill of about 1,000 attempts against the naive loops, measured side by side in every round.
 
-    The naive loop gives the log-likelihood of each point and nothing else: the search alone is what compares with it.
+    They give the log-likelihood of each point and nothing else: the search alone is what compares with them.
     """
     window = simulate(BktParams(0.3, 0.12, 0.1, 0.2), n_students=115, seed=7)
     prior, lanes = np.array(DEFAULT_GRID.p_l0.values)[:, None], DEFAULT_GRID.lanes
-    found = []
+    rounds = []
     for seed in range(2 * runs + 1):
-        loop, n_points = naive_seconds({"one": window}, seed)
+        loops = [naive_seconds({"one": window}, seed, loop) for loop in (as_written, naive)]
         search = timed(lambda: Answers.of(window).surface(prior, lanes).argmax())
-        found.append((loop, search, timed(lambda: calibrate(window))))
-    loops, searches, fits = np.array(found).T
-
-    def times(seconds: np.ndarray) -> str:
-        of = loops / seconds
-        return (
-            f"{np.median(seconds) * 1000:.1f} ms, the loop takes **{np.median(of):,.0f} times** as long "
-            f"({of.min():,.0f} to {of.max():,.0f} in {of.size} pairs)"
-        )
-
-    return (
+        rounds.append((*(seconds for seconds, _ in loops), search, timed(lambda: calibrate(window))))
+    written, lean, search, fit = np.array(rounds).T
+    yield (
         f"One skill of {window.n_attempts:,} attempts ({window.n_students} students, "
-        f"{Answers.of(window).counts.size} different sequences) on one thread; the naive loop takes "
-        f"{np.median(loops):.1f} s (from {n_points:,} of {DEFAULT_GRID.n_points:,} points):\n\n"
-        f"- the search of all points: {times(searches)};\n"
-        f"- the whole fit, with its intervals, which the loop does not give: {times(fits)}."
+        f"{Answers.of(window).counts.size} different sequences) on one thread, {len(rounds)} rounds; the loops from "
+        f"{loops[0][1]:,} of {DEFAULT_GRID.n_points:,} points. In brackets, the least and the most of the rounds.\n"
     )
+    yield "| | seconds | times the search of all points | times the whole fit, with its intervals |"
+    yield "|---|---:|---:|---:|"
+    for name, seconds in (
+        ("naive loop, the formulas as written", written),
+        ("naive loop, as lean as can be", lean),
+    ):
+        yield f"| {name} | {np.median(seconds):.1f} | {_times(seconds, search)} | {_times(seconds, fit)} |"
+    yield f"| ours | | {np.median(search) * 1000:.2f} ms | {np.median(fit) * 1000:.2f} ms |"
+
+
+def _times(slow: np.ndarray, quick: np.ndarray) -> str:
+    of = slow / quick
+    return f"**{np.median(of):,.0f}** ({of.min():,.0f} to {of.max():,.0f})"
 
 
 def make_peers(folder: Path) -> None:
@@ -258,7 +305,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
         "school": ("The demo's school, simulated", demo),
         "long": ("Long sequences, simulated", long_sequences),
     }
-    yield ratio(arguments.runs)
+    yield from ratio(arguments.runs)
     for key in arguments.sets:
         title, read = sets[key]
         yield f"\n## {title}\n"
@@ -278,8 +325,10 @@ reading of answers not counted; ours on {THREADS} threads and with all intervals
 whichever was quicker. Log-likelihoods, in nats, are all from `bkt_pipeline.model.log_likelihood`. A skill is worse or
 better where it is so by more than {MARGIN} nats; ours keeps p_l0 and p_transit above 1e-4, the peers do not.
 
-The naive loop is written as lean as plain Python allows, on lists and without a call inside, and timed on some points
-of the grid, drawn at random, and scaled up to all; at the first of them its value must be that of `log_likelihood`.
+The naive loop goes over every answer at every point in plain Python. It is there twice: with a method for each of the
+model's formulas, as a script has it, and as lean as plain Python allows, on lists and without a call inside, which is
+the one in the tables of whole sets. Both are timed on some points of the grid, drawn at random, and scaled up to all; at
+the first of them the value must be that of `log_likelihood`.
 
 pyBKT is there twice. Its compiled E-step hands the log-likelihood back as a whole number (`PyLong_FromLong`, in the
 wheel of 1.4.1 too), so its EM stops as soon as two steps share the digits before the point: after about 8 steps on

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from bkt_pipeline.model.types import AttemptObservation, AttemptWindow, BktParam
 from bkt_pipeline.model.uncertainty import uncertainty
 
 __all__ = ["calibrate", "calibrate_all", "calibrate_skill", "warm_up"]
+
+T = TypeVar("T")
 
 # Two log-likelihoods are a tie within this share of their size.
 TIE = 1e-12
@@ -159,7 +162,18 @@ def calibrate_all(
     if threads < 1:
         raise InvalidSettings(f"threads is {threads}; need at least 1")
     largest_first = sorted(windows, key=lambda key: -windows[key].n_attempts)
-    return _calibrate_all(windows, largest_first, partial(calibrate, grid=grid, polished=polished), threads)
+    fits = _calibrate_all(windows, largest_first, partial(calibrate, grid=grid, polished=polished), threads)
+    return _on_one_blas_thread(fits) if polished else fits
+
+
+def _on_one_blas_thread(fits: Iterator[T]) -> Iterator[T]:
+    """L-BFGS-B hands vectors of four numbers to BLAS, whose threads then spin for more: on a busy machine that
+    makes the polish some four times as slow."""
+    import scipy.optimize  # noqa: F401  only a BLAS that is loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield from fits
 
 
 def _calibrate_all(
