@@ -61,8 +61,8 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
             some = list(group)
             if kind == PLANNED:
                 with self.index_transaction() as connection:
-                    ids = self._insert(connection, some)
-                self.store_asset_event(some[-1], ids[-1])
+                    stored = self._insert(connection, some)
+                self.store_asset_event(some[-1], stored[-1][0])
             else:
                 super().store_event_batch(some)
 
@@ -82,20 +82,22 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
 
     def _write_evaluations(self, events: list[dg.EventLogEntry]) -> None:
         with self.index_transaction() as connection:
-            ids = self._insert(connection, events)
+            stored = self._insert(connection, events)
             executions = Table("asset_check_executions", MetaData(), autoload_with=connection)
             statement = insert(executions)
             unique = ["asset_key", "check_name", "run_id", "partition"]
-            rows = [_execution(event, event_id) for event, event_id in zip(events, ids, strict=True)]
+            rows = [_execution(event, *of_event) for event, of_event in zip(events, stored, strict=True)]
             replaced = {name: statement.excluded[name] for name in rows[0] if name not in unique}
             connection.execute(statement.on_conflict_do_update(index_elements=unique, set_=replaced), rows)
 
-    def _insert(self, connection: Any, events: Sequence[dg.EventLogEntry]) -> list[int]:
+    def _insert(self, connection: Any, events: Sequence[dg.EventLogEntry]) -> list[tuple[int, str]]:
+        """Id and text of each event, in their order. To have the text back is cheaper than to write it twice."""
         statement = self.prepare_insert_event_batch(events)
-        return list(connection.execute(statement.returning(statement.table.c.id)).scalars())
+        columns = statement.table.c
+        return [tuple(row) for row in connection.execute(statement.returning(columns.id, columns.event))]
 
 
-def _execution(event: dg.EventLogEntry, event_id: int) -> dict[str, Any]:
+def _execution(event: dg.EventLogEntry, event_id: int, text: str) -> dict[str, Any]:
     evaluation = event.get_dagster_event().event_specific_data
     target = evaluation.target_materialization_data
     return {
@@ -104,7 +106,7 @@ def _execution(event: dg.EventLogEntry, event_id: int) -> dict[str, Any]:
         "partition": evaluation.partition,
         "run_id": event.run_id,
         "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
-        "evaluation_event": dg.serialize_value(event),
+        "evaluation_event": text,
         "evaluation_event_timestamp": dt.datetime.fromtimestamp(event.timestamp, dt.UTC).replace(tzinfo=None),
         "evaluation_event_storage_id": event_id,
         "materialization_event_storage_id": target.storage_id if target else None,

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, select
 
 from bkt_pipeline.db.schema import ESTIMATES, PARAMETERS, published_params, skill_fits
 from bkt_pipeline.db.upsert import upsert
@@ -20,6 +20,8 @@ def store_fit(connection: Connection, fit: SkillFit, run_id: str, code_version: 
         connection,
         skill_fits,
         {
+            # What this fit has none of must not stay there from an earlier one of the night.
+            **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
             "night": fit.as_of.astimezone(dt.UTC).date(),
             "skill_id": fit.skill_id,
             "as_of": fit.as_of,
@@ -39,10 +41,10 @@ def store_fit(connection: Connection, fit: SkillFit, run_id: str, code_version: 
             "estimator": fit.estimator,
             "run_id": run_id,
             "code_version": code_version,
-            "stored_at": func.now(),
         },
         keys=["night", "skill_id"],
         newest="as_of",
+        stamp="stored_at",
     )
 
 

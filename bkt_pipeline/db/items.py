@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,19 @@ from sqlalchemy import (
     Table,
     TableValuedAlias,
     Text,
+    Update,
     any_,
     bindparam,
     case,
     cast,
     column,
     func,
-    literal,
     or_,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
 from bkt_pipeline.db.schema import Source, id_value, item_irt_params, night_items
@@ -88,47 +90,66 @@ def store_items(
     lock_skill(connection, items.skill_id)
     # Sorted, so that two transactions that write the same items wait and do not lock each other out.
     rows = sorted(_rows(items), key=lambda row: str(row["item_id"]))
-    own = item_irt_params.c
-    given = _given({name: Text() if name == "flags" else own[name].type for name in rows[0]}, rows)
-    columns: dict[str, Any] = dict(given.c.items()) | {
-        "flags": func.string_to_array(given.c.flags, ","),
-        "skill_id": literal(items.skill_id),
-        "as_of": literal(as_of, own.as_of.type),
-        "run_id": literal(run_id),
-        "calibrated_at": case((given.c.irt_a.is_not(None), func.now())),
-    }
-    statement = insert(item_irt_params).from_select(list(columns), select(*columns.values()))
-    new = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=["item_id"],
-        set_={name: new[name] for name in columns if name != "item_id"},
-        where=(new.as_of >= own.as_of) & or_(new.irt_a.is_not(None), own.irt_a.is_(None)),
-    )
-    written = set(connection.execute(statement.returning(own.item_id)).scalars())
+    given = {"given_skill": items.skill_id, "given_as_of": as_of, "given_run": run_id}
+    written = set(connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows)).scalars())
     if update_platform:
         shown = [row for row in rows if row["item_id"] in written and row["irt_a"] is not None]
         _update_platform(connection, source.items, shown)
     return written
 
 
+# Built once: to build such a statement takes longer than to run it, and each skill has one.
+@lru_cache(maxsize=8)
+def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
+    """Upserts the rows of `_arrays`; wants given_skill, given_as_of and given_run beside them."""
+    own = item_irt_params.c
+    given = _given({name: Text() if name == "flags" else own[name].type for name in names})
+    columns: dict[str, Any] = dict(given.c.items()) | {
+        "flags": func.string_to_array(given.c.flags, ","),
+        "skill_id": bindparam("given_skill", type_=Text()),
+        "as_of": bindparam("given_as_of", type_=own.as_of.type),
+        "run_id": bindparam("given_run", type_=Text()),
+        "calibrated_at": case((given.c.irt_a.is_not(None), func.now())),
+    }
+    statement = insert(item_irt_params).from_select(list(columns), select(*columns.values()))
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["item_id"],
+        set_={name: new[name] for name in columns if name != "item_id"},
+        where=(new.as_of >= own.as_of) & or_(new.irt_a.is_not(None), own.irt_a.is_(None)),
+    ).returning(own.item_id)
+
+
 def _update_platform(connection: Connection, items: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the platform's item columns in one statement."""
-    given = _given(
-        {"id": items.c.id.type, "irt_a": Double(), "irt_b": Double()},
-        [{**row, "id": id_value(items.c.id, row["item_id"])} for row in rows],
-    )
-    connection.execute(
+    shown = [
+        {"id": id_value(items.c.id, row["item_id"]), "irt_a": row["irt_a"], "irt_b": row["irt_b"]}
+        for row in rows
+    ]
+    if shown:
+        connection.execute(_update_statement(items), _arrays(shown))
+
+
+@lru_cache(maxsize=8)
+def _update_statement(items: Table) -> Update:
+    given = _given({"id": items.c.id.type, "irt_a": Double(), "irt_b": Double()})
+    return (
         items.update()
         .where(items.c.id == given.c.id)
         .values(irt_a=given.c.irt_a, irt_b=given.c.irt_b, irt_calibrated_at=func.now())
     )
 
 
-def _given(kinds: Mapping[str, TypeEngine[Any]], rows: Sequence[Mapping[str, Any]]) -> TableValuedAlias:
-    """The rows as a table in a statement, an array a column: far less to parse than a parameter a value."""
-    arrays = [bindparam(name, [row[name] for row in rows], ARRAY(kind)) for name, kind in kinds.items()]
+def _given(kinds: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
+    """The rows of `_arrays` as a table in a statement."""
+    arrays = [bindparam(f"given_{name}", type_=ARRAY(kind)) for name, kind in kinds.items()]
     columns = [column(name, kind) for name, kind in kinds.items()]
     return func.unnest(*arrays).table_valued(*columns).render_derived(name="given")
+
+
+def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The rows as parameters, an array a column: far less to parse than a parameter a value."""
+    return {f"given_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
 def _rows(items: SkillItems) -> list[dict[str, Any]]:
@@ -212,9 +233,10 @@ def record_items(connection: Connection, outcome: ItemsOutcome, run_id: str) -> 
     upsert(
         connection,
         night_items,
-        {**asdict(outcome), "night": night, "run_id": run_id, "recorded_at": func.now()},
+        {**asdict(outcome), "night": night, "run_id": run_id},
         keys=["night", "skill_id"],
         newest="as_of",
+        stamp="recorded_at",
     )
 
 

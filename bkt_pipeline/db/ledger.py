@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.upsert import upsert
@@ -35,9 +35,10 @@ def record(connection: Connection, outcome: Outcome, run_id: str) -> None:
     upsert(
         connection,
         night_skills,
-        {**asdict(outcome), "night": outcome.night, "run_id": run_id, "recorded_at": func.now()},
+        {**asdict(outcome), "night": outcome.night, "run_id": run_id},
         keys=["night", "skill_id"],
         newest="as_of",
+        stamp="recorded_at",
     )
 
 

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, cast, func, select
+from sqlalchemy import Connection, cast, select
 from sqlalchemy import Text as SqlText
 
 from bkt_pipeline.db.fits import store_fit
@@ -43,9 +43,9 @@ def publish(
         {
             "skill_id": skill_id,
             **{name: getattr(published, name) for name in (*PARAMETERS, "log_likelihood")},
-            "calibrated_at": func.now(),
         },
         keys=["skill_id"],
+        stamp="calibrated_at",
         replace=published.log_likelihood is not None,
     )
     store_fit(connection, fit, run_id, code_version)

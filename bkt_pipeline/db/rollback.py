@@ -85,9 +85,9 @@ def roll_back(
             {
                 "skill_id": skill_id,
                 **{name: getattr(fit, name) for name in (*PARAMETERS, "log_likelihood")},
-                "calibrated_at": func.now(),
             },
             keys=["skill_id"],
+            stamp="calibrated_at",
         )
         connection.execute(
             update(published_params)

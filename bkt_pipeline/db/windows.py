@@ -23,6 +23,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
@@ -40,6 +41,10 @@ _ARRAY_HEADER = np.dtype(
 _ARRAY_ITEM = np.dtype([("size", ">i4"), ("at", ">i8")])
 _TIMESTAMPTZ_OID = 1184
 
+# Built once: to build a statement takes longer than to run one, and these run for each skill.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_CLEAR = delete(schema.attempt_window).where(schema.attempt_window.c.skill_id == bindparam("key"))
+
 
 def read_active_skills(connection: Connection, source: Source) -> list[str]:
     """Ids of the active skills as text, in the order of the text."""
@@ -50,9 +55,7 @@ def read_active_skills(connection: Connection, source: Source) -> list[str]:
 
 def lock_skill(connection: Connection, skill_id: str) -> None:
     """Hold the skill until the transaction ends; whoever writes something of it takes this first."""
-    connection.execute(
-        select(func.pg_advisory_xact_lock(func.hashtextextended(f"bkt_pipeline:{skill_id}", 0)))
-    )
+    connection.execute(_LOCK, {"name": f"bkt_pipeline:{skill_id}"})
 
 
 def read_windows(
@@ -123,15 +126,14 @@ def store_window(connection: Connection, window: AttemptWindow, run_id: str) -> 
             "students": window.n_students,
             "ungraded": window.ungraded,
             "run_id": run_id,
-            "stored_at": func.now(),
         },
         keys=["skill_id"],
         newest="as_of",
+        stamp="stored_at",
     ):
         return False
-    rows = schema.attempt_window
-    connection.execute(delete(rows).where(rows.c.skill_id == window.skill_id))
-    text = (window.responses + ord("0")).astype(np.uint8).tobytes().decode("ascii")
+    connection.execute(_CLEAR, {"key": window.skill_id})
+    answers = (window.responses + ord("0")).astype(np.uint8).tobytes().decode("ascii")
     cursor = psycopg_connection(connection).cursor()
     cursor.adapters.register_dumper(_Moments, _MomentsDumper)
     with (
@@ -144,7 +146,7 @@ def store_window(connection: Connection, window: AttemptWindow, run_id: str) -> 
             window.student_ids, window.offsets[:-1], window.offsets[1:], strict=True
         ):
             copy.write_row(
-                (window.skill_id, student, text[start:end], _Moments(window.answered_at[start:end]))
+                (window.skill_id, student, answers[start:end], _Moments(window.answered_at[start:end]))
             )
     return True
 
