@@ -28,8 +28,11 @@ SPENT: Counter[str] = Counter()
 ACTIVE: list[str] = []
 
 
-def enrol(skills: int) -> None:
-    """Fill the embedded database: every skill has one item and answers within the last hour."""
+def enrol(skills: int, students: int = STUDENTS, until: dt.datetime | None = None) -> str:
+    """Fill the embedded database: every skill has one item and answers within the hour before `until`, or now.
+
+    Returns the database's URL.
+    """
     import psycopg
 
     from bkt_pipeline.db import embedded
@@ -43,8 +46,8 @@ def enrol(skills: int) -> None:
     with transaction(engine) as connection:
         create_source_tables(connection)
     engine.dispose()
-    now = dt.datetime.now(dt.UTC)
-    times = [now - dt.timedelta(seconds=60 * (ATTEMPTS - n)) for n in range(ATTEMPTS)]
+    last = until or dt.datetime.now(dt.UTC)
+    times = [last - dt.timedelta(seconds=60 * (ATTEMPTS - n)) for n in range(ATTEMPTS)]
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         for table, row in (
             ("skills (id, name, active)", ("{}", "{}", "t")),
@@ -56,7 +59,7 @@ def enrol(skills: int) -> None:
         with cursor.copy("COPY attempts (student_id, item_id, is_correct, created_at) FROM STDIN") as copy:
             for number in range(skills):
                 truth = BktParams(0.1 + 0.05 * (number % 13), 0.05 + 0.03 * (number % 9), 0.1, 0.2)
-                window = simulate(truth, n_students=STUDENTS, seed=number, lengths=ATTEMPTS)
+                window = simulate(truth, n_students=students, seed=number, lengths=ATTEMPTS)
                 answers = window.responses.tolist()
                 for at in range(len(answers)):
                     student, turn = divmod(at, ATTEMPTS)
@@ -64,6 +67,7 @@ def enrol(skills: int) -> None:
         connection.commit()
         connection.autocommit = True
         cursor.execute("VACUUM ANALYZE attempts")
+    return url
 
 
 @contextmanager

@@ -1,0 +1,86 @@
+"""Dagster's daemon and webserver in processes of their own, over one platform's database and one instance."""
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from bkt_pipeline_tests.conftest import PROJECT
+
+BIN = Path(sys.executable).parent
+WORKSPACE = PROJECT / "workspace.yaml"
+PATIENCE = 400  # seconds; a busy machine starts processes slowly
+
+
+class Deployment:
+    """Dagster's processes over one platform's database and one instance."""
+
+    def __init__(self, instance: dg.DagsterInstance, folder: Path, environment: dict[str, str]) -> None:
+        self.instance = instance
+        self.folder = folder
+        self.environment = {**os.environ, **environment}
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        with (self.folder / "processes.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.running.append(process)
+        return process
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        return self.start(BIN / "dagster-daemon", "run", "-w", WORKSPACE)
+
+    def turn_schedule_back(self, to: dt.datetime) -> None:
+        """As if the daemon had last looked at the schedule then: the next look finds the ticks since."""
+
+        def states() -> list[Any]:
+            known = self.instance.all_instigator_state()
+            return [state for state in known if state.instigator_name == "nightly_bkt"]
+
+        self.wait_for("the daemon to know the schedule", lambda: bool(states()))
+        for daemon in list(self.running):
+            self.stop(daemon)
+        (state,) = states()
+        earlier = {"start_timestamp": to.timestamp(), "last_iteration_timestamp": to.timestamp()}
+        self.instance.update_instigator_state(state.with_data(state.instigator_data._replace(**earlier)))
+
+    def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+        self.running.remove(process)
+        process.send_signal(how)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def stop_all(self) -> None:
+        for process in self.running:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in self.running:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def wait_for(self, what: str, happened: Callable[[], bool], patience: float = PATIENCE) -> None:
+        deadline = time.monotonic() + patience
+        while not happened():
+            ended = [process.args for process in self.running if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                runs = [(run.job_name, run.status.value, run.tags) for run in self.instance.get_runs()]
+                log = (self.folder / "processes.log").read_text()[-6000:]
+                raise AssertionError(f"{what}: not within {patience:.0f} s; ended: {ended}\n{runs}\n{log}")
+            time.sleep(0.5)
+
+    def runs(self, job: str) -> list[dg.DagsterRun]:
+        return list(self.instance.get_runs(dg.RunsFilter(job_name=job)))
