@@ -63,7 +63,7 @@ class Meter(threading.Thread):
             self._seen[pid, fields[19]] = Process(f"database {words[2]}" if len(words) > 2 else "", pid, own, 0.0)
         elif session == self.daemon_pid:
             status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-            now = int(status.get("VmRSS", "0 kB").split()[0]) / 1024
+            now = int(status.get("VmHWM", "0 kB").split()[0]) / 1024
             before = self._seen.get((pid, fields[19]))
             peak = max(now, before.mebibytes if before else 0.0)
             self._seen[pid, fields[19]] = Process("dagster", pid, own, peak)

@@ -42,15 +42,16 @@ def partition_change(active: Collection[str], present: Collection[str]) -> Parti
 
 def ranges(chosen: Collection[str], store_order: Sequence[str], at_most: int) -> Iterator[tuple[str, str]]:
     """Cut the chosen keys into ranges that neighbour in the partition store's order, each of so many keys at most."""
+    wanted = set(chosen)
     start = end = None
     count = 0
     for key in store_order:
-        if key in chosen and count < at_most:
+        if key in wanted and count < at_most:
             start, end, count = start or key, key, count + 1
             continue
         if start is not None and end is not None:
             yield start, end
-        start, end, count = (key, key, 1) if key in chosen else (None, None, 0)
+        start, end, count = (key, key, 1) if key in wanted else (None, None, 0)
     if start is not None and end is not None:
         yield start, end
 
