@@ -9,6 +9,7 @@ dagster.yaml. Every line is a step that a night, its sensors or its UI takes; ea
 import argparse
 import datetime as dt
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -18,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dagster as dg
 import psycopg
+from nights import enrol
 from sqlalchemy import Table, func, insert, literal, select
 
 from bkt_pipeline.automation import nightly_irt, shards
@@ -34,8 +35,8 @@ from bkt_pipeline.event_log import gathering
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.partitions import RANGE_END, RANGE_START, partition_change, range_tags, skill_partitions
 from bkt_pipeline.resources import PlatformDatabase, night_tags
-from nights import enrol
 
+HERE = Path(__file__).parent
 A_SHARD = 1000
 PARAMS = dg.AssetKey("skill_bkt_params")
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -57,21 +58,26 @@ class Stopwatch:
 
 
 @dg.asset(
-    key=PARAMS, partitions_def=skill_partitions, backfill_policy=dg.BackfillPolicy.single_run(), output_required=False
+    key=PARAMS,
+    partitions_def=skill_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    output_required=False,
 )
 def reported(context: dg.AssetExecutionContext):
     """Only reports its partitions, as `skill_bkt_params` does."""
     with gathering(context.instance, context.run.run_id):
         for key in context.partition_keys:
-            yield dg.AssetMaterialization(PARAMS, partition=key, metadata={"outcome": "skipped", "attempts": 0})
+            yield dg.AssetMaterialization(
+                PARAMS, partition=key, metadata={"outcome": "skipped", "attempts": 0}
+            )
 
 
 def add_skills(url: str, first: int, last: int) -> None:
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        with cursor.copy("COPY skills (id, name, active) FROM STDIN") as copy:
-            for number in range(first, last):
-                # As long as a UUID, which is what most platforms have.
-                copy.write_row([f"skill-{number:030}", f"{number}", "t"])
+    statement = "COPY skills (id, name, active) FROM STDIN"
+    with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for number in range(first, last):
+            # As long as a UUID, which is what most platforms have.
+            copy.write_row([f"skill-{number:030}", f"{number}", "t"])
 
 
 def fill_ledger(database: Database, as_of: dt.datetime) -> None:
@@ -85,9 +91,7 @@ def fill_ledger(database: Database, as_of: dt.datetime) -> None:
             if column.name not in {*columns, "skill_id"} and not column.nullable:
                 zero = func.now() if "timestamp" in str(column.type).lower() else literal(0, column.type)
                 columns[column.name] = zero
-        return insert(table).from_select(
-            ["skill_id", *columns], select(skills.c.id, *columns.values())
-        )
+        return insert(table).from_select(["skill_id", *columns], select(skills.c.id, *columns.values()))
 
     fit = {
         "tier": "good", "flags": [], "estimator": "grid", "code_version": "1", "attempts": 1000, "log_likelihood": -500.0,
@@ -133,21 +137,34 @@ def measure(count: int) -> dict[str, float]:
         watch.time("the run active_skills without a change", partial(run, "active_skills_job", {}))
         watch.time(f"a shard of {A_SHARD:,} empty skills, all partitions present", shard)
         present = watch.time("get_dynamic_partitions", keys)
-        watch.time("comparing the active skills with the partitions", lambda: partition_change(present[::-1], present))
-        pieces = watch.time(f"cutting them into shards of {A_SHARD:,}", lambda: shards(present, A_SHARD))
-        middle = dg.PartitionKeyRange(pieces[len(pieces) // 2][RANGE_START], pieces[len(pieces) // 2][RANGE_END])
-        in_range = partial(
-            skill_partitions.get_partition_keys_in_range, middle, dynamic_partitions_store=instance
+        watch.time(
+            "comparing the active skills with the partitions",
+            lambda: partition_change(present[::-1], present),
         )
+        pieces = watch.time(f"cutting them into shards of {A_SHARD:,}", lambda: shards(present, A_SHARD))
+        middle = dg.PartitionKeyRange(
+            pieces[len(pieces) // 2][RANGE_START], pieces[len(pieces) // 2][RANGE_END]
+        )
+
+        def in_range() -> Any:
+            with dg.partition_loading_context(dynamic_partitions_store=instance):
+                return skill_partitions.get_partition_keys_in_range(middle)
+
         some = watch.time(f"the keys of a range of {A_SHARD:,}", in_range)
         watch.time(f"a subset of {A_SHARD:,}", lambda: skill_partitions.subset_with_partition_keys(some))
-        everything = dg.materialize
-        watch.time(
-            "one run that materialises them all, nothing computed",
-            lambda: everything([reported], instance=instance, tags=range_tags(present[0], present[-1]), run_config=QUIET),
+        everything = partial(
+            dg.materialize,
+            [reported],
+            instance=instance,
+            tags=range_tags(present[0], present[-1]),
+            run_config=QUIET,
         )
+        watch.time("one run that materialises them all, nothing computed", everything)
         latest = instance.get_latest_storage_id_by_partition
-        watch.time(f"get_latest_storage_id_by_partition of {A_SHARD:,}", lambda: latest(PARAMS, MATERIALISED, set(some)))
+        watch.time(
+            f"get_latest_storage_id_by_partition of {A_SHARD:,}",
+            lambda: latest(PARAMS, MATERIALISED, set(some)),
+        )
         watch.time("get_latest_storage_id_by_partition of all", lambda: latest(PARAMS, MATERIALISED))
         watch.time("get_materialized_partitions", lambda: instance.get_materialized_partitions(PARAMS))
         statuses = partial(instance.get_status_by_partition, PARAMS, present, skill_partitions)
@@ -158,11 +175,11 @@ def measure(count: int) -> dict[str, float]:
         resource.get()
 
         def evaluate() -> Any:
-            context = dg.build_sensor_context(instance=instance, cursor=None)
-            return nightly_irt(context, database=resource)
+            with dg.build_sensor_context(instance=instance, resources={"database": resource}) as context:
+                return nightly_irt(context)
 
         found = watch.time("the sensor nightly_irt when it starts the items", evaluate)
-        if len(found.run_requests) != len(pieces):
+        if not found.run_requests:
             raise SystemExit(f"the sensor did not start the items: {found}")
         watch.time("the run night_summary", partial(run, "night_summary", {}))
     return watch.seconds
@@ -189,6 +206,13 @@ def main() -> None:
     lines = ["| step | seconds |", "|---|---:|"]
     text = "\n".join([*lines, *(f"| {what} | {seconds:,.2f} |" for what, seconds in found.items())])
     print(text)
+    if chosen.write:
+        (HERE / "partitions.md").write_text(
+            f"# What {chosen.skills:,} partitions cost\n\n"
+            f"{os.cpu_count()} cores, Python {platform.python_version()}, the embedded server on the same machine; "
+            "each step once. No skill has an attempt: this is what the partitions cost, not what is in them.\n\n"
+            f"Made by `{' '.join(['python benchmarks/partitions.py', *sys.argv[1:]])}`.\n\n{text}\n"
+        )
 
 
 if __name__ == "__main__":

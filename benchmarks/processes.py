@@ -60,7 +60,9 @@ class Meter(threading.Thread):
             self._seen[pid, fields[19]] = Process("postmaster", pid, own, 0.0)
         elif parent == self.postmaster:
             words = (folder / "cmdline").read_text().split()
-            self._seen[pid, fields[19]] = Process(f"database {words[2]}" if len(words) > 2 else "", pid, own, 0.0)
+            self._seen[pid, fields[19]] = Process(
+                f"database {words[2]}" if len(words) > 2 else "", pid, own, 0.0
+            )
         elif session == self.daemon_pid:
             status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
             now = int(status.get("VmHWM", "0 kB").split()[0]) / 1024

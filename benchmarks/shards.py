@@ -6,10 +6,14 @@ Makes one school of that many skills (8 attempts a student) on an embedded Postg
 shards it copies the school, turns the schedule back to before the last 07:00 UTC and starts `dagster-daemon`,
 which finds the tick: active_skills, the shards, nightly_irt, the summary. dagster.yaml is the project's, but
 that as many runs may go at once as there are shards. Linux only: seconds on a core are read from /proc.
+
+With --write one shard of a fifth of the skills with ten times the students follows, so that the cost of a
+skill can be told from that of an attempt: plan.py takes both from shards.json.
 """
 
 import argparse
 import datetime as dt
+import json
 import os
 import platform
 import re
@@ -17,12 +21,10 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dagster as dg
 import psycopg
@@ -37,6 +39,7 @@ from bkt_pipeline.model import warm_up
 from bkt_pipeline.runs import PROCESS_TAG
 from bkt_pipeline_tests.deployment import Deployment
 
+HERE = Path(__file__).parent
 PATIENCE = 3600
 TARGET = "SELECT skill_id, p_l0, p_transit, p_slip, p_guess, log_likelihood FROM skill_bkt_params ORDER BY 1"
 ITEMS = "SELECT item_id, status, irt_a, irt_b, n_attempts FROM bkt_pipeline.item_irt_params ORDER BY 1"
@@ -46,9 +49,13 @@ COUNTERS = """
          + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'attempts') AS rows,
            (SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()) AS pages,
            (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS commits,
-           pg_current_wal_lsn() - '0/0' AS wal
+           pg_current_wal_lsn() - '0/0' AS wal,
+           (SELECT pg_relation_size('attempts_item_id_created_at')) AS covering
 """
+REQUEST_TO_END = "first shard's request to the last shard's end, s"
+COVERING = "bytes of the covering index"
 Numbers = dict[str, float]
+Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def last_tick() -> dt.datetime:
@@ -56,6 +63,25 @@ def last_tick() -> dt.datetime:
     now = dt.datetime.now(dt.UTC)
     tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
     return tick if tick < now - dt.timedelta(minutes=10) else tick - dt.timedelta(days=1)
+
+
+PAGE = """# A night in shards
+
+{cores} cores, Python {python}; the database, the daemon and the shards share them. {attempts:,} attempts a skill.
+The shards go side by side through the queued run coordinator, each a process of its own; a run's seconds include its
+start, some seconds of imports. "Tick" is when the schedule's run was requested: the daemon looks at the schedule
+at each full minute.
+
+Made by `{command}`.
+
+{same}
+
+{text}
+
+One shard of {longer_skills:,} skills with {longer_attempts:,} attempts each:
+
+{longer}
+"""
 
 
 class Night:
@@ -73,7 +99,7 @@ class Night:
                 connection.execute(statement.format(*names))
         self.urls = {what: re.sub(r"/bkt\?", f"/{name}?", school) for what, name in self.names.items()}
 
-    def run(self) -> tuple[Numbers, list[Numbers], dict[str, list[tuple[Any, ...]]]]:
+    def run(self) -> tuple[Numbers, list[Numbers], Rows]:
         """What the night cost, what each shard cost, and the rows that the night left."""
         settings = (HERE.parent / "dagster.yaml").read_text()
         at_once = re.sub(r"(max_concurrent_runs:) \d+", rf"\1 {self.shards}", settings)
@@ -92,9 +118,7 @@ class Night:
             finally:
                 deployment.stop_all()
 
-    def _driven(
-        self, deployment: Deployment
-    ) -> tuple[Numbers, list[Numbers], dict[str, list[tuple[Any, ...]]]]:
+    def _driven(self, deployment: Deployment) -> tuple[Numbers, list[Numbers], Rows]:
         deployment.start_daemon()
         deployment.turn_schedule_back(self.tick - dt.timedelta(minutes=1))
         daemon = deployment.start_daemon()
@@ -126,7 +150,7 @@ class Night:
 
     def _counters(self) -> Numbers:
         (row,) = self._ask(COUNTERS)
-        names = ("rows of attempts read", "pages read", "commits", "bytes of WAL")
+        names = ("rows of attempts read", "pages read", "commits", "bytes of WAL", COVERING)
         return {name: float(value) for name, value in zip(names, row, strict=True)}
 
     def _times(self, records: list[dg.RunRecord]) -> Numbers:
@@ -135,13 +159,15 @@ class Night:
 
         (first,), (last,) = of("active_skills_job"), of("night_summary")
         began = first.create_timestamp.timestamp()
-        items = [record.create_timestamp.timestamp() for record in of("nightly_irt")]
+        shards, items = of("calibration"), [r.create_timestamp.timestamp() for r in of("nightly_irt")]
         ((outcome,),) = self._ask(LAST_OUTCOME)
         return {
-            "tick to the first shard's start, s": min(r.start_time for r in of("calibration")) - began,
+            "tick to the first shard's start, s": min(r.start_time for r in shards) - began,
             "tick to the last outcome, s": outcome.timestamp() - began,
             "tick to nightly_irt, s": min(items) - began,
             "tick to the summary's end, s": last.end_time - began,
+            REQUEST_TO_END: max(r.end_time for r in shards)
+            - min(r.create_timestamp.timestamp() for r in shards),
         }
 
     def _costs(self, spent: list[Counter[str]], counted: list[Numbers]) -> Numbers:
@@ -156,12 +182,15 @@ class Night:
             grown = {kind: spent[at + 1][kind] - spent[at][kind] for kind in spent[at + 1]}
             for kind, name in names.items():
                 costs[f"{part}: {name}, CPU ms a skill"] = 1000 * grown.get(kind, 0.0) / self.skills
-            for name in counted[0]:
+            for name in counted[0].keys() - {COVERING}:
                 grew = counted[at + 1][name] - counted[at][name]
                 costs[f"{part}: {name}, a skill"] = grew / self.skills
         with psycopg.connect(self.urls["dagster"]) as connection:
             ((events,),) = connection.execute("SELECT count(*) FROM event_logs").fetchall()
-        return costs | {"the night's rows in Dagster's event log, a skill": events / self.skills}
+        return costs | {
+            "the night's rows in Dagster's event log, a skill": events / self.skills,
+            f"{COVERING}, a skill": counted[0][COVERING] / self.skills,
+        }
 
     def _of_shards(self, records: list[dg.RunRecord], meter: Meter) -> list[Numbers]:
         processes = {process.pid: process for process in meter.processes()}
@@ -194,12 +223,17 @@ def process_of(run: dg.DagsterRun) -> int:
     return int(run.tags[PROCESS_TAG].split()[1])
 
 
-def tables(nights: dict[int, tuple[Numbers, list[Numbers]]], skills: int) -> str:
+def tables(nights: dict[int, tuple[Numbers, list[Numbers]]]) -> str:
     counts = list(nights)
-    lines = ["| | " + " | ".join(f"{k} shard{'s' * (k > 1)}" for k in counts) + " |", "|---|" + "---:|" * len(counts)]
+    lines = [
+        "| | " + " | ".join(f"{k} shard{'s' * (k > 1)}" for k in counts) + " |",
+        "|---|" + "---:|" * len(counts),
+    ]
     for name in next(iter(nights.values()))[0]:
         values = [nights[k][0][name] for k in counts]
-        lines.append(f"| {name} | " + " | ".join(f"{value:,.{1 if value < 1000 else 0}f}" for value in values) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(f"{value:,.{1 if value < 1000 else 0}f}" for value in values) + " |"
+        )
     names = list(next(iter(nights.values()))[1][0])[1:]
     lines += ["", "| shard | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for k, (_, shards) in nights.items():
@@ -209,6 +243,29 @@ def tables(nights: dict[int, tuple[Numbers, list[Numbers]]], skills: int) -> str
     return "\n".join(lines)
 
 
+def measure(skills: int, students: int, shards: list[int]) -> dict[int, tuple[Numbers, list[Numbers]]]:
+    """A school, and a night of it for each number of shards."""
+    home, tick = Path(tempfile.mkdtemp(prefix="bkt-shards-")), last_tick()
+    home.chmod(0o755)
+    os.environ["BKT_PIPELINE_HOME"] = str(home)
+    nights, rows = {}, {}
+    try:
+        school = enrol(skills, students, tick)
+        os.environ["DATABASE_URL"] = school
+        open_database().close()
+        for number in shards:
+            *nights[number], rows[number] = Night(school, home, skills, number, tick).run()
+            print(f"a night in {number} done", file=sys.stderr, flush=True)
+    finally:
+        embedded.release(home)
+        shutil.rmtree(home, ignore_errors=True)
+    first = next(iter(rows.values()))
+    differ = [number for number, found in rows.items() if found != first]
+    if differ or len(first["skill_bkt_params"]) != skills:
+        raise SystemExit(f"the rows of {differ} shards are others, or not one for each skill")
+    return nights
+
+
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -216,30 +273,41 @@ def main() -> None:
     options.add_argument("--skills", type=int, default=1000)
     options.add_argument("--students", type=int, default=STUDENTS, help="of each skill, with 8 attempts each")
     options.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4])
-    options.add_argument("--write", action="store_true", help="write benchmarks/shards.md")
+    options.add_argument("--write", action="store_true", help="write benchmarks/shards.md and shards.json")
     chosen = options.parse_args()
-    home, tick = Path(tempfile.mkdtemp(prefix="bkt-shards-")), last_tick()
-    home.chmod(0o755)
-    os.environ["BKT_PIPELINE_HOME"] = str(home)
     warm_up()
-    nights, rows = {}, {}
-    try:
-        school = enrol(chosen.skills, chosen.students, tick)
-        os.environ["DATABASE_URL"] = school
-        open_database().close()
-        for shards in chosen.shards:
-            *nights[shards], rows[shards] = Night(school, home, chosen.skills, shards, tick).run()
-            print(f"{shards}: done", file=sys.stderr, flush=True)
-    finally:
-        embedded.release(home)
-        shutil.rmtree(home, ignore_errors=True)
-    first = next(iter(rows.values()))
-    differ = [shards for shards, found in rows.items() if found != first]
-    if differ or len(first["skill_bkt_params"]) != chosen.skills:
-        raise SystemExit(f"the rows of {differ} shards are others, or not one for each skill")
-    text = tables(nights, chosen.skills)
-    print(text)
-    print(f"{len(first['skill_bkt_params'])} rows in skill_bkt_params, the same (but calibrated_at) for each number")
+    nights = measure(chosen.skills, chosen.students, chosen.shards)
+    text = tables(nights)
+    same = f"All {chosen.skills:,} rows of skill_bkt_params (but calibrated_at) and those of item_irt_params were the same."
+    print(f"{text}\n\n{same}")
+    if chosen.write:
+        longer = (chosen.skills // 5, 10 * chosen.students)
+        schools = {(chosen.skills, chosen.students): nights, longer: measure(*longer, [1])}
+        (HERE / "shards.json").write_text(
+            json.dumps([told(*school, nights) for school, nights in schools.items()], indent=1)
+        )
+        (HERE / "shards.md").write_text(
+            PAGE.format(
+                cores=os.cpu_count(),
+                python=platform.python_version(),
+                attempts=chosen.students * ATTEMPTS,
+                command=" ".join(["python benchmarks/shards.py", *sys.argv[1:]]),
+                same=same,
+                text=text,
+                longer=tables(schools[longer]),
+                longer_skills=longer[0],
+                longer_attempts=longer[1] * ATTEMPTS,
+            )
+        )
+
+
+def told(skills: int, students: int, nights: dict[int, tuple[Numbers, list[Numbers]]]) -> dict[str, Any]:
+    """What plan.py takes."""
+    return {
+        "skills": skills,
+        "attempts": students * ATTEMPTS,
+        "nights": [{"shards": number, **costs} for number, (costs, _) in nights.items()],
+    }
 
 
 if __name__ == "__main__":
