@@ -8,6 +8,7 @@ dagster.yaml. Every line is a step that a night, its sensors or its UI takes; ea
 
 import argparse
 import datetime as dt
+import json
 import os
 import platform
 import shutil
@@ -38,6 +39,8 @@ from bkt_pipeline.resources import PlatformDatabase, night_tags
 
 HERE = Path(__file__).parent
 A_SHARD = 1000
+FEW = f"a shard of {A_SHARD:,} empty skills, {A_SHARD:,} partitions present"
+ALL = f"a shard of {A_SHARD:,} empty skills, all partitions present"
 PARAMS = dg.AssetKey("skill_bkt_params")
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -131,11 +134,11 @@ def measure(count: int) -> dict[str, float]:
         first, last = f"skill-{0:030}", f"skill-{A_SHARD - 1:030}"
         shard = partial(run, "calibration", range_tags(first, last))
         shard()
-        watch.time(f"a shard of {A_SHARD:,} empty skills, {A_SHARD:,} partitions present", shard)
+        watch.time(FEW, shard)
         add_skills(url, A_SHARD, count)
         watch.time("the run active_skills that adds them", partial(run, "active_skills_job", {}))
         watch.time("the run active_skills without a change", partial(run, "active_skills_job", {}))
-        watch.time(f"a shard of {A_SHARD:,} empty skills, all partitions present", shard)
+        watch.time(ALL, shard)
         present = watch.time("get_dynamic_partitions", keys)
         watch.time(
             "comparing the active skills with the partitions",
@@ -190,7 +193,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--skills", type=int, default=100_000)
-    options.add_argument("--write", action="store_true", help="write benchmarks/partitions.md")
+    options.add_argument(
+        "--write", action="store_true", help="write benchmarks/partitions.md and partitions.json"
+    )
     chosen = options.parse_args()
     home = Path(tempfile.mkdtemp(prefix="bkt-partitions-"))
     home.chmod(0o755)
@@ -207,6 +212,7 @@ def main() -> None:
     text = "\n".join([*lines, *(f"| {what} | {seconds:,.2f} |" for what, seconds in found.items())])
     print(text)
     if chosen.write:
+        (HERE / "partitions.json").write_text(json.dumps(found, indent=1) + "\n")
         (HERE / "partitions.md").write_text(
             f"# What {chosen.skills:,} partitions cost\n\n"
             f"{os.cpu_count()} cores, Python {platform.python_version()}, the embedded server on the same machine; "

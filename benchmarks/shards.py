@@ -45,7 +45,8 @@ TARGET = "SELECT skill_id, p_l0, p_transit, p_slip, p_guess, log_likelihood FROM
 ITEMS = "SELECT item_id, status, irt_a, irt_b, n_attempts FROM bkt_pipeline.item_irt_params ORDER BY 1"
 LAST_OUTCOME = "SELECT max(recorded_at) FROM bkt_pipeline.night_skills"
 COUNTERS = """
-    SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'attempts')
+    SELECT extract(epoch FROM clock_timestamp()) AS clock,
+           (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'attempts')
          + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'attempts') AS rows,
            (SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()) AS pages,
            (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS commits,
@@ -53,6 +54,7 @@ COUNTERS = """
            (SELECT pg_relation_size('attempts_item_id_created_at')) AS covering
 """
 REQUEST_TO_END = "first shard's request to the last shard's end, s"
+CLOCK = "clock"
 COVERING = "bytes of the covering index"
 Numbers = dict[str, float]
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -150,7 +152,7 @@ class Night:
 
     def _counters(self) -> Numbers:
         (row,) = self._ask(COUNTERS)
-        names = ("rows of attempts read", "pages read", "commits", "bytes of WAL", COVERING)
+        names = (CLOCK, "rows of attempts read", "pages read", "commits", "bytes of WAL", COVERING)
         return {name: float(value) for name, value in zip(names, row, strict=True)}
 
     def _times(self, records: list[dg.RunRecord]) -> Numbers:
@@ -182,7 +184,8 @@ class Night:
             grown = {kind: spent[at + 1][kind] - spent[at][kind] for kind in spent[at + 1]}
             for kind, name in names.items():
                 costs[f"{part}: {name}, CPU ms a skill"] = 1000 * grown.get(kind, 0.0) / self.skills
-            for name in counted[0].keys() - {COVERING}:
+            costs[f"{part}: from its beginning to its end, s"] = counted[at + 1][CLOCK] - counted[at][CLOCK]
+            for name in sorted(counted[0].keys() - {CLOCK, COVERING}):
                 grew = counted[at + 1][name] - counted[at][name]
                 costs[f"{part}: {name}, a skill"] = grew / self.skills
         with psycopg.connect(self.urls["dagster"]) as connection:

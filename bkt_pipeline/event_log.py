@@ -2,6 +2,9 @@
 
 A night of 1,000 skills has some 15,000 of them. Measured side by side on a busy machine of two cores:
 a materialisation 2.7 ms on its own and 0.4 ms together, an evaluation 3.1 to 4.5 ms and 1.3 to 2.2 ms.
+
+And with the keys of the partitions kept: Dagster reads all of them 13 times to launch a run over a range and
+6 times to execute it, half a second each where there are 100,000.
 """
 
 import datetime as dt
@@ -12,13 +15,14 @@ from typing import Any
 
 import dagster as dg
 from dagster_postgres import PostgresEventLogStorage
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Row, Table, column, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 TOGETHER = 1000  # events that are written at once
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
 
 
 def gathering(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
@@ -35,6 +39,7 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
+        self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
         super().__init__(*args, **kwargs)
 
     @contextmanager
@@ -65,6 +70,23 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
                 self.store_asset_event(some[-1], stored[-1][0])
             else:
                 super().store_event_batch(some)
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """The keys, read only if they are others than the last time.
+
+        Ids are never used again, so a change shows in the number of rows, their highest id or the sum of ids.
+        """
+        ids = DYNAMIC_PARTITIONS.c.id
+        of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name
+        with self.index_connection() as connection:
+            told = select(func.count(), func.max(ids), func.sum(ids)).where(of_name)
+            state = connection.execute(told).one()
+        known, keys = self._partitions.get(partitions_def_name, (None, []))
+        if state != known:
+            # Read after the state: keys that come in between are read again the next time.
+            keys = super().get_dynamic_partitions(partitions_def_name)
+            self._partitions[partitions_def_name] = (state, keys)
+        return list(keys)
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store it, but for the intent to check many partitions: it would be one row for each of them,

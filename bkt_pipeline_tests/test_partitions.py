@@ -1,3 +1,4 @@
+import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,3 +32,23 @@ def test_ranges_cover_exactly_the_chosen(order: list[str], chosen: set[str], at_
         assert 1 <= len(keys) <= at_most
         covered += keys
     assert covered == [key for key in order if key in chosen]
+
+
+def test_partitions_that_another_process_changes_are_seen(instance: dg.DagsterInstance) -> None:
+    def both() -> tuple[list[str], list[str]]:
+        return instance.get_dynamic_partitions("skill"), other.get_dynamic_partitions("skill")
+
+    with dg.DagsterInstance.get() as other:
+        assert both() == ([], [])
+        instance.add_dynamic_partitions("skill", ["b", "a", "c"])
+        assert both() == (["b", "a", "c"], ["b", "a", "c"])
+        other.delete_dynamic_partition("skill", "c")
+        instance.add_dynamic_partitions("skill", ["d"])
+        assert both() == (["b", "a", "d"], ["b", "a", "d"])
+        instance.delete_dynamic_partition("skill", "b")
+        instance.add_dynamic_partitions("skill", ["b"])
+        assert both() == (["a", "d", "b"], ["a", "d", "b"])
+        other.add_dynamic_partitions("another", ["z"])
+        seen, _ = both()
+        seen.clear()
+        assert both() == (["a", "d", "b"], ["a", "d", "b"])
