@@ -30,15 +30,18 @@ from sqlalchemy import Table, func, insert, literal, select
 from bkt_pipeline.automation import nightly_irt, shards
 from bkt_pipeline.db import embedded
 from bkt_pipeline.db.database import Database, open_database
+from bkt_pipeline.db.history import earlier_fits
 from bkt_pipeline.db.schema import night_skills, skill_fits
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.event_log import gathering
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.partitions import RANGE_END, RANGE_START, partition_change, range_tags, skill_partitions
 from bkt_pipeline.resources import PlatformDatabase, night_tags
+from bkt_pipeline.rules import HISTORY_NIGHTS
 
 HERE = Path(__file__).parent
 A_SHARD = 1000
+NIGHTS = 10  # in the history; bkt-pipeline prune keeps 90
 FEW = f"a shard of {A_SHARD:,} empty skills, {A_SHARD:,} partitions present"
 ALL = f"a shard of {A_SHARD:,} empty skills, all partitions present"
 PARAMS = dg.AssetKey("skill_bkt_params")
@@ -84,7 +87,7 @@ def add_skills(url: str, first: int, last: int) -> None:
 
 
 def fill_ledger(database: Database, as_of: dt.datetime) -> None:
-    """An outcome and a fit for each skill in this night, and a fit in the one before."""
+    """An outcome for each skill in this night, and a fit in each of the last nights."""
     skills = database.platform.skills
 
     def rows(table: Table, night: dt.date, values: dict[str, Any]) -> Any:
@@ -104,8 +107,8 @@ def fill_ledger(database: Database, as_of: dt.datetime) -> None:
 
     def fill(connection: Any) -> None:
         connection.execute(rows(night_skills, tonight, {"outcome": "calibrated", "attempts": 1000}))
-        for night in (tonight, tonight - dt.timedelta(days=1)):
-            connection.execute(rows(skill_fits, night, fit))
+        for ago in range(NIGHTS):
+            connection.execute(rows(skill_fits, tonight - dt.timedelta(days=ago), fit))
 
     database.run(lambda connection: connection.execute(night_skills.delete()))
     database.run(fill)
@@ -174,6 +177,10 @@ def measure(count: int) -> dict[str, float]:
         watch.time("the status of every partition, as the UI shows it, first time", statuses)
         watch.time("the same again", statuses)
         fill_ledger(database, as_of)
+        history = partial(earlier_fits, keys=some, night=as_of.date(), nights=HISTORY_NIGHTS)
+        watch.time(
+            f"the earlier fits of {A_SHARD:,}, {NIGHTS} nights in the history", lambda: database.run(history)
+        )
         resource = PlatformDatabase()
         resource.get()
 
@@ -184,7 +191,9 @@ def measure(count: int) -> dict[str, float]:
         found = watch.time("the sensor nightly_irt when it starts the items", evaluate)
         if not found.run_requests:
             raise SystemExit(f"the sensor did not start the items: {found}")
-        watch.time("the run night_summary", partial(run, "night_summary", {}))
+        watch.time(
+            f"the run night_summary, {NIGHTS} nights in the history", partial(run, "night_summary", {})
+        )
     return watch.seconds
 
 

@@ -1,6 +1,6 @@
 """A night that is larger than this machine: shards in a queue, tasks, and the databases that they share, simulated.
 
-python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8] [--write]
+python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8 32] [--write]
 
 What a shard costs is measured: benchmarks/shards.json, which `shards.py --write` makes. What the machines are like
 is assumed: `Machines` names each assumption with its source. First the simulation is held against the nights that were
@@ -20,6 +20,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 HERE = Path(__file__).parent
+MARK = "## The simulation's tables"  # what follows it in plan.md is made here
 PIECES = 20  # turns that a shard takes at its task and the databases
 # Where a shard spends seconds on a core, by the names that shards.py gives them.
 SPENDERS = {
@@ -302,14 +303,25 @@ def main() -> None:
         "calibration": (at_large["calibration"], chosen.attempts),
         "items": (at_large["items"], 3 * chosen.attempts),
     }
-    print("Measured here and simulated\n")
-    print(compared(schools, costs["calibration"], chosen.cores))
-    print("\nThe large night in all\n")
-    print(totals(stages, chosen.skills, chosen.per_shard))
-    for cores in chosen.database_cores:
-        print(f"\nIts hours, {cores} cores in the platform's database\n")
-        machines = Machines(platform_cores=cores)
-        print(large(stages, chosen.skills, chosen.per_shard, chosen.tasks, machines))
+    parts = {
+        "Measured here, and simulated": compared(schools, costs["calibration"], chosen.cores),
+        "What the large night takes in all": totals(stages, chosen.skills, chosen.per_shard),
+        **{
+            f"Its hours, with {cores} cores in the platform's database": large(
+                stages,
+                chosen.skills,
+                chosen.per_shard,
+                chosen.tasks,
+                Machines(platform_cores=cores),
+            )
+            for cores in chosen.database_cores
+        },
+    }
+    text = "\n\n".join(f"### {title}\n\n{rows}" for title, rows in parts.items())
+    print(text)
+    if chosen.write:
+        page = HERE / "plan.md"
+        page.write_text(page.read_text().partition(MARK)[0] + f"{MARK}\n\n{text}\n")
 
 
 if __name__ == "__main__":
