@@ -1,6 +1,6 @@
 """A night that is larger than this machine: shards in a queue, tasks, and the databases that they share, simulated.
 
-python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8 32] [--write]
+python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8] [--write]
 
 What a shard costs is measured: benchmarks/shards.json, which `shards.py --write` makes. What the machines are like
 is assumed: `Machines` names each assumption with its source. First the simulation is held against the nights that were
@@ -281,7 +281,8 @@ def main() -> None:
     options.add_argument("--attempts", type=int, default=10**9, help="in the 30 days that are calibrated")
     options.add_argument("--per-shard", type=int, default=1000, help="BKT_SKILLS_PER_RUN")
     options.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 4, 10, 20, 50, 100, 200])
-    options.add_argument("--database-cores", type=int, nargs="+", default=[8, 32])
+    options.add_argument("--write", action="store_true", help="renew the tables of benchmarks/plan.md")
+    options.add_argument("--database-cores", type=int, nargs="+", default=[8])
     options.add_argument(
         "--cores", type=int, default=2, help="of the machine that shards.json was measured on"
     )
