@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Text, cast, func, select
+from sqlalchemy import ARRAY, Connection, Text, bindparam, cast, column, func, select, true
 
 from bkt_pipeline.db.schema import PARAMETERS, Platform, Source, published_params, skill_fits
 from bkt_pipeline.model.types import BktParams
@@ -23,18 +23,24 @@ def earlier_fits(
 ) -> dict[str, EarlierFits]:
     """The last so many nights before `night` that calibrated each of the skills; a new skill has none."""
     fits = skill_fits
+    given = (
+        func.unnest(bindparam("keys", type_=ARRAY(Text)))
+        .table_valued(column("skill_id", Text))
+        .render_derived("given")
+    )
     recent = (
-        select(
-            fits,
-            func.row_number().over(partition_by=fits.c.skill_id, order_by=fits.c.night.desc()).label("place"),
-        )
-        .where(fits.c.skill_id.in_(keys), fits.c.night < night, fits.c.log_likelihood.is_not(None))
-        .subquery()
+        select(fits)
+        .where(fits.c.skill_id == given.c.skill_id, fits.c.night < night, fits.c.log_likelihood.is_not(None))
+        .order_by(fits.c.night.desc())
+        .limit(nights)
+        .lateral("recent")
+    )
+    rows = connection.execute(
+        select(recent).select_from(given.join(recent, true())).order_by(recent.c.night.desc()),
+        {"keys": list(keys)},
     )
     found: dict[str, EarlierFits] = {}
-    for row in connection.execute(
-        select(recent).where(recent.c.place <= nights).order_by(recent.c.skill_id, recent.c.place)
-    ):
+    for row in rows:
         value = row.log_likelihood / row.attempts
         before = found.get(row.skill_id)
         found[row.skill_id] = (

@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, true
 
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.types import BktParams
@@ -58,9 +58,16 @@ def latest_night(connection: Connection) -> dt.date | None:
 def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     """Every skill that has an outcome in the night, in the order of their ids."""
     now, fits = night_skills, skill_fits
-    place = func.row_number().over(partition_by=fits.c.skill_id, order_by=fits.c.night.desc())
-    before = select(fits, place.label("place")).where(fits.c.night < night).subquery()
-    last = connection.execute(select(before).where(before.c.place == 1))
+    before = (
+        select(fits)
+        .where(fits.c.skill_id == now.c.skill_id, fits.c.night < night)
+        .order_by(fits.c.night.desc())
+        .limit(1)
+        .lateral("before")
+    )
+    last = connection.execute(
+        select(before).select_from(now.join(before, true())).where(now.c.night == night)
+    )
     previous = {row.skill_id: _params(row) for row in last}
     tonight = {
         row.skill_id: _params(row) for row in connection.execute(select(fits).where(fits.c.night == night))

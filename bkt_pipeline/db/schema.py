@@ -147,6 +147,7 @@ skill_fits = Table(
         "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
     ),
     CheckConstraint("estimator IN ('grid', 'polished')", name="skill_fits_estimator_known"),
+    Index("skill_fits_by_skill", "skill_id", "night"),
     comment="The parameters of every night, one row a night and skill",
 )
 

@@ -1,0 +1,12 @@
+"""An index for the earlier nights of a skill, which otherwise take longer with every night that is kept."""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index("skill_fits_by_skill", "skill_fits", ["skill_id", "night"], schema="bkt_pipeline")
