@@ -27,6 +27,7 @@ CALIBRATED_TAG = "bkt/calibrated"
 WILL_RETRY_TAG = "dagster/will_retry"
 AUTO_RETRY_RUN_TAG = "dagster/auto_retry_run_id"
 SKILLS_PER_RUN = 1000
+NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
 active_skills_job = dg.define_asset_job(
     "active_skills_job",
     selection=dg.AssetSelection.assets("active_skills"),
@@ -82,20 +83,28 @@ def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:
     ]
 
 
-@dg.run_status_sensor(
-    run_status=dg.DagsterRunStatus.SUCCESS,
-    monitored_jobs=[active_skills_job],
-    request_job=calibration_job,
+# Polled: a sensor on the run's status would miss a run that ended before its first look at a new instance.
+@dg.sensor(
+    name="start_shards",
+    job=calibration_job,
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts the night's shards when the active skills are known.",
 )
-def start_shards(context: dg.RunStatusSensorContext):
-    record = context.instance.get_run_record_by_id(context.dagster_run.run_id)
-    assert record is not None
+def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    record = latest_night(context.instance)
+    if record is None:
+        return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
-    for tags in shards(context.instance.get_dynamic_partitions(skill_partitions.name), skills_per_run()):
-        yield dg.RunRequest(run_key=f"{night[AS_OF_TAG]} {tags[SHARD_TAG]}", tags=night | tags)
+    as_of = night[AS_OF_TAG]
+    if context.cursor == as_of:
+        return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
+    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    requests = [
+        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=night | tags)
+        for tags in shards(keys, skills_per_run())
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=as_of)
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ def nightly_irt(
     end_dead_runs(context.instance)
     record = latest_night(context.instance)
     if record is None:
-        return dg.SkipReason("waits for a night: active_skills has not succeeded yet")
+        return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
     as_of = night[AS_OF_TAG]
     if context.cursor == as_of:

@@ -47,23 +47,11 @@ class Deployment:
             return [state for state in known if state.instigator_name == "nightly_bkt"]
 
         self.wait_for("the daemon to know the schedule", lambda: bool(states()))
-        # Its first look only tells it where to begin: what succeeded before is not its business.
-        self.wait_for("the sensor of the shards to have looked once", self._has_looked)
         for daemon in list(self.running):
             self.stop(daemon)
         (state,) = states()
         earlier = {"start_timestamp": to.timestamp(), "last_iteration_timestamp": to.timestamp()}
         self.instance.update_instigator_state(state.with_data(state.instigator_data._replace(**earlier)))
-
-    def _has_looked(self) -> bool:
-        """Whether the sensor that starts the shards has ended a look."""
-        ticks = [
-            tick
-            for state in self.instance.all_instigator_state()
-            if state.instigator_name == "start_shards"
-            for tick in self.instance.get_ticks(state.instigator_origin_id, state.selector_id)
-        ]
-        return any(tick.is_completed for tick in ticks)
 
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
         self.running.remove(process)
