@@ -267,7 +267,9 @@ def own_server() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
+def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    # It reads that when it is imported.
+    os.environ["MOTO_RECORDER_FILEPATH"] = str(tmp_path_factory.mktemp("moto") / "recording")
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     # It would write a line a request.
