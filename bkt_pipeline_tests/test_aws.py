@@ -28,7 +28,7 @@ from bkt_pipeline.instance import storage_url
 from bkt_pipeline.night import run_night
 from bkt_pipeline.runs import PROCESS_TAG, is_dead
 from bkt_pipeline.s3_windows import S3Windows
-from bkt_pipeline_tests.conftest import Databases, Platform, database_of
+from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, database_of
 from bkt_pipeline_tests.db.test_windows import window_of
 from bkt_pipeline_tests.ecs import (
     AWS,
@@ -88,10 +88,26 @@ def test_what_dagster_does_not_differ_in_is_as_in_the_local_instance() -> None:
     """Only where runs are started and what they print differ by design, and how long a start may take."""
     here, there = (
         yaml.safe_load(path.read_text())
-        for path in (AWS.parent.parent / "dagster.yaml", AWS / "dagster.yaml")
+        for path in (PROJECT / "dagster.yaml", AWS / "dagster.yaml")
     )
     assert set(there) - set(here) == {"run_launcher", "compute_logs"}
     assert {name for name in here if here[name] != there.get(name)} == {"concurrency", "run_monitoring"}
+
+
+def test_the_image_gets_every_file_that_it_needs() -> None:
+    """What is copied is there and is not ignored, and nothing that is copied links to what is not."""
+    lines = (AWS / "Dockerfile").read_text().splitlines()
+    copied = [
+        words[1:-1] for words in map(str.split, lines) if words[:1] == ["COPY"] and "--from" not in words[1]
+    ]
+    sources = [source for words in copied for source in words]
+    ignored_but = (AWS / "Dockerfile.dockerignore").read_text().splitlines()
+    assert [
+        source for source in sources if f"!{source}" not in ignored_but or not (PROJECT / source).exists()
+    ] == []
+    whole = [PROJECT / source for source in sources]
+    for link in (path for path in (PROJECT / "bkt_pipeline").rglob("*") if path.is_symlink()):
+        assert link.resolve() in whole, link
 
 
 def test_every_file_is_in_the_readme() -> None:
