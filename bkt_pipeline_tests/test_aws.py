@@ -87,8 +87,7 @@ def test_a_secret_is_never_a_plain_variable() -> None:
 def test_what_dagster_does_not_differ_in_is_as_in_the_local_instance() -> None:
     """Only where runs are started and what they print differ by design, and how long a start may take."""
     here, there = (
-        yaml.safe_load(path.read_text())
-        for path in (PROJECT / "dagster.yaml", AWS / "dagster.yaml")
+        yaml.safe_load(path.read_text()) for path in (PROJECT / "dagster.yaml", AWS / "dagster.yaml")
     )
     assert set(there) - set(here) == {"run_launcher", "compute_logs"}
     assert {name for name in here if here[name] != there.get(name)} == {"concurrency", "run_monitoring"}
