@@ -74,6 +74,17 @@ def skills_per_run() -> int:
     return int(said)
 
 
+def shard_tags() -> dict[str, str]:
+    """What else a shard run is tagged with: BKT_SHARD_TAGS, such as ``ecs/cpu=2048 ecs/memory=8192``."""
+    said = os.environ.get("BKT_SHARD_TAGS", "")
+    pairs = [pair.partition("=") for pair in said.split()]
+    if not all(name and value for name, _, value in pairs):
+        raise InvalidSettings(
+            f"BKT_SHARD_TAGS is {said!r}; it must be name=value, several with a space between them"
+        )
+    return {name: value for name, _, value in pairs}
+
+
 def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:
     """The tags of the runs that cover all of the keys, which are in the partition store's order."""
     pieces = list(ranges(keys, keys, at_most))
@@ -101,7 +112,7 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
     keys = context.instance.get_dynamic_partitions(skill_partitions.name)
     requests = [
-        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=night | tags)
+        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=shard_tags() | night | tags)
         for tags in shards(keys, skills_per_run())
     ]
     return dg.SensorResult(run_requests=requests, cursor=as_of)
@@ -170,7 +181,9 @@ def nightly_irt(
     keys = context.instance.get_dynamic_partitions(skill_partitions.name)
     requests = [
         dg.RunRequest(
-            job_name=nightly_irt_job.name, run_key=f"{as_of} {tags[SHARD_TAG]}", tags=night | counts | tags
+            job_name=nightly_irt_job.name,
+            run_key=f"{as_of} {tags[SHARD_TAG]}",
+            tags=shard_tags() | night | counts | tags,
         )
         for tags in shards(keys, skills_per_run())
     ]

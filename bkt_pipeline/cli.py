@@ -132,8 +132,8 @@ def parser() -> argparse.ArgumentParser:
         "doctor",
         help="say what a night would find",
         description="Says which database, server and tables a night would use, how many attempts are in the "
-        "window, which indexes are missing (with the statements that make them), the schema's revision and "
-        "how the last night ended. Changes nothing.",
+        "window, which indexes are missing (with the statements that make them), the schema's revision, "
+        "how the last night ended and where windows are kept. Changes nothing.",
     )
     doctor.set_defaults(run=run_doctor)
     add_commands(commands)
@@ -247,8 +247,13 @@ def run_doctor(options: argparse.Namespace) -> int:
     """Look and tell."""
     from bkt_pipeline.console import out
     from bkt_pipeline.db.inspection import findings
+    from bkt_pipeline.window_store import PostgresWindows, s3_windows
 
-    report = findings()
-    for name, value in report:
+    def tell(name: str, value: str) -> None:
         out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
+
+    for name, value in findings():
+        tell(name, value)
+    windows = s3_windows()
+    tell("windows", windows.look() if windows else PostgresWindows.where)
     return DONE

@@ -8,6 +8,8 @@
     ├── InvalidGrid            a grid that is no grid
     ├── InvalidSettings        a setting, argument or date nobody can mean
     ├── InvalidFile            a file to load that has bad rows
+    ├── WindowStoreUnavailable no window can be kept where ATTEMPT_WINDOW_STORE says
+    ├── WindowUnusable         one skill's window cannot be stored or read there
     └── DatabaseError
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
@@ -41,6 +43,14 @@ class InvalidSettings(BktError, ValueError):
 
 class InvalidFile(BktError, ValueError):
     """A file to load that has bad rows; nothing of it was written."""
+
+
+class WindowStoreUnavailable(BktError):
+    """No window at all can be stored or read where ATTEMPT_WINDOW_STORE says."""
+
+
+class WindowUnusable(BktError):
+    """One skill's window cannot be stored or read; those of the others can."""
 
 
 class DatabaseError(BktError):

@@ -24,7 +24,8 @@ EMBEDDED_NAME = "dagster"
 def storage_url() -> str:
     """DAGSTER_POSTGRES_URL, or a database of its own on the embedded server where that is not set."""
     return psycopg2_url(
-        os.environ.get("DAGSTER_POSTGRES_URL", "").strip() or embedded.ensure(database=EMBEDDED_NAME)
+        os.environ.get("DAGSTER_POSTGRES_URL", "").strip()
+        or embedded.instead_of("DAGSTER_POSTGRES_URL", EMBEDDED_NAME)
     )
 
 

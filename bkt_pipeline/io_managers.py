@@ -1,4 +1,4 @@
-"""One way to store and load a partition's value: Postgres, one transaction a partition."""
+"""One way to store and load a partition's value: Postgres, one transaction a partition; windows, where they are kept."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ from bkt_pipeline.db.items import (
 )
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import publish, standing_since
-from bkt_pipeline.db.windows import load_windows, store_window
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.item_calibration import ItemsVerdict
 from bkt_pipeline.items_verification import rows_match
@@ -34,14 +33,15 @@ from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.resources import PlatformDatabase
 from bkt_pipeline.rules import HISTORY_NIGHTS
 from bkt_pipeline.verification import Past, row_matches
+from bkt_pipeline.window_store import window_store
 
-LOADERS = {"attempt_window": load_windows, "skill_bkt_params": load_fits, "item_irt_params": load_items}
+LOADERS = {"skill_bkt_params": load_fits, "item_irt_params": load_items}
 
 
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     """Upserts the value of each partition to Postgres, and loads them back as ``{partition key: value}``.
 
-    An `AttemptWindow` goes to the schema `bkt_pipeline`, a `SkillFit` to `skill_bkt_params`
+    An `AttemptWindow` goes to the `WindowStore`, a `SkillFit` to `skill_bkt_params`
     and, by night, to the schema `bkt_pipeline`; `SkillItems` go to the schema `bkt_pipeline` and, where
     the platform has the columns, to its `items`. The newest as_of wins: an older value never replaces a
     newer one.
@@ -50,31 +50,38 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     database: dg.ResourceDependency[PlatformDatabase]
 
     def handle_output(self, context: dg.OutputContext, obj: Mapping[str, AttemptWindow]) -> None:
-        """Store the windows of the run's partitions, each in a transaction of its own.
+        """Store the windows of the run's partitions, each for itself.
 
         One that cannot be stored costs the others nothing: the ledger keeps that it failed and
         why, and the calibration that follows reports it.
         """
         database = self.database.get()
-        for key in sorted(obj):
-            try:
-                database.run(lambda connection, key=key: store_window(connection, obj[key], context.run_id))
-            except DatabaseUnavailable:
-                raise
-            except Exception as error:
-                context.log.error("the window of skill %s was not stored: %s", key, reason(error))
-                failure = Outcome(
-                    key, obj[key].as_of, "failed", f"its window was not stored: {reason(error)}"
-                )
-                database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
+        store = window_store(database)
+        context.add_output_metadata({"stored_in": store.where})
+        for key, error in store.store(obj, context.run_id):
+            context.log.error("the window of skill %s was not stored: %s", key, reason(error))
+            failure = Outcome(key, obj[key].as_of, "failed", f"its window was not stored: {reason(error)}")
+            database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
 
     def load_input(
         self, context: dg.InputContext
     ) -> dict[str, AttemptWindow] | dict[str, SkillFit] | dict[str, SkillItems]:
         """The stored values of the partitions; one that was never stored is not among them."""
-        load = LOADERS[context.asset_key.path[-1]]
         keys = list(context.asset_partition_keys)
+        if context.asset_key.path[-1] == "attempt_window":
+            return self._load_windows(context, keys)
+        load = LOADERS[context.asset_key.path[-1]]
         return self.database.get().run(lambda connection: load(connection, keys))
+
+    def _load_windows(self, context: dg.InputContext, keys: Sequence[str]) -> dict[str, AttemptWindow]:
+        windows = {}
+        for key, window in window_store(self.database.get()).load(keys).items():
+            if isinstance(window, Exception):
+                # The calibration says that it has none, and what to do.
+                context.log.error("the window of skill %s cannot be read: %s", key, reason(window))
+            else:
+                windows[key] = window
+        return windows
 
     def failures(self, run_id: str) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""

@@ -17,7 +17,7 @@ from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.items import ItemsOutcome, items_of_runs, record_items
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
-from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings
+from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
 from bkt_pipeline.runs import end_dead_runs, process_tag
@@ -60,8 +60,8 @@ def run_night(
         The active skills could not be read.
     InvalidSettings
         One of the `skills` is no active skill.
-    DatabaseUnavailable
-        The database was lost on the way; what was stored until then stands.
+    DatabaseUnavailable, WindowStoreUnavailable
+        One of these was lost on the way; what was stored until then stands.
     """
     tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
     config = {"loggers": {"console": {"config": {"log_level": "DEBUG" if log_events else "CRITICAL"}}}}
@@ -87,8 +87,8 @@ def run_night(
             done = run(job, range_tags(start, end))
             run_ids.append(done.run_id)
             if not done.success:
-                if _lost_the_database(done):
-                    raise DatabaseUnavailable(f"{_cause(done)}; what was stored until then stands")
+                if lost := _what_was_lost(done):
+                    raise lost(f"{_cause(done)}; what was stored until then stands")
                 keys = present[present.index(start) : present.index(end) + 1]
                 told = {"keys": keys, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
                 database.run(partial(record_missing, **told))
@@ -147,12 +147,14 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
     error = _root(result)
     if error is None:
         return f"run {result.run_id} failed"
-    return error.message.strip().splitlines()[0].removeprefix(f"{DatabaseUnavailable.__module__}.")
+    return error.message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
 
 
-def _lost_the_database(result: dg.ExecuteInProcessResult) -> bool:
+def _what_was_lost(result: dg.ExecuteInProcessResult) -> type[BktError] | None:
+    """The error that every other run of the night would meet too, if it is one."""
     error = _root(result)
-    return error is not None and error.cls_name == DatabaseUnavailable.__name__
+    lost = {kind.__name__: kind for kind in (DatabaseUnavailable, WindowStoreUnavailable)}
+    return lost.get(error.cls_name) if error is not None else None
 
 
 def _root(result: dg.ExecuteInProcessResult) -> Any:

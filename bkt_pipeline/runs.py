@@ -2,7 +2,8 @@
 
 Dagster itself finds a run that died with nothing else; one that died with its whole container or machine,
 or that a command ran, would count as running for ever: it would hold a place in the queue, and the
-skills that went inactive would never be retired.
+skills that went inactive would never be retired. A run that has a task of its own on ECS is left to Dagster,
+which asks ECS how the task is.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 
 PROCESS_TAG = "bkt/process"
+ECS_TASK_TAG = "ecs/task_arn"  # from dagster-aws
 
 UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -47,6 +49,9 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def is_dead(run: dg.DagsterRun) -> bool:
     """Whether the run's process is known to be gone; of a process on another machine nothing is known."""
+    if ECS_TASK_TAG in run.tags:
+        # Tasks on one machine may bear its name and yet number their processes each for itself.
+        return False
     host, pid, began, of_run = [*run.tags.get(PROCESS_TAG, "").split(" "), "", "", "", ""][:4]
     # A run that is started again has the tags of the one that died, until it notes its own process.
     is_its_own = of_run == run.run_id if of_run else run.parent_run_id is None

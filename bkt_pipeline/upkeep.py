@@ -89,16 +89,19 @@ def run_prune(options: argparse.Namespace) -> int:
     """Prune, and tell what went."""
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.db.rollback import prune
+    from bkt_pipeline.window_store import s3_windows
 
     if options.nights < 1:
         raise InvalidSettings(f"--nights is {options.nights}; at least the last one is kept")
+    kept_elsewhere = s3_windows()
     with open_database() as database:
         gone = database.run(partial(prune, nights=options.nights))
+    windows = kept_elsewhere.prune(gone.since if gone else dt.date.min) if kept_elsewhere else 0
     if gone is None:
         print(f"there are not more than {options.nights} nights; nothing was deleted")
     else:
         print(
             f"kept the nights since {gone.since}; deleted {gone.fits} parameters, {gone.outcomes} outcomes "
-            f"and {gone.windows} windows"
+            f"and {gone.windows + windows} windows"
         )
     return 0

@@ -7,11 +7,14 @@
 `make_night`       the command `nightly` in processes of its own, on a copy of a platform
 `own_server`       the home of a server that the test may kill
 `instance`         a Dagster instance by the project's dagster.yaml, its storage empty
+`aws`              the URL of a moto server, which the test's environment names as AWS
+`bucket`           a bucket there, empty
 
 URLs are plain `postgresql://` ones. A test sees none of the developer's own settings.
 """
 
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -35,7 +38,15 @@ if TYPE_CHECKING:
     from bkt_pipeline_tests.nights import Night
 
 PROJECT = Path(__file__).parent.parent
-OWN_SETTINGS = ("DATABASE_URL", "BKT_PIPELINE_HOME", "DAGSTER_HOME", "DAGSTER_POSTGRES_URL")
+OWN_SETTINGS = (
+    "DATABASE_URL",
+    "BKT_PIPELINE_HOME",
+    "DAGSTER_HOME",
+    "DAGSTER_POSTGRES_URL",
+    "ATTEMPT_WINDOW_STORE",
+    "BKT_SHARD_TAGS",
+)
+REGION = "eu-central-1"
 
 ID_DEFAULTS = {
     "uuid": "DEFAULT gen_random_uuid()",
@@ -253,3 +264,39 @@ def own_server() -> Iterator[Path]:
     yield folder
     embedded.release(folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    # It reads that when it is imported.
+    os.environ["MOTO_RECORDER_FILEPATH"] = str(tmp_path_factory.mktemp("moto") / "recording")
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    # It would write a line a request.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return moto_url
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    import boto3
+
+    name = f"bkt-{uuid.uuid4().hex}"
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return name

@@ -56,7 +56,7 @@ def connect(patience_seconds: int = RETRY_SECONDS) -> tuple[Engine, bool]:
     url = os.environ.get("DATABASE_URL", "").strip()
     if url:
         return make_engine(url, patience_seconds=patience_seconds), False
-    server = embedded.ensure(database=EMBEDDED_NAME)
+    server = embedded.instead_of("DATABASE_URL", EMBEDDED_NAME)
     return make_engine(server, patience_seconds=patience_seconds), True
 
 

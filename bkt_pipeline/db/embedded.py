@@ -105,6 +105,23 @@ def home() -> Path:
         ) from error
 
 
+def instead_of(variable: str, database: str) -> str:
+    """The URL of `database` on the embedded server, for a `variable` that is not set.
+
+    Raises
+    ------
+    EmbeddedPostgresError
+        The server cannot run here; or nobody can have meant it: a task on ECS would calibrate the synthetic
+        school, and lose what it stored.
+    """
+    if os.environ.get("ECS_CONTAINER_METADATA_URI_V4"):
+        raise EmbeddedPostgresError(
+            f"{variable} is not set in this ECS task; name it among the secrets of the task definition, as "
+            "deploy/aws/README.md says"
+        )
+    return ensure(database=database)
+
+
 def ensure(
     root: Path | None = None,
     *,
