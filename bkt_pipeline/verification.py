@@ -259,8 +259,8 @@ def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
     fresh = _found(
         "window_is_fresh", False, actual="none: no graded attempt in the window", threshold=FRESH_HOURS
     )
-    if window.n_attempts:
-        newest = dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
+    newest = newest_attempt(window)
+    if newest is not None:
         hours = (window.as_of - newest).total_seconds() / 3600.0
         fresh = _found("window_is_fresh", hours <= FRESH_HOURS, actual=hours, threshold=FRESH_HOURS)
     return (
@@ -274,6 +274,13 @@ def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
         fresh,
         _found("no_future_attempts", in_future == 0, actual=in_future, threshold=0),
     )
+
+
+def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
+    """When the latest graded answer of the window was given; None where there is none."""
+    if not window.n_attempts:
+        return None
+    return dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
 
 
 def _found(rule: str, passed: bool, **numbers: Number) -> Finding:
