@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -21,13 +20,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT
-from bkt_pipeline_tests.groups import end_group
+from bkt_pipeline_tests.processes import COMMAND, end_group
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
-COMMAND = "import sys; from bkt_pipeline.cli import main; sys.exit(main())"
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -72,14 +70,13 @@ def ui(chromium: str) -> Iterator[str]:
         home.chmod(0o711)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "DATABASE"))}
     environment = own | {"BKT_PIPELINE_HOME": str(home), "PYTHONPATH": str(PROJECT)}
-    run = [sys.executable, "-c", COMMAND]
-    subprocess.run([*run, "nightly"], env=environment, cwd=home, check=True, capture_output=True)
+    subprocess.run([*COMMAND, "nightly"], env=environment, cwd=home, check=True, capture_output=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (home / "ui.log").open("wb") as log:
         process = subprocess.Popen(
-            [*run, "ui", "--port", str(port)],
+            [*COMMAND, "ui", "--port", str(port)],
             env=environment,
             cwd=home,
             stdout=log,
