@@ -9,7 +9,7 @@ import dagster as dg
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
-from bkt_pipeline.db.history import attempts_in_future
+from bkt_pipeline.db.history import attempts_in_future, attempts_without_student
 from bkt_pipeline.db.ledger import record_refused
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
@@ -109,7 +109,17 @@ def attempt_window(
     yield handed_on(windows)
     failed = io_manager.failures(context.run.run_id)
     stored = {key: window for key, window in windows.items() if key not in failed}
-    yield from materialisations(context, ((key, window_metadata(window)) for key, window in stored.items()))
+    unowned = opened.run(
+        partial(
+            attempts_without_student,
+            source=opened.platform,
+            keys=keys,
+            as_of=as_of,
+            window_days=settings.window_days,
+        )
+    )
+    told = ((key, window_metadata(window, unowned.get(key, 0))) for key, window in stored.items())
+    yield from materialisations(context, told)
     in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
     findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}
     yield from evaluations(context, attempt_window_checks, findings, stored)

@@ -55,14 +55,15 @@ def _described(name: str, columns: list[dg.TableColumn]) -> dict[str, Any]:
     return {"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)}
 
 
-def window_metadata(window: AttemptWindow) -> dict[str, Any]:
-    """Metadata of one skill's window."""
+def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, Any]:
+    """Metadata of one skill's window, and how many attempts it left out for want of a student."""
     shown: dict[str, Any] = {
         "as_of": window.as_of.isoformat(),
         "window_days": window.window_days,
         "attempts": window.n_attempts,
         "students": window.n_students,
         "ungraded": window.ungraded,
+        "without_student": without_student,
         "distinct_sequences": len({window.responses[a:b].tobytes() for a, b in pairwise(window.offsets)}),
         "dagster/row_count": window.n_students,
     }

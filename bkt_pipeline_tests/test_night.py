@@ -1,7 +1,7 @@
 """Nights through Dagster, on a real instance and real databases."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dagster as dg
@@ -220,6 +220,23 @@ def test_each_window_has_its_own_numbers_and_one_that_was_not_stored_is_red(
         connection.execute("ALTER TABLE bkt_pipeline.attempt_windows DROP CONSTRAINT no_three")
     assert click(instance, [WINDOW], bad).success
     assert statuses(instance, WINDOW)[bad] == "MATERIALIZED"
+
+
+def test_attempts_without_a_student_are_counted_and_left_out(
+    make_platform: Callable[..., Platform], night, instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform("bigint", "timestamp")
+    whole, part = enrol(platform, [30, 30])
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE attempts ALTER student_id DROP NOT NULL")
+        connection.execute(
+            "UPDATE attempts SET student_id = NULL WHERE item_id::text = %s AND student_id = %s",
+            [part, platform.id(7)],
+        )
+    run = night(platform)
+    assert [outcome.attempts for outcome in run.outcomes] == [180, 174]
+    counted = [latest(instance, key, WINDOW).metadata["without_student"].value for key in (whole, part)]
+    assert counted == [0, 6]
 
 
 def test_one_click_on_windows_parameters_and_items_runs_all_of_them(
