@@ -253,7 +253,7 @@ def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
 
     Goes on until the engine's `Patience` is used up; then each transaction has one try. A try counts for no more
     than a connect may take, as the server may have been at work for long before it went away; but one that was
-    never answered counts in full, and is made again once even so.
+    never answered counts in full, and the one that uses the patience up is made again.
 
     Raises
     ------
@@ -275,9 +275,9 @@ def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
                     raise DatabaseUnavailable(_one_line(error)) from None
                 raise
             took = time.monotonic() - started
-            unanswered = took >= answer_seconds()
+            unanswered, had_patience = took >= answer_seconds(), patience.left > 0
             patience.lose(took if unanswered else min(took, CONNECT_SECONDS))
-            if patience.left <= 0 and not (unanswered and tries == 1):
+            if patience.left <= 0 and not (unanswered and had_patience):
                 if state in CONTENTION_STATES:
                     raise
                 silence = f" (no answer for {answer_seconds()} s, see BKT_STATEMENT_SECONDS)" * unanswered
