@@ -1,7 +1,7 @@
 """The assets. Each body is a few lines: the mathematics is in model/, the statements in db/, the verdicts in calibration.py."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import dagster as dg
@@ -9,17 +9,17 @@ import dagster as dg
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
-from bkt_pipeline.db.history import attempts_in_future
+from bkt_pipeline.db.history import attempts_in_future, attempts_without_student
 from bkt_pipeline.db.ledger import record_refused
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
-from bkt_pipeline.event_log import gathering
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
+from bkt_pipeline.reporting import handed_on, materialisations
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase, night_of
 from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
 from bkt_pipeline.verification import verify_window
@@ -89,9 +89,13 @@ def attempt_window(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
+    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
     progress: dg.ResourceParam[Progress],
 ):
-    """The graded attempts of the skill in the window, one ordered sequence a student."""
+    """The graded attempts of the skill in the window, one ordered sequence a student.
+
+    A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
+    """
     keys, opened = chosen_keys(context), database.get()
     as_of = as_of_of(context, settings)
     windows: dict[str, AttemptWindow] = {}
@@ -102,10 +106,26 @@ def attempt_window(
                 read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=settings.window_days
             )
         )
-    yield dg.Output(windows, metadata=window_metadata(windows, as_of, settings.window_days))
+    yield handed_on(windows)
+    failed = io_manager.failures(context.run.run_id)
+    stored = {key: window for key, window in windows.items() if key not in failed}
+    unowned = opened.run(
+        partial(
+            attempts_without_student,
+            source=opened.platform,
+            keys=keys,
+            as_of=as_of,
+            window_days=settings.window_days,
+        )
+    )
+    told = ((key, window_metadata(window, unowned.get(key, 0))) for key, window in stored.items())
+    yield from materialisations(context, told)
     in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
     findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}
-    yield from evaluations(context, attempt_window_checks, findings, windows)
+    yield from evaluations(context, attempt_window_checks, findings, stored)
+    chosen = context.run.asset_selection
+    if failed and chosen and dg.AssetKey("skill_bkt_params") not in chosen:
+        raise failure(failed)
 
 
 @dg.asset(
@@ -147,19 +167,17 @@ def skill_bkt_params(
     verdicts = io_manager.read_back(verdicts, run_id)
     done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
     standing = io_manager.standing_since([v.skill_id for v in done if v.outcome != "calibrated"])
-    with gathering(context.instance, run_id):
-        for verdict in progress.track("reporting", done, len(done)):
-            yield dg.AssetMaterialization(
-                context.asset_key,
-                partition=verdict.skill_id,
-                metadata=verdict_metadata(verdict, standing.get(verdict.skill_id))
-                | picture_of(verdict, keys),
-            )
+    told = (
+        (v.skill_id, verdict_metadata(v, standing.get(v.skill_id)) | picture_of(v, keys))
+        for v in progress.track("reporting", done, len(done))
+    )
+    yield from materialisations(context, told)
     findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
     reported = [verdict.skill_id for verdict in done]
     yield from evaluations(context, skill_bkt_params_checks, findings, reported)
-    if len(done) < len(verdicts):
-        raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
+    if failed := {v.skill_id: v.reason or "" for v in verdicts if v.outcome == "failed"}:
+        raise failure(failed)
+    yield handed_on({})
 
 
 def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
@@ -201,12 +219,12 @@ def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataVa
     return {"picture": skill_picture(verdict.window, verdict.fit)}
 
 
-def failure(failed: Sequence[Verdict]) -> dg.Failure:
+def failure(failed: Mapping[str, str]) -> dg.Failure:
     """The run's failure, which names the skills and why."""
     return dg.Failure(
         f"{len(failed)} of the skills failed, the others are stored: "
-        + "; ".join(f"{verdict.skill_id}: {verdict.reason}" for verdict in failed[:5])
+        + "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:5])
         + ("; …" if len(failed) > 5 else ""),
-        metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
+        metadata={"failed": dict(failed)},
         allow_retries=False,
     )

@@ -3,8 +3,8 @@
 07:00 UTC: `nightly_bkt` starts the job `active_skills`; its success starts the shards of the job
 `calibration` (`start_shards`); when the last skill of the night has an outcome, `nightly_irt`
 starts the shards of the job of the same name, once a night, and when these have ended the job
-`night_summary`. Every run of a night bears the tags `bkt/night`
-and `bkt/as_of`; as_of is the schedule's tick.
+`night_summary`; of a night without a calibrated skill the summary only. Every run of a night
+bears the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick.
 """
 
 import os
@@ -135,7 +135,7 @@ class NightState:
 
 
 def waits_for(night: NightState) -> str | None:
-    """What the item calibration still waits for; None when it can start."""
+    """What the night's outcomes still wait for; None when they are all there."""
     to_come = f"{night.missing} of {night.skills} skills have no outcome yet"
     if night.unfinished_runs:
         return f"{night.unfinished_runs} runs are queued or running; {to_come}"
@@ -143,8 +143,6 @@ def waits_for(night: NightState) -> str | None:
         return f"{night.coming_retries} crashed runs are about to be started again"
     if night.missing and not night.started:
         return f"the night's shards have not started; {to_come}"
-    if not night.outcomes.get("calibrated"):
-        return "a calibrated skill: the night has none, so there is nothing to calibrate items with"
     return None
 
 
@@ -154,7 +152,7 @@ def waits_for(night: NightState) -> str | None:
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts the item calibration once a night, when the last skill of the night has an outcome, and the "
-    "night's summary when the items are done.",
+    "night's summary when the items are done, or at once where no skill was calibrated.",
 )
 def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
@@ -170,12 +168,18 @@ def nightly_irt(
     if context.cursor == items_started(as_of):
         if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
             return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
-        summary = dg.RunRequest(job_name=night_summary_job.name, run_key=as_of, tags=night)
-        return dg.SensorResult(run_requests=[summary], cursor=as_of)
+        return sum_up(night, cursor=as_of)
     outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
     state = night_state(context.instance, night, outcomes)
     if reason := waits_for(state):
         return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+    if not state.outcomes.get("calibrated"):
+        if context.cursor == without_items(as_of):
+            return dg.SkipReason(
+                f"waits for the night as of {as_of}: a calibrated skill; it has none, so there is nothing to "
+                "calibrate items with"
+            )
+        return sum_up(night, cursor=without_items(as_of))
     failed = state.outcomes.get("failed", 0) + state.missing
     counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
     keys = context.instance.get_dynamic_partitions(skill_partitions.name)
@@ -193,6 +197,17 @@ def nightly_irt(
 def items_started(as_of: str) -> str:
     """The sensor's cursor between the start of a night's item calibration and that of its summary."""
     return f"{as_of} items"
+
+
+def without_items(as_of: str) -> str:
+    """The sensor's cursor when a night without a calibrated skill was summed up, until somebody mends one."""
+    return f"{as_of} without items"
+
+
+def sum_up(night: Mapping[str, str], cursor: str) -> dg.SensorResult:
+    """Start the night's summary, once for each value of the cursor."""
+    summary = dg.RunRequest(job_name=night_summary_job.name, run_key=cursor, tags=dict(night))
+    return dg.SensorResult(run_requests=[summary], cursor=cursor)
 
 
 def summary_waits_for(item_runs: Sequence[dg.DagsterRun]) -> str | None:

@@ -15,13 +15,13 @@ from bkt_pipeline.db.answers import read_answers, reflect_mastery, standing_para
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.items import items_of_night, load_items
 from bkt_pipeline.db.schema import item_irt_params as item_irt_params_table
-from bkt_pipeline.event_log import gathering
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.item_calibration import LOW_DATA_EVENT, ItemRules, ItemsVerdict, judge_items
 from bkt_pipeline.item_ui import items_metadata, summary_metadata
 from bkt_pipeline.items_verification import ITEM_RULES
 from bkt_pipeline.partitions import skill_partitions
 from bkt_pipeline.progress import Progress, batches
+from bkt_pipeline.reporting import handed_on, materialisations
 from bkt_pipeline.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.ui import OWNERS, own_table
 
@@ -74,15 +74,12 @@ def item_irt_params(
     for verdict in done:
         if verdict.outcome == "skipped":
             context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
-    with gathering(context.instance, context.run.run_id):
-        for verdict in done:
-            yield dg.AssetMaterialization(
-                context.asset_key, partition=verdict.skill_id, metadata=items_metadata(verdict, as_of)
-            )
+    yield from materialisations(context, ((v.skill_id, items_metadata(v, as_of)) for v in done))
     findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
     yield from evaluations(context, item_irt_params_checks, findings, [verdict.skill_id for verdict in done])
     if len(done) < len(verdicts):
         raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
+    yield handed_on({})
 
 
 def updates_platform(

@@ -104,13 +104,13 @@ def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.Met
     status = np.concatenate([np.empty(0, str)] + [skill.fits.status for skill in skills])
     for tier in (ItemStatus.PROVISIONAL, ItemStatus.CALIBRATED):
         of = status == tier
-        where.scatter(b[of], a[of], s=10, color=COLOURS[tier], alpha=0.6, linewidth=0, label=str(tier))
+        where.scatter(b[of], a[of], s=10, color=COLOURS[tier], alpha=0.8, linewidth=0, label=str(tier))
     where.set_xlim(B_BOUNDS[0] - 0.1, B_BOUNDS[1] + 0.1)
     where.set_ylim(A_BOUNDS[0] - 0.1, A_BOUNDS[1] + 0.1)
     where.set_xlabel("difficulty b, logits")
     where.set_ylabel("discrimination a", color=GREY, fontsize=9)
     where.set_title(f"map of {int(np.isin(status, ['calibrated', 'provisional']).sum())} items")
-    where.legend(frameon=False, labelcolor=GREY, fontsize=8)
+    where.legend(frameon=False, labelcolor=GREY, fontsize=9)
     became.barh(range(len(COLOURS)), [counts[tier] for tier in COLOURS], color=list(COLOURS.values()))
     for row, tier in enumerate(COLOURS):
         became.text(counts[tier], row, f" {counts[tier]}", color=GREY, va="center", fontsize=9)

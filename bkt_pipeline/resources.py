@@ -64,9 +64,9 @@ def lent(database: Database) -> PlatformDatabase:
 class CalibrationSettings(dg.ConfigurableResource):
     """What a run calibrates on; the defaults are the contract's."""
 
-    as_of: str | None = Field(
-        default=None,
-        description="End of the window, ISO 8601, UTC where it names no zone. Default: the schedule's tick, or now.",
+    as_of: str = Field(
+        default="",
+        description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
     )
     window_days: int = Field(default=30, ge=1, le=3650, description="Length of the window in days.")
     min_attempts: int = Field(
@@ -84,8 +84,8 @@ class CalibrationSettings(dg.ConfigurableResource):
 
     @field_validator("as_of")
     @classmethod
-    def _is_a_moment(cls, value: str | None) -> str | None:
-        if value is not None:
+    def _is_a_moment(cls, value: str) -> str:
+        if value:
             parse_moment(value)
         return value
 

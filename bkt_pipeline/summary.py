@@ -12,6 +12,7 @@ from bkt_pipeline import __version__
 from bkt_pipeline.assets import skill_bkt_params
 from bkt_pipeline.db.nights import SkillNight, latest_night, read_night
 from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.partitions import skill_partitions
 from bkt_pipeline.pictures import night_picture
 from bkt_pipeline.resources import NIGHT_TAG, PlatformDatabase
 from bkt_pipeline.ui import OWNERS
@@ -36,7 +37,10 @@ def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabas
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
-    return dg.MaterializeResult(metadata=night_metadata(night, opened.run(partial(read_night, night=night))))
+    skills = opened.run(partial(read_night, night=night))
+    known = context.instance.get_dynamic_partitions(skill_partitions.name)
+    silent = set(known) - {skill.skill_id for skill in skills}
+    return dg.MaterializeResult(metadata=night_metadata(night, skills) | {"without_outcome": len(silent)})
 
 
 def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 from bkt_pipeline.calibration import Verdict
 from bkt_pipeline.db.schema import PARAMETERS, SCHEMA, TARGET, TARGET_COMMENTS
 from bkt_pipeline.model.types import AttemptWindow
+from bkt_pipeline.verification import newest_attempt
 
 OWNERS = ["team:learning-analytics"]
 _ID = "uuid, text or bigint"
@@ -53,18 +55,24 @@ def _described(name: str, columns: list[dg.TableColumn]) -> dict[str, Any]:
     return {"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)}
 
 
-def window_metadata(
-    windows: Mapping[str, AttemptWindow], as_of: dt.datetime, window_days: int
-) -> dict[str, Any]:
-    """Metadata of the windows of a run, which Dagster attaches to each of its partitions."""
-    shown: dict[str, Any] = {"as_of": as_of.isoformat(), "window_days": window_days}
-    if len(windows) > 1:
-        shown["skills_in_run"] = len(windows)
+def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, Any]:
+    """Metadata of one skill's window, and how many attempts it left out for want of a student."""
+    shown: dict[str, Any] = {
+        "as_of": window.as_of.isoformat(),
+        "window_days": window.window_days,
+        "attempts": window.n_attempts,
+        "students": window.n_students,
+        "ungraded": window.ungraded,
+        "without_student": without_student,
+        "distinct_sequences": len({window.responses[a:b].tobytes() for a, b in pairwise(window.offsets)}),
+        "dagster/row_count": window.n_students,
+    }
+    newest = newest_attempt(window)
+    if newest is None:
+        return shown
     return shown | {
-        "attempts": sum(window.n_attempts for window in windows.values()),
-        "students": sum(window.n_students for window in windows.values()),
-        "ungraded": sum(window.ungraded for window in windows.values()),
-        "dagster/row_count": sum(window.n_students for window in windows.values()),
+        "newest_attempt": newest.isoformat(),
+        "success_rate": round(float(window.responses.mean()), 4),
     }
 
 

@@ -35,7 +35,10 @@ from bkt_pipeline.rules import (
 SAME = 1e-9  # two log-likelihoods are equal within this share
 TIE = 1e-12  # and a neighbour is better beyond this one, as in the search
 STORED = 1e-6  # a platform's column may hold fewer digits than a double
-HOLD_OUT_MARGIN = 0.01  # nats per attempt, and what four fitted parameters cost a small sample on top
+# What a sound fit may be worse than last night's parameters: nats an attempt, and on top of them nats in all, spread
+# over the attempts that were fitted on. Of sound fits this warns of 2 in 100 or fewer: benchmarks/hold_out.md.
+HOLD_OUT_MARGIN = 0.005
+HOLD_OUT_MARGIN_NATS = 16.0
 LEAST_DEVIATION = 0.002  # nats per attempt; nights on nearly the same attempts differ by less
 
 Number = float | int | str
@@ -174,7 +177,7 @@ def holds_out(window: AttemptWindow, past: Past, grid: Grid = DEFAULT_GRID) -> F
     )
     thresholds = {"constant_success_rate": constant}
     if past.params is not None:
-        margin = HOLD_OUT_MARGIN + 4.0 / fitted.n_attempts
+        margin = HOLD_OUT_MARGIN + HOLD_OUT_MARGIN_NATS / fitted.n_attempts
         thresholds["last_night_less_margin"] = log_likelihood(held, past.params) / held.n_attempts - margin
         thresholds["margin"] = margin
     predicted = predictions(held, params)
@@ -259,8 +262,8 @@ def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
     fresh = _found(
         "window_is_fresh", False, actual="none: no graded attempt in the window", threshold=FRESH_HOURS
     )
-    if window.n_attempts:
-        newest = dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
+    newest = newest_attempt(window)
+    if newest is not None:
         hours = (window.as_of - newest).total_seconds() / 3600.0
         fresh = _found("window_is_fresh", hours <= FRESH_HOURS, actual=hours, threshold=FRESH_HOURS)
     return (
@@ -274,6 +277,13 @@ def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
         fresh,
         _found("no_future_attempts", in_future == 0, actual=in_future, threshold=0),
     )
+
+
+def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
+    """When the latest graded answer of the window was given; None where there is none."""
+    if not window.n_attempts:
+        return None
+    return dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
 
 
 def _found(rule: str, passed: bool, **numbers: Number) -> Finding:

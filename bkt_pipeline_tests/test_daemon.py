@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 
 from bkt_pipeline_tests.conftest import Platform
@@ -159,7 +160,7 @@ def test_a_killed_deployment_finishes_the_night_once_when_it_starts_again(
     assert all(run.is_finished for run in instance.get_runs())
 
 
-def test_a_partial_backfill_as_the_ui_starts_it(
+def test_a_partial_backfill_and_the_launchpad_as_the_ui_has_them(
     platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
     keys = list(enrol(platform, [30, 30, 30, 30]))
@@ -193,6 +194,51 @@ def test_a_partial_backfill_as_the_ui_starts_it(
         keys[1],
         keys[2],
     }
+
+    # The launchpad: every setting is there with its default, and says what it means.
+    job = {"repositoryLocationName": "bkt_pipeline", "repositoryName": "__repository__"}
+    pad = ask(
+        """query ($job: PipelineSelector!) { runConfigSchemaOrError(selector: $job, mode: "default") {
+            ... on RunConfigSchema { rootDefaultYaml allConfigTypes {
+                ... on CompositeConfigType { fields { name description } }
+            } }
+        } }""",
+        job={**job, "pipelineName": "calibration"},
+    )["runConfigSchemaOrError"]
+    filled_in = yaml.safe_load(pad["rootDefaultYaml"])["resources"]["settings"]["config"]
+    assert filled_in == {
+        "as_of": "",
+        "window_days": 30,
+        "min_attempts": 50,
+        "polish": False,
+        "estimator": "grid",
+    }
+    described = {
+        field["name"]: field["description"]
+        for kind in pad["allConfigTypes"]
+        for field in kind.get("fields", [])
+    }
+    assert all(described[name] for name in filled_in)
+
+    # What is typed there is obeyed.
+    typed = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
+    asked = filled_in | {"as_of": typed.isoformat(), "min_attempts": 1000}
+    launched = ask(
+        """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+            __typename ... on PythonError { message } ... on RunConfigValidationInvalid { errors { message } }
+        } }""",
+        params={
+            "selector": {
+                **job,
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [{"path": ["attempt_window"]}, {"path": ["skill_bkt_params"]}],
+            },
+            "runConfigData": {"resources": {"settings": {"config": asked}}},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": keys[0]}]},
+        },
+    )
+    assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
+    deployment.wait_for("the run as it was asked", lambda: ledger(platform, typed) == {keys[0]: "skipped"})
 
 
 def launch_night(deployment: Deployment) -> None:

@@ -1,7 +1,7 @@
 """Nights through Dagster, on a real instance and real databases."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dagster as dg
@@ -17,10 +17,12 @@ from bkt_pipeline.model import AttemptWindow, BktParams, calibrate
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.night import NightFailed, NightRun, run_night
 from bkt_pipeline.partitions import range_tags
+from bkt_pipeline.resources import night_tags
+from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES
 from bkt_pipeline_tests.conftest import Platform
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
-PARAMS = dg.AssetKey("skill_bkt_params")
+PARAMS, WINDOW = dg.AssetKey("skill_bkt_params"), dg.AssetKey("attempt_window")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 ERROR = dg.AssetCheckSeverity.ERROR
 
@@ -129,7 +131,7 @@ def test_the_same_night_twice_stores_the_same(platform: Platform, night) -> None
 def test_a_skipped_skill_is_never_red_and_says_why(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
-    enrol(platform, [30, 3])
+    enrol(platform, [80, 3])
     night(platform)
     key = str(platform.id(2))
     assert statuses(instance)[key] == "MATERIALIZED"
@@ -141,8 +143,8 @@ def test_a_skipped_skill_is_never_red_and_says_why(
     check_name = "skill_has_enough_attempts"
     assert (check.check_name, check.passed) == (check_name, False)
     assert check.severity == dg.AssetCheckSeverity.WARN
-    enough = [check for check in checks_of(instance, str(platform.id(1))) if check.check_name == check_name]
-    assert [check.passed for check in enough] == [True]
+    of_neighbour = {check.check_name: check.passed for check in checks_of(instance, str(platform.id(1)))}
+    assert of_neighbour == dict.fromkeys([*CALIBRATION_RULES, *WINDOW_RULES], True)
 
 
 def test_the_row_of_a_skipped_skill_stays_as_it_is(
@@ -186,6 +188,82 @@ def test_one_failing_skill_is_red_alone_and_green_when_mended(
         connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT no_two")
     night(platform, skills=[bad])
     assert set(statuses(instance).values()) == {"MATERIALIZED"}
+
+
+def test_each_window_has_its_own_numbers_and_one_that_was_not_stored_is_red(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    windows = enrol(platform, [30, 20, 30])
+    first, second, bad = windows
+    night(platform, AS_OF - dt.timedelta(hours=1), [first])
+    with psycopg.connect(platform.url) as connection:
+        refusal = "ALTER TABLE bkt_pipeline.attempt_windows ADD CONSTRAINT no_three CHECK (skill_id <> {})"
+        connection.execute(sql.SQL(refusal).format(bad))
+    run = night(platform)
+    assert outcomes(run) == {first: "calibrated", second: "calibrated", bad: "failed"}
+    for key in (PARAMS, WINDOW):
+        assert statuses(instance, key) == {first: "MATERIALIZED", second: "MATERIALIZED", bad: "FAILED"}
+    for key in (first, second):
+        shown = {name: value.value for name, value in latest(instance, key, WINDOW).metadata.items()}
+        window = windows[key]
+        assert (shown["attempts"], shown["students"]) == (window.n_attempts, window.n_students)
+        assert shown["success_rate"] == pytest.approx(window.responses.mean(), abs=1e-4)
+        assert shown["distinct_sequences"] == calibrate(window).n_distinct
+        newest = EPOCH + dt.timedelta(microseconds=int(window.answered_at.max()))
+        assert shown["newest_attempt"] == newest.isoformat()
+    events = instance.fetch_materializations(dg.AssetRecordsFilter(WINDOW, asset_partitions=[second]), 9)
+    assert len(events.records) == 1, "an event more than the one with its numbers"
+
+    alone = click(instance, [WINDOW], bad)
+    assert not alone.success, "nothing else in the run can tell"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE bkt_pipeline.attempt_windows DROP CONSTRAINT no_three")
+    assert click(instance, [WINDOW], bad).success
+    assert statuses(instance, WINDOW)[bad] == "MATERIALIZED"
+
+
+def test_attempts_without_a_student_are_counted_and_left_out(
+    make_platform: Callable[..., Platform], night, instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform("bigint", "timestamp")
+    whole, part = enrol(platform, [30, 30])
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE attempts ALTER student_id DROP NOT NULL")
+        connection.execute(
+            "UPDATE attempts SET student_id = NULL WHERE item_id::text = %s AND student_id = %s",
+            [part, platform.id(7)],
+        )
+    run = night(platform)
+    assert [outcome.attempts for outcome in run.outcomes] == [180, 174]
+    counted = [latest(instance, key, WINDOW).metadata["without_student"].value for key in (whole, part)]
+    assert counted == [0, 6]
+
+
+def test_one_click_on_windows_parameters_and_items_runs_all_of_them(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    key = next(iter(enrol(platform, [30])))
+    night(platform)
+    items = dg.AssetKey("item_irt_params")
+    done = click(instance, [WINDOW, PARAMS, items], key)
+    assert done.success
+    assert not [event for event in done.all_events if event.is_step_skipped]
+    assert statuses(instance, items) == {key: "MATERIALIZED"}
+
+
+def click(instance: dg.DagsterInstance, assets: list[dg.AssetKey], key: str) -> dg.ExecuteInProcessResult:
+    """The run that a person starts for one skill of these assets."""
+    return (
+        build_definitions()
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            instance=instance,
+            asset_selection=assets,
+            partition_key=key,
+            tags=night_tags(AS_OF),
+            raise_on_error=False,
+        )
+    )
 
 
 def test_partitions_follow_the_active_skills(platform: Platform, night, instance: dg.DagsterInstance) -> None:
@@ -277,9 +355,11 @@ def fingerprint(platform: Platform) -> list[Any]:
         ]
 
 
-def latest(instance: dg.DagsterInstance, partition: str) -> dg.AssetMaterialization:
+def latest(
+    instance: dg.DagsterInstance, partition: str, asset: dg.AssetKey = PARAMS
+) -> dg.AssetMaterialization:
     (record,) = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=PARAMS, asset_partitions=[partition]), limit=1
+        dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition]), limit=1
     ).records
     assert record.asset_materialization is not None
     return record.asset_materialization

@@ -1,5 +1,7 @@
 """Neither a password nor a student's id comes out anywhere, of a night that passes or of one that fails."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +10,14 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline.cli import main
-from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.conftest import PROJECT, Platform
 from bkt_pipeline_tests.nights import Night
+from bkt_pipeline_tests.processes import COMMAND, PROC, ProcessList
 
 MakeNight = Callable[[Platform], Night]
 PASSWORD = "Pa55-w0rd-xyzzy"
 STUDENT = "student-zoe-{:03}"
+NAME = "-zoe-"  # the three letters alone may stand in the base64 of a picture
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_a_night_that_passes_tells_nothing(
     said = everything(night, (tmp_path / "result.json").read_text(), *capfd.readouterr())
     assert "dividing" in said
     assert PASSWORD not in said
-    assert "zoe" not in said
+    assert NAME not in said
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,30 @@ def test_a_night_that_fails_tells_nothing(school: Platform, make_night: MakeNigh
     assert code in (1, 2), output
     said = everything(night)
     assert PASSWORD not in said
-    assert "zoe" not in said
+    assert NAME not in said
+
+
+@pytest.mark.skipif(not PROC.exists(), reason="no /proc to read other processes' command lines from")
+def test_no_process_shows_the_password(school: Platform, make_night: MakeNight) -> None:
+    """Of commands as a person types them: one that passes, one that looks, one that fails."""
+    night = make_night(school)
+    night.environment |= {
+        name: secret(night.environment[name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")
+    }
+    environment = {**os.environ, **night.environment, "PYTHONPATH": str(PROJECT)}
+    nightly = ["nightly", "--as-of", "2026-01-01T07:00:00Z"]
+
+    def run(*arguments: str) -> int:
+        return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True).returncode
+
+    with ProcessList() as processes:
+        assert run(*nightly) == 0
+        assert run("doctor") == 0
+        with psycopg.connect(night.url) as connection:
+            connection.execute("ALTER TABLE skill_bkt_params ADD CHECK (p_l0 > 1) NOT VALID")
+        assert run(*nightly) == 1
+    assert any("2026-01-01T07:00:00Z" in line for line in processes.seen), "the night was not looked at"
+    assert [line for line in processes.seen if PASSWORD in line] == []
 
 
 DOWN = [

@@ -171,6 +171,24 @@ def test_a_network_that_swallows_answers_is_given_up_and_gone_round(
     assert snapshot(night.url) == snapshot(calm.url)
 
 
+def test_a_network_that_swallows_every_answer_ends_the_night_with_one_line(
+    platform: Platform, make_night: MakeNight
+) -> None:
+    enrol(platform, SOME)
+    night = make_night(platform)
+    with Proxy(night.url, freeze_after=20_000, most=1000) as proxy:
+        night.environment["DATABASE_URL"] = proxy.url
+        settings = {"BKT_STATEMENT_SECONDS": "1", "BKT_RETRY_SECONDS": "1"}
+        code, output = night.ends(night.start(work=children.impatient_nightly, **settings))
+        frozen = proxy.frozen
+    assert code == 2, output
+    # The first is gone round; the patience that this has cost is all that the run has.
+    assert 1 <= frozen <= 2
+    (line,) = [line for line in output.splitlines() if "…" not in line]
+    assert "no answer for 2 s, see BKT_STATEMENT_SECONDS" in line
+    assert torn(night.url) == {}
+
+
 def test_full_connection_slots_are_waited_for(
     platform: Platform, plain_role: str, make_night: MakeNight
 ) -> None:

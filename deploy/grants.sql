@@ -24,7 +24,8 @@ GRANT SELECT, INSERT, UPDATE ON skill_bkt_params TO bkt_nightly;
 -- Where the item calibration is to be written back to the items:
 -- GRANT UPDATE (irt_a, irt_b, irt_calibrated_at) ON items TO bkt_nightly;
 
--- Its own rows, in tables that it can neither alter nor drop: those belong to whoever runs the migrations.
+-- Its own rows, in a schema that it does not own: an owner may alter and drop all that is in it, and a night needs
+-- none of that. Schema and tables belong to whoever runs the migrations, which is another role.
 GRANT USAGE ON SCHEMA bkt_pipeline TO bkt_nightly;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA bkt_pipeline TO bkt_nightly;
 REVOKE INSERT, UPDATE, DELETE ON bkt_pipeline.alembic_version FROM bkt_nightly;

@@ -30,6 +30,14 @@ STATEMENT_SECONDS = 600
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 5.0
 IDLE_TIMEOUT = "60s"
+# Finds out within a minute that the other end is gone; in seconds, the last in milliseconds.
+KEEPALIVE: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 # The server has cut a statement off by then, so if no answer comes the network has lost it.
 ANSWER_SLACK_SECONDS = 30
 
@@ -92,8 +100,8 @@ class Patience:
         self.left = self.seconds
 
     def lose(self, seconds: float) -> None:
-        """Count time that was lost; no single try counts for more than a connect may take."""
-        self.left = max(0.0, self.left - min(seconds, CONNECT_SECONDS))
+        """Count time that was lost."""
+        self.left = max(0.0, self.left - seconds)
 
 
 def retry_seconds(default: int = RETRY_SECONDS) -> int:
@@ -104,6 +112,11 @@ def retry_seconds(default: int = RETRY_SECONDS) -> int:
 def statement_seconds() -> int:
     """How long a statement may take: BKT_STATEMENT_SECONDS, or 600."""
     return _seconds_from("BKT_STATEMENT_SECONDS", STATEMENT_SECONDS, at_least=1)
+
+
+def answer_seconds() -> int:
+    """How long a transaction may wait for its answers; then the network has lost them."""
+    return statement_seconds() + ANSWER_SLACK_SECONDS
 
 
 def _seconds_from(name: str, default: int, at_least: int) -> int:
@@ -148,8 +161,10 @@ def psycopg2_url(url: str) -> str:
         raise InvalidSettings(
             "the URL of Dagster's storage cannot be read; expected postgresql://user:password@host:5432/name"
         ) from None
-    if "connect_timeout" not in parsed.query:
-        parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
+    ours = {"connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
+    parsed = parsed.update_query_dict(
+        {name: str(value) for name, value in ours.items() if name not in parsed.query}
+    )
     return parsed.render_as_string(hide_password=False)
 
 
@@ -166,11 +181,7 @@ def make_engine(url: str, *, patience_seconds: int = RETRY_SECONDS) -> Engine:
             # libpq takes 2 as the least.
             connect_timeout=max(2, min(CONNECT_SECONDS, int(patience.left))),
             application_name="bkt-pipeline",
-            keepalives=1,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=30_000,
+            **KEEPALIVE,
         )
 
     return create_engine(
@@ -189,7 +200,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction with our time limits, its time zone pinned to UTC."""
     seconds = statement_seconds()
     lock = max(0.1, min(LOCK_SECONDS, _patience_of(engine).left))
-    with engine.begin() as connection, _answered_within(connection, seconds + ANSWER_SLACK_SECONDS):
+    with engine.begin() as connection, _answered_within(connection, answer_seconds()):
         connection.execute(
             text(
                 "SELECT set_config('TimeZone', 'UTC', true), set_config('statement_timeout', :statement, true),"
@@ -240,7 +251,9 @@ def is_transient(error: BaseException) -> bool:
 def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Do `work` in one transaction; where the database is in passing trouble, again, with backoff and jitter.
 
-    Goes on until the engine's `Patience` is used up; then each transaction has one try.
+    Goes on until the engine's `Patience` is used up; then each transaction has one try. A try counts for no more
+    than a connect may take, as the server may have been at work for long before it went away; but one that was
+    never answered counts in full, and the one that uses the patience up is made again.
 
     Raises
     ------
@@ -261,12 +274,15 @@ def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
                 if _never_connected(error):
                     raise DatabaseUnavailable(_one_line(error)) from None
                 raise
-            patience.lose(time.monotonic() - started)
-            if patience.left <= 0:
+            took = time.monotonic() - started
+            unanswered, had_patience = took >= answer_seconds(), patience.left > 0
+            patience.lose(took if unanswered else min(took, CONNECT_SECONDS))
+            if patience.left <= 0 and not (unanswered and had_patience):
                 if state in CONTENTION_STATES:
                     raise
+                silence = f" (no answer for {answer_seconds()} s, see BKT_STATEMENT_SECONDS)" * unanswered
                 raise DatabaseUnavailable(
-                    f"{_one_line(error)}; gave up at try {tries} (BKT_RETRY_SECONDS says how long to go on)"
+                    f"{_one_line(error)}{silence}; gave up at try {tries} (BKT_RETRY_SECONDS says how long to go on)"
                 ) from None
             pause = min(patience.left, random.uniform(0.05, min(5.0, 0.1 * 2**tries)))
             time.sleep(pause)

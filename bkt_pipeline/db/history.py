@@ -1,4 +1,5 @@
-"""What a calibration is held against: earlier nights, the row that the backend reads, attempts of the future."""
+"""What a calibration is held against: earlier nights, the row that the backend reads, attempts that no window
+holds."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -83,6 +84,33 @@ def attempts_in_future(connection: Connection, source: Source, keys: Sequence[st
         select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
         .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
         .where(items.c.skill_id.in_(source.skill_ids(keys)), attempts.c.created_at > now)
+        .group_by(items.c.skill_id)
+    )
+    return {row.skill_id: row.attempts for row in rows}
+
+
+def attempts_without_student(
+    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+) -> dict[str, int]:
+    """How many attempts of each skill's window bear no student; a skill without any is not in the result.
+
+    They belong to no sequence, so the window leaves them out. Most platforms allow none, and cost nothing here.
+    """
+    items, attempts = source.items, source.attempts
+    if not attempts.c.student_id.nullable:
+        return {}
+    bound = as_of.astimezone(dt.UTC)
+    if not source.zoned:
+        bound = bound.replace(tzinfo=None)
+    rows = connection.execute(
+        select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
+        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
+        .where(
+            items.c.skill_id.in_(source.skill_ids(keys)),
+            attempts.c.created_at > bound - dt.timedelta(days=window_days),
+            attempts.c.created_at <= bound,
+            attempts.c.student_id.is_(None),
+        )
         .group_by(items.c.skill_id)
     )
     return {row.skill_id: row.attempts for row in rows}

@@ -1,0 +1,33 @@
+"""How a run over many skills tells Dagster what became of each, and hands its value on.
+
+Dagster takes an asset's output for the word that every partition of the run was materialised, all with the same
+metadata. Here each asset says so itself, of each skill that it is true for; and its output, without which Dagster
+would skip what comes after it in the same run, says nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+# Private, as there is no public way to say it; Dagster uses it for outputs whose events were told before.
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+from bkt_pipeline.event_log import gathering
+
+
+def materialisations(
+    context: dg.AssetExecutionContext, told: Iterable[tuple[str, Mapping[str, Any]]]
+) -> Iterator[dg.AssetMaterialization]:
+    """One for each skill in `told`, with its own metadata."""
+    with gathering(context.instance, context.run.run_id):
+        for key, metadata in told:
+            yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+
+
+def handed_on(to_store: Mapping[str, Any]) -> dg.Output[Any]:
+    """The asset's output, which the IO manager stores and which materialises no partition by itself.
+
+    Empty where the asset has stored each skill on its own.
+    """
+    return dg.Output(to_store, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})

@@ -1,0 +1,60 @@
+"""The machine's processes: what their command lines show, where they listen, and ending those that a test has started."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+COMMAND = [sys.executable, "-c", "import sys; from bkt_pipeline.cli import main; sys.exit(main())"]
+
+
+class ProcessList:
+    """Reads every command line on the machine again and again while it is open, as `ps` shows them to everyone."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> "ProcessList":
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._reader.join()
+
+    def _read(self) -> None:
+        while not self._over.wait(0.02):
+            for process in PROC.glob("[0-9]*"):
+                with suppress(OSError):
+                    self.seen.add(
+                        (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    )
+
+
+def listening(port: int) -> set[str]:
+    """The addresses at which anything listens on the port, as the kernel writes them."""
+    tables = [PROC / "net" / name for name in ("tcp", "tcp6")]
+    lines = [
+        line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]
+    ]
+    ends = [fields[1].split(":") for fields in lines if fields[3] == "0A"]
+    return {address for address, at in ends if int(at, 16) == port}
+
+
+def end_group(process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
+    """End a process that was started in a session of its own, and its children.
+
+    Where whoever started us has children ignore an interrupt, Dagster waits for ever for its own to end.
+    """
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
