@@ -118,7 +118,8 @@ def attempt_window(
             window_days=settings.window_days,
         )
     )
-    told = ((key, window_metadata(window, unowned.get(key, 0))) for key, window in stored.items())
+    place = {"stored_in": io_manager.windows_are_in()}
+    told = ((key, window_metadata(window, unowned.get(key, 0)) | place) for key, window in stored.items())
     yield from materialisations(context, told)
     in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
     findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}

@@ -5,15 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-# The one private import: the UI shows a check under a partition only when its evaluation points at
-# that partition's materialisation, and a run over a range has no public way to say so.
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluation,
-    AssetCheckEvaluationTargetMaterializationData,
-)
-
 from bkt_pipeline.event_log import gathering
 from bkt_pipeline.partitions import skill_partitions
+from bkt_pipeline.private import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from bkt_pipeline.rules import CALIBRATION_RULES, WINDOW_RULES, Rule
 from bkt_pipeline.verification import Finding
 

@@ -56,9 +56,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         why, and the calibration that follows reports it.
         """
         database = self.database.get()
-        store = window_store(database)
-        context.add_output_metadata({"stored_in": store.where})
-        for key, error in store.store(obj, context.run_id):
+        for key, error in window_store(database).store(obj, context.run_id):
             context.log.error("the window of skill %s was not stored: %s", key, reason(error))
             failure = Outcome(key, obj[key].as_of, "failed", f"its window was not stored: {reason(error)}")
             database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
@@ -82,6 +80,10 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             else:
                 windows[key] = window
         return windows
+
+    def windows_are_in(self) -> str:
+        """Where the windows are kept, as a person may read it."""
+        return window_store(self.database.get()).where
 
     def failures(self, run_id: str) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""

@@ -10,10 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-# Private, as there is no public way to say it; Dagster uses it for outputs whose events were told before.
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-
 from bkt_pipeline.event_log import gathering
+from bkt_pipeline.private import TOLD_BEFORE
 
 
 def materialisations(
@@ -30,4 +28,4 @@ def handed_on(to_store: Mapping[str, Any]) -> dg.Output[Any]:
 
     Empty where the asset has stored each skill on its own.
     """
-    return dg.Output(to_store, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+    return dg.Output(to_store, metadata={TOLD_BEFORE: True})

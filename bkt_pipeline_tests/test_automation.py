@@ -1,11 +1,11 @@
-"""What the sensor `nightly_irt` starts, look by look, on a real instance."""
+"""What the sensors start, look by look, on a real instance."""
 
 from collections.abc import Callable
 
 import dagster as dg
 import pytest
 
-from bkt_pipeline.automation import nightly_irt
+from bkt_pipeline.automation import nightly_irt, start_shards
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.partitions import range_tags
 from bkt_pipeline.resources import PlatformDatabase, night_tags
@@ -93,3 +93,20 @@ def test_skills_that_a_crash_left_without_a_word_are_counted(
     run("calibration", keys[0], keys[0])
     run("night_summary")
     assert summary(instance)["without_outcome"].value == 2
+
+
+def test_a_night_that_began_before_any_look_gets_its_shards_once(
+    platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
+) -> None:
+    enrol(platform, [3, 4])
+
+    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        with dg.build_sensor_context(instance, cursor=cursor) as context:
+            return start_shards(context)
+
+    assert "waits for a night" in look(None).skip_message
+    run("active_skills_job")
+    first = look(None)
+    assert [request.run_key for request in first.run_requests] == [f"{AS_OF.isoformat()} 1 of 1"]
+    assert all(NIGHT.items() <= request.tags.items() for request in first.run_requests)
+    assert "waits for the next" in look(first.cursor).skip_message
