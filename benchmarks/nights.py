@@ -3,7 +3,8 @@
 python benchmarks/nights.py [--skills 47 1000 5000] [--write]
 
 Each size runs in a process of its own on a fresh embedded Postgres: a school of that many skills, 1,000
-attempts each (125 students of 8), and one night over all of it, as `bkt-pipeline nightly` runs it.
+attempts each (125 students of 8), and one night over all of it, as `bkt-pipeline nightly --skip-irt` runs it. What the
+items cost is measured by items.py; what a daemon adds, by shards.py.
 """
 
 import argparse
@@ -121,6 +122,7 @@ def one_night() -> dict[str, float]:
     from bkt_pipeline.io_managers import PostgresUpsertIOManager
     from bkt_pipeline.model import warm_up
     from bkt_pipeline.night import run_night
+    from bkt_pipeline.resources import lent
 
     warm_up()
     timed(assets, "read_windows", "reading")
@@ -133,7 +135,8 @@ def one_night() -> dict[str, float]:
         timed(storage, "store_event", "Dagster's events")
         timed(storage, "store_event_batch", "Dagster's events")
         started = time.perf_counter()
-        night = run_night(database, build_definitions(), instance, dt.datetime.now(dt.UTC))
+        definitions = build_definitions(database=lent(database))
+        night = run_night(database, definitions, instance, dt.datetime.now(dt.UTC), with_items=False)
         total = time.perf_counter() - started
     assert {outcome.outcome for outcome in night.outcomes} == {"calibrated"}
     fits = sum(outcome.seconds or 0.0 for outcome in night.outcomes)
@@ -196,7 +199,7 @@ def main() -> None:
             (HERE / "nights.md").write_text(
                 "# What a night costs\n\n"
                 f"Skills of {STUDENTS * ATTEMPTS:,} attempts each, on an embedded Postgres on the same machine of "
-                f"{os.cpu_count()} cores, as `bkt-pipeline nightly` runs it; MiB is the process's peak.\n\n"
+                f"{os.cpu_count()} cores, as `bkt-pipeline nightly --skip-irt` runs it; MiB is the process's peak.\n\n"
                 f"Made by `python benchmarks/nights.py --skills {' '.join(map(str, chosen.skills))} --write`.\n\n{text}\n"
             )
 

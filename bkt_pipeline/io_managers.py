@@ -55,6 +55,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         One that cannot be stored costs the others nothing: the ledger keeps that it failed and
         why, and the calibration that follows reports it.
         """
+        if not obj:
+            return
         database = self.database.get()
         for key, error in window_store(database).store(obj, context.run_id):
             context.log.error("the window of skill %s was not stored: %s", key, reason(error))
