@@ -6,6 +6,7 @@ newer one, and of two runs as of the same moment the later one stands.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bkt_pipeline.db.database import Database
@@ -48,9 +49,13 @@ class PostgresWindows:
         self._database = database
 
     def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
-        for key in sorted(windows):
+        for place, key in enumerate(sorted(windows), start=1):
+            # What commits later is never on disk before what committed earlier: one wait at the end is for all.
+            wait = place == len(windows)
             try:
-                self._database.run(lambda connection, key=key: store_window(connection, windows[key], run_id))
+                self._database.run(
+                    partial(store_window, window=windows[key], run_id=run_id, wait_for_disk=wait)
+                )
             except DatabaseUnavailable:
                 raise
             except Exception as error:

@@ -43,6 +43,7 @@ _TIMESTAMPTZ_OID = 1184
 
 # Built once: to build a statement takes longer than to run one, and these run for each skill.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_NO_WAIT = text("SET LOCAL synchronous_commit TO off")
 _CLEAR = delete(schema.attempt_window).where(schema.attempt_window.c.skill_id == bindparam("key"))
 
 
@@ -112,8 +113,15 @@ def read_windows(
     return windows
 
 
-def store_window(connection: Connection, window: AttemptWindow, run_id: str) -> bool:
-    """Replace the skill's stored window by this one, unless a newer one is stored; says whether it did."""
+def store_window(
+    connection: Connection, window: AttemptWindow, run_id: str, *, wait_for_disk: bool = True
+) -> bool:
+    """Replace the skill's stored window by this one, unless a newer one is stored; says whether it did.
+
+    Without `wait_for_disk` a server that dies within a second may forget it, whole, and what stood before stands.
+    """
+    if not wait_for_disk:
+        connection.execute(_NO_WAIT)
     lock_skill(connection, window.skill_id)
     if not upsert(
         connection,
