@@ -1,8 +1,9 @@
 """One way to store and load a partition's value: Postgres, one transaction a partition; windows, where they are kept."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import dagster as dg
 from sqlalchemy import Connection
@@ -35,6 +36,7 @@ from bkt_pipeline.rules import HISTORY_NIGHTS
 from bkt_pipeline.verification import Past, row_matches
 from bkt_pipeline.window_store import window_store
 
+T = TypeVar("T")
 LOADERS = {"skill_bkt_params": load_fits, "item_irt_params": load_items}
 
 
@@ -94,28 +96,39 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
 
     def conclude(self, verdict: Verdict, as_of: dt.datetime, run_id: str) -> Verdict:
         """Store what became of a skill, fit and ledger in one transaction, and say what was stored in the end."""
-        database = self.database.get()
+        platform = self.database.get().platform
+
+        def recorded(connection: Connection, final: Verdict) -> Verdict:
+            record(connection, outcome_of(final, as_of), run_id)
+            return final
 
         def store(connection: Connection) -> Verdict:
             final = verdict
             if verdict.fit is not None and not publish(
-                connection, database.platform, verdict.fit, run_id, __version__
+                connection, platform, verdict.fit, run_id, __version__
             ):
                 final = replace(verdict, outcome="overtaken", fit=None, reason=overtaken())
-            record(connection, outcome_of(final, as_of), run_id)
-            return final
+            return recorded(connection, final)
 
+        def refused(connection: Connection, why: str) -> Verdict:
+            failed = replace(verdict, outcome="failed", fit=None, reason=f"it was not stored: {why}")
+            return recorded(connection, failed)
+
+        return self._store_or_record(store, refused)
+
+    def _store_or_record(
+        self, store: Callable[[Connection], T], refused: Callable[[Connection, str], T]
+    ) -> T:
+        """Store in one transaction; where the database refuses it, record that, and why, in another."""
+        database = self.database.get()
         try:
             return database.run(store)
         except DatabaseUnavailable:
             # Every other skill would only wait as long again, and there is nowhere to record it.
             raise
         except Exception as error:
-            failed = replace(
-                verdict, outcome="failed", fit=None, reason=f"it was not stored: {reason(error)}"
-            )
-        database.run(lambda connection: record(connection, outcome_of(failed, as_of), run_id))
-        return failed
+            why = reason(error)
+        return database.run(lambda connection: refused(connection, why))
 
     def pasts(self, keys: Sequence[str], as_of: dt.datetime) -> dict[str, Past]:
         """What the nights before that of `as_of` left of these skills; a new skill has none."""
@@ -151,34 +164,27 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         self, verdict: ItemsVerdict, as_of: dt.datetime, run_id: str, *, update_platform: bool
     ) -> ItemsVerdict:
         """Store what became of a skill's items, rows and ledger in one transaction; say what was stored in the end."""
-        database = self.database.get()
+        platform = self.database.get().platform
+
+        def recorded(connection: Connection, final: ItemsVerdict) -> ItemsVerdict:
+            record_items(connection, items_outcome_of(final, as_of), run_id)
+            return final
 
         def store(connection: Connection) -> ItemsVerdict:
             final = verdict
             if verdict.items is not None:
                 written = store_items(
-                    connection,
-                    database.platform,
-                    verdict.items,
-                    as_of,
-                    run_id,
-                    update_platform=update_platform,
+                    connection, platform, verdict.items, as_of, run_id, update_platform=update_platform
                 )
                 if verdict.outcome == "calibrated" and not written:
                     final = replace(verdict, outcome="overtaken", reason=overtaken())
-            record_items(connection, items_outcome_of(final, as_of), run_id)
-            return final
+            return recorded(connection, final)
 
-        try:
-            return database.run(store)
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:
-            failed = replace(
-                verdict, outcome="failed", items=None, reason=f"its items were not stored: {reason(error)}"
-            )
-        database.run(lambda connection: record_items(connection, items_outcome_of(failed, as_of), run_id))
-        return failed
+        def refused(connection: Connection, why: str) -> ItemsVerdict:
+            said = f"its items were not stored: {why}"
+            return recorded(connection, replace(verdict, outcome="failed", items=None, reason=said))
+
+        return self._store_or_record(store, refused)
 
     def read_items_back(
         self, verdicts: Sequence[ItemsVerdict], run_id: str, *, update_platform: bool
