@@ -31,6 +31,7 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline.db import embedded
+from bkt_pipeline_tests.folders import delete
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -263,7 +264,7 @@ def own_server() -> Iterator[Path]:
     embedded.ensure(folder, options=("fsync=off", "autovacuum=off"), linger=0.2)
     yield folder
     embedded.release(folder)
-    shutil.rmtree(folder)
+    delete(folder)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ import pytest
 import bkt_pipeline
 from bkt_pipeline.db.embedded import ensure, home, release
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
+from bkt_pipeline_tests.folders import delete
 
 LINGER = 0.2
 # A killed process loses nothing that the system's page cache holds, so these tests need not wait for disks.
@@ -48,7 +49,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        delete(folder)
 
 
 @pytest.fixture
@@ -392,7 +393,7 @@ def test_a_stale_pid_file_does_not_harm_whoever_bears_that_pid_now(root: Path) -
 def test_a_folder_deleted_under_a_running_server_gets_a_new_one(root: Path) -> None:
     ensure(root, linger=LINGER, options=FAST)
     old = server_pid(root)
-    shutil.rmtree(root / "postgres")
+    delete(root / "postgres")
     url = ensure(root, linger=LINGER, options=FAST)
     time.sleep(3 * LINGER)
     assert ask(url, "SELECT 1") == 1

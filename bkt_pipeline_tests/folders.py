@@ -1,0 +1,13 @@
+"""Folders that servers work in."""
+
+import shutil
+import time
+from pathlib import Path
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder in which a server may still be making and removing files of its own."""
+    deadline = time.monotonic() + 15
+    while folder.exists():
+        assert time.monotonic() < deadline, f"{folder.name} can't be deleted: something goes on writing to it"
+        shutil.rmtree(folder, ignore_errors=True)
