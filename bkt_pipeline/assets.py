@@ -16,7 +16,7 @@ from bkt_pipeline.db.windows import read_active_skills, read_windows
 from bkt_pipeline.io_managers import PostgresUpsertIOManager
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.types import AttemptWindow
-from bkt_pipeline.partitions import partition_change, skill_partitions, unfinished_skill_runs
+from bkt_pipeline.partitions import SKILLS_TAG, partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
 from bkt_pipeline.reporting import handed_on, materialisations
@@ -187,7 +187,8 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
     Raises
     ------
     dg.Failure
-        There are none: the range is reversed or empty, or the run was started without a partition.
+        There are none: the range is reversed or empty, or the run was started without a partition. Or they are
+        others than the run was started for.
     """
     keys = (
         sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
@@ -196,6 +197,13 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
         raise dg.Failure(
             "the run covers no skill: its range of partitions is empty or reversed (a skill that was retired and "
             "came back stands at the end of the order); choose the skills again",
+            allow_retries=False,
+        )
+    told = context.run.tags.get(SKILLS_TAG)
+    if told is not None and int(told) != len(keys):
+        raise dg.Failure(
+            f"the run was for {told} skills that a range of partitions can't name (this one has {len(keys)}); give "
+            "them to `bkt-pipeline nightly --skill` again, or choose them in the UI",
             allow_retries=False,
         )
     return keys

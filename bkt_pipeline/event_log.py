@@ -34,12 +34,25 @@ def gathering(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManag
     return storage.gathering(run_id) if isinstance(storage, GatheringEventLogStorage) else nullcontext()
 
 
+def seeing_only(
+    instance: dg.DagsterInstance, partitions_def_name: str, keys: Sequence[str]
+) -> AbstractContextManager[None]:
+    """Have Dagster see these partitions alone, in this order, within this block and process.
+
+    A run covers a range of partitions. So any set of them can be one, and one run.
+    """
+    storage = instance.event_log_storage
+    assert isinstance(storage, GatheringEventLogStorage)
+    return storage.seeing_only(partitions_def_name, keys)
+
+
 class GatheringEventLogStorage(PostgresEventLogStorage):
     """Writes many events of one kind with one statement; what it writes is what Dagster would."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
+        self._seen: dict[str, Sequence[str]] = {}
         super().__init__(*args, **kwargs)
 
     @contextmanager
@@ -50,6 +63,15 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
             yield
         finally:
             self._write(self._held.pop(run_id))
+
+    @contextmanager
+    def seeing_only(self, partitions_def_name: str, keys: Sequence[str]) -> Iterator[None]:
+        """As the function of this name."""
+        self._seen[partitions_def_name] = keys
+        try:
+            yield
+        finally:
+            del self._seen[partitions_def_name]
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         held = self._held.get(event.run_id)
@@ -76,6 +98,8 @@ class GatheringEventLogStorage(PostgresEventLogStorage):
 
         Ids are never used again, so a change shows in the number of rows, their highest id or the sum of ids.
         """
+        if partitions_def_name in self._seen:
+            return list(self._seen[partitions_def_name])
         ids = DYNAMIC_PARTITIONS.c.id
         of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name
         with self.index_connection() as connection:

@@ -18,7 +18,8 @@ from bkt_pipeline.db.items import ItemsOutcome, items_of_runs, record_items
 from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
-from bkt_pipeline.partitions import range_tags, ranges, skill_partitions
+from bkt_pipeline.event_log import seeing_only
+from bkt_pipeline.partitions import SKILLS_TAG, range_tags, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
 from bkt_pipeline.runs import end_dead_runs, process_tag
 
@@ -50,9 +51,7 @@ def run_night(
     log_events: bool = False,
     with_items: bool = True,
 ) -> NightRun:
-    """Calibrate the `skills` (default: all active ones) as of that moment, then their items.
-
-    Skills that neighbour in the partition store are one run.
+    """Calibrate the `skills` (default: all active ones) as of that moment, then their items: a run each.
 
     Raises
     ------
@@ -78,21 +77,23 @@ def run_night(
     present = instance.get_dynamic_partitions(skill_partitions.name)
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
-    chosen = list(ranges(set(skills or present), present, at_most=len(present)))
+    chosen = [key for key in present if key in skills] if skills else present
+    covering = range_tags(chosen[0], chosen[-1]) if chosen else {}
+    if chosen and len(chosen) <= present.index(chosen[-1]) - present.index(chosen[0]):
+        covering[SKILLS_TAG] = str(len(chosen))
 
     def cover(job: str, record_missing: Callable[..., None]) -> list[str]:
         """Run the job over the chosen skills; a run that breaks off leaves none of them without an outcome."""
-        run_ids = []
-        for start, end in chosen:
-            done = run(job, range_tags(start, end))
-            run_ids.append(done.run_id)
-            if not done.success:
-                if lost := _what_was_lost(done):
-                    raise lost(f"{_cause(done)}; what was stored until then stands")
-                keys = present[present.index(start) : present.index(end) + 1]
-                told = {"keys": keys, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
-                database.run(partial(record_missing, **told))
-        return run_ids
+        if not chosen:
+            return []
+        with seeing_only(instance, skill_partitions.name, chosen):
+            done = run(job, covering)
+        if not done.success:
+            if lost := _what_was_lost(done):
+                raise lost(f"{_cause(done)}; what was stored until then stands")
+            told = {"keys": chosen, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
+            database.run(partial(record_missing, **told))
+        return [done.run_id]
 
     run_ids = cover(calibration_job.name, _record_the_rest)
     started = time.perf_counter()

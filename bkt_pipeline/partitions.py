@@ -15,6 +15,7 @@ for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 SINGLE = "dagster/partition"
+SKILLS_TAG = "bkt/skills"  # how many a run is for, where others lie between them
 
 # What Dagster refuses in a partition key.
 REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")

@@ -101,6 +101,13 @@ def outcomes(run: NightRun) -> dict[str, str]:
     return {outcome.skill_id: outcome.outcome for outcome in run.outcomes}
 
 
+def refuse(platform: Platform, skill: str) -> None:
+    """Have the platform's own constraint refuse the skill's row."""
+    refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(sql.SQL(refusal).format(skill))
+
+
 def statuses(instance: dg.DagsterInstance, key: dg.AssetKey = PARAMS) -> dict[str, str]:
     found = instance.get_status_by_partition(
         key, instance.get_dynamic_partitions("skill"), dg.DynamicPartitionsDefinition(name="skill")
@@ -165,13 +172,10 @@ def test_the_row_of_a_skipped_skill_stays_as_it_is(
 def test_one_failing_skill_is_red_alone_and_green_when_mended(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
-    """The platform's own constraint refuses one skill's row."""
     enrol(platform, [30, 30, 30])
     bad = str(platform.id(2))
     night(platform, AS_OF - dt.timedelta(hours=1), [str(platform.id(1))])
-    with psycopg.connect(platform.url) as connection:
-        refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT no_two CHECK (skill_id <> {})"
-        connection.execute(sql.SQL(refusal).format(bad))
+    refuse(platform, bad)
     run = night(platform)
     assert outcomes(run) == {
         str(platform.id(1)): "calibrated",
@@ -185,7 +189,7 @@ def test_one_failing_skill_is_red_alone_and_green_when_mended(
         str(platform.id(3)): "MATERIALIZED",
     }
     with psycopg.connect(platform.url) as connection:
-        connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT no_two")
+        connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT refused")
     night(platform, skills=[bad])
     assert set(statuses(instance).values()) == {"MATERIALIZED"}
 
@@ -295,12 +299,37 @@ def test_an_unknown_skill_is_named(platform: Platform, night) -> None:
         night(platform, skills=["fractions"])
 
 
-def test_scattered_skills_are_calibrated_and_no_others(platform: Platform, night) -> None:
-    enrol(platform, [30, 30, 30])
-    chosen = [str(platform.id(1)), str(platform.id(3))]
-    run = night(platform, skills=chosen)
-    assert set(stored(platform)) == set(chosen)
-    assert outcomes(run) == dict.fromkeys(chosen, "calibrated")
+def test_scattered_skills_are_one_run_and_no_others_are_touched(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    first, between, second, few, _, bad = enrol(platform, [30, 30, 30, 3, 30, 30])
+    night(platform, AS_OF - dt.timedelta(days=1), [first])
+    refuse(platform, bad)
+    run = night(platform, skills=[bad, second, few, first])
+    assert outcomes(run) == {first: "calibrated", second: "calibrated", few: "skipped", bad: "failed"}
+    assert set(stored(platform)) == {first, second}
+    newest, _ = instance.get_runs(dg.RunsFilter(job_name="calibration"))
+    with psycopg.connect(platform.url) as connection:
+        of_night = "SELECT DISTINCT run_id FROM bkt_pipeline.night_skills WHERE night = %s"
+        assert connection.execute(of_night, [AS_OF.date()]).fetchall() == [(newest.run_id,)]
+    shown = {key: status for key, status in statuses(instance).items() if status != "MISSING"}
+    assert shown == {first: "MATERIALIZED", second: "MATERIALIZED", few: "MATERIALIZED", bad: "FAILED"}
+    assert statuses(instance, dg.AssetKey("attempt_window"))[between] == "MISSING"
+
+
+def test_a_run_over_scattered_skills_is_not_repeated_over_all_between(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    first, between, last = enrol(platform, [30, 30, 30])
+    assert set(outcomes(night(platform, skills=[first, last])).values()) == {"calibrated"}
+    [first_run] = instance.get_runs(dg.RunsFilter(job_name="calibration"))
+    again = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(instance=instance, tags=dict(first_run.tags), raise_on_error=False)
+    )
+    assert not again.success
+    assert between not in stored(platform)
 
 
 def test_an_older_night_never_replaces_a_newer_one(
