@@ -1,7 +1,7 @@
 """The assets. Each body is a few lines: the mathematics is in model/, the statements in db/, the verdicts in calibration.py."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import dagster as dg
@@ -9,7 +9,7 @@ import dagster as dg
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration import LOW_DATA_EVENT, Verdict, judge
 from bkt_pipeline.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
-from bkt_pipeline.db.history import attempts_in_future, attempts_without_student
+from bkt_pipeline.db.history import left_out
 from bkt_pipeline.db.ledger import record_refused
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.windows import read_active_skills, read_windows
@@ -19,7 +19,7 @@ from bkt_pipeline.model.types import AttemptWindow
 from bkt_pipeline.partitions import SKILLS_TAG, partition_change, skill_partitions, unfinished_skill_runs
 from bkt_pipeline.pictures import skill_picture
 from bkt_pipeline.progress import Progress, batches
-from bkt_pipeline.reporting import handed_on, materialisations
+from bkt_pipeline.reporting import failed_skills, handed_on, materialisations
 from bkt_pipeline.resources import CalibrationSettings, PlatformDatabase, night_of
 from bkt_pipeline.ui import OWNERS, own_table, target_table, verdict_metadata, window_metadata
 from bkt_pipeline.verification import verify_window
@@ -97,36 +97,28 @@ def attempt_window(
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
     """
     keys, opened = chosen_keys(context), database.get()
-    as_of = as_of_of(context, settings)
+    as_of, days = as_of_of(context, settings), settings.window_days
     windows: dict[str, AttemptWindow] = {}
     pieces = batches(keys, READ_AT_ONCE)
     for some in progress.track("reading", pieces, len(pieces)):
         windows |= opened.run(
-            partial(
-                read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=settings.window_days
-            )
+            partial(read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=days)
         )
     yield handed_on(windows)
     failed = io_manager.failures(context.run.run_id)
     stored = {key: window for key, window in windows.items() if key not in failed}
-    unowned = opened.run(
-        partial(
-            attempts_without_student,
-            source=opened.platform,
-            keys=keys,
-            as_of=as_of,
-            window_days=settings.window_days,
-        )
-    )
+    missing = opened.run(partial(left_out, source=opened.platform, keys=keys, as_of=as_of, window_days=days))
     place = {"stored_in": io_manager.windows_are_in()}
-    told = ((key, window_metadata(window, unowned.get(key, 0)) | place) for key, window in stored.items())
+    told = (
+        (key, window_metadata(window, missing.without_student.get(key, 0)) | place)
+        for key, window in stored.items()
+    )
     yield from materialisations(context, told)
-    in_future = opened.run(partial(attempts_in_future, source=opened.platform, keys=keys))
-    findings = {key: verify_window(window, in_future.get(key, 0)) for key, window in windows.items()}
+    findings = {key: verify_window(window, missing.in_future.get(key, 0)) for key, window in windows.items()}
     yield from evaluations(context, attempt_window_checks, findings, stored)
     chosen = context.run.asset_selection
     if failed and chosen and dg.AssetKey("skill_bkt_params") not in chosen:
-        raise failure(failed)
+        raise failed_skills("the skills", failed)
 
 
 @dg.asset(
@@ -177,7 +169,7 @@ def skill_bkt_params(
     reported = [verdict.skill_id for verdict in done]
     yield from evaluations(context, skill_bkt_params_checks, findings, reported)
     if failed := {v.skill_id: v.reason or "" for v in verdicts if v.outcome == "failed"}:
-        raise failure(failed)
+        raise failed_skills("the skills", failed)
     yield handed_on({})
 
 
@@ -226,14 +218,3 @@ def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataVa
     if len(keys) > 1 or verdict.fit is None or verdict.window is None:
         return {}
     return {"picture": skill_picture(verdict.window, verdict.fit)}
-
-
-def failure(failed: Mapping[str, str]) -> dg.Failure:
-    """The run's failure, which names the skills and why."""
-    return dg.Failure(
-        f"{len(failed)} of the skills failed, the others are stored: "
-        + "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:5])
-        + ("; …" if len(failed) > 5 else ""),
-        metadata={"failed": dict(failed)},
-        allow_retries=False,
-    )

@@ -21,7 +21,7 @@ from bkt_pipeline.item_ui import items_metadata, summary_metadata
 from bkt_pipeline.items_verification import ITEM_RULES
 from bkt_pipeline.partitions import skill_partitions
 from bkt_pipeline.progress import Progress, batches
-from bkt_pipeline.reporting import handed_on, materialisations
+from bkt_pipeline.reporting import failed_skills, handed_on, materialisations
 from bkt_pipeline.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.ui import OWNERS, own_table
 
@@ -77,8 +77,8 @@ def item_irt_params(
     yield from materialisations(context, ((v.skill_id, items_metadata(v, as_of)) for v in done))
     findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
     yield from evaluations(context, item_irt_params_checks, findings, [verdict.skill_id for verdict in done])
-    if len(done) < len(verdicts):
-        raise failure([verdict for verdict in verdicts if verdict.outcome == "failed"])
+    if failed := {v.skill_id: v.reason or "" for v in verdicts if v.outcome == "failed"}:
+        raise failed_skills("the skills' items", failed)
     yield handed_on({})
 
 
@@ -113,17 +113,6 @@ def judge_batch(
 
     answers, standing = database.run(read)
     return judge_items(answers, standing.params, standing.unusable, rules)
-
-
-def failure(failed: Sequence[ItemsVerdict]) -> dg.Failure:
-    """The run's failure, which names the skills and why."""
-    return dg.Failure(
-        f"the items of {len(failed)} skills failed, those of the others are stored: "
-        + "; ".join(f"{verdict.skill_id}: {verdict.reason}" for verdict in failed[:5])
-        + ("; …" if len(failed) > 5 else ""),
-        metadata={"failed": {verdict.skill_id: verdict.reason for verdict in failed}},
-        allow_retries=False,
-    )
 
 
 @dg.asset(

@@ -29,3 +29,14 @@ def handed_on(to_store: Mapping[str, Any]) -> dg.Output[Any]:
     Empty where the asset has stored each skill on its own.
     """
     return dg.Output(to_store, metadata={TOLD_BEFORE: True})
+
+
+def failed_skills(what: str, failed: Mapping[str, str]) -> dg.Failure:
+    """The run's failure, which names the skills and why: five of them in its message, all in its metadata."""
+    return dg.Failure(
+        f"{len(failed)} of {what} failed, the others are stored: "
+        + "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:5])
+        + ("; …" if len(failed) > 5 else ""),
+        metadata={"failed": dict(failed)},
+        allow_retries=False,
+    )

@@ -76,8 +76,25 @@ def rows_of_run(
     return rows
 
 
-def attempts_in_future(connection: Connection, source: Source, keys: Sequence[str]) -> dict[str, int]:
-    """How many attempts of each skill bear a time that is still to come; a skill without any is not in the result."""
+@dataclass(frozen=True)
+class LeftOut:
+    """Numbers of attempts, by skill, that a window can't hold; a skill without any is not in it."""
+
+    in_future: dict[str, int]  # they bear a time that is still to come
+    without_student: dict[str, int]  # in the window's days, but of no sequence
+
+
+def left_out(
+    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+) -> LeftOut:
+    """What the windows of the skills leave out."""
+    return LeftOut(
+        in_future=_in_future(connection, source, keys),
+        without_student=_without_student(connection, source, keys, as_of, window_days),
+    )
+
+
+def _in_future(connection: Connection, source: Source, keys: Sequence[str]) -> dict[str, int]:
     items, attempts = source.items, source.attempts
     now = func.now() if source.zoned else func.timezone("UTC", func.now())
     rows = connection.execute(
@@ -89,15 +106,12 @@ def attempts_in_future(connection: Connection, source: Source, keys: Sequence[st
     return {row.skill_id: row.attempts for row in rows}
 
 
-def attempts_without_student(
+def _without_student(
     connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
 ) -> dict[str, int]:
-    """How many attempts of each skill's window bear no student; a skill without any is not in the result.
-
-    They belong to no sequence, so the window leaves them out. Most platforms allow none, and cost nothing here.
-    """
     items, attempts = source.items, source.attempts
     if not attempts.c.student_id.nullable:
+        # As on most platforms, and it costs them nothing.
         return {}
     bound = as_of.astimezone(dt.UTC)
     if not source.zoned:
