@@ -18,6 +18,7 @@ import tempfile
 import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -279,6 +280,23 @@ def ratio(runs: int) -> Iterator[str]:
     yield f"| ours | | {np.median(search) * 1000:.2f} ms | {np.median(fit) * 1000:.2f} ms |"
 
 
+def first_call(runs: int) -> Iterator[str]:
+    """How long a process takes that makes the first call on a machine, beside one that comes later."""
+    first, later = [], []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as cache:
+            call = [sys.executable, "-c", "from bkt_pipeline.model import warm_up; warm_up()"]
+            for seconds in (first, later):
+                run = partial(subprocess.run, call, check=True, env=os.environ | {"NUMBA_CACHE_DIR": cache})
+                seconds.append(timed(run, times=1))
+    compiling = np.subtract(first, later)
+    yield (
+        f"\nThe first call on a machine compiles the kernels, for {np.median(compiling):.1f} s ({compiling.min():.1f} to "
+        f"{compiling.max():.1f} in {runs} runs): a process that makes it takes {np.median(first):.1f} s, imports "
+        f"included, and a later one {np.median(later):.1f} s."
+    )
+
+
 def _times(slow: np.ndarray, quick: np.ndarray) -> str:
     of = slow / quick
     return f"**{np.median(of):,.0f}** ({of.min():,.0f} to {of.max():,.0f})"
@@ -306,6 +324,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
         "long": ("Long sequences, simulated", long_sequences),
     }
     yield from ratio(arguments.runs)
+    yield from first_call(arguments.runs)
     for key in arguments.sets:
         title, read = sets[key]
         yield f"\n## {title}\n"
