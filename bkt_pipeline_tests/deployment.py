@@ -17,6 +17,21 @@ from bkt_pipeline_tests.conftest import PROJECT
 BIN = Path(sys.executable).parent
 WORKSPACE = PROJECT / "workspace.yaml"
 PATIENCE = 400  # seconds; a busy machine starts processes slowly
+DAY = dt.timedelta(days=1)
+
+
+def last_tick(now: dt.datetime) -> dt.datetime:
+    """When the schedule's last night began."""
+    tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
+    return tick if tick <= now else tick - DAY
+
+
+def let_a_near_tick_pass() -> None:
+    """Wait for 07:00 UTC where it is near, or the daemon would start a night of its own in the middle of a test."""
+    now = dt.datetime.now(dt.UTC)
+    to_come = last_tick(now) + DAY - now
+    if to_come < dt.timedelta(minutes=10):
+        time.sleep(to_come.total_seconds() + 1)
 
 
 class Deployment:

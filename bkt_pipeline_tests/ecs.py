@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -81,7 +80,11 @@ class Account:
     ) -> "Account":
         """As the README says: secrets, roles, cluster, log group, task definitions; and the image's /opt/dagster."""
         code_port = free_port()
-        shutil.copy(AWS / "dagster.yaml", folder)
+        config = (AWS / "dagster.yaml").read_text()
+        # A container has a /tmp of its own; here other tests on the machine may use the same.
+        (folder / "dagster.yaml").write_text(
+            config.replace("/tmp/compute_logs", str(folder / "compute_logs"))
+        )
         workspace = (AWS / "workspace.yaml").read_text()
         (folder / "workspace.yaml").write_text(workspace.replace(CODE_PORT, str(code_port)))
         secrets = client("secretsmanager")

@@ -19,6 +19,7 @@ class Proxy:
         self._path = f"{query['host']}/.s.PGSQL.{query['port']}"
         self._freeze_after, self._left = freeze_after, most
         self._open: list[socket.socket] = []
+        self._changing = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.accepted = self.frozen = 0
         self.refusing = False
@@ -35,23 +36,26 @@ class Proxy:
 
     def cut(self) -> None:
         """Close every connection."""
-        for line in self._open:
-            with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-            line.close()
-        self._open.clear()
+        with self._changing:
+            for line in self._open:
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+                line.close()
+            self._open.clear()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 self.accepted += 1
-                if self.refusing:
-                    client.close()
-                    continue
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._path)
-                self._open += [client, server]
+                # So that none that came before `refusing` is let through after `cut`.
+                with self._changing:
+                    if self.refusing:
+                        client.close()
+                        continue
+                    server = socket.socket(socket.AF_UNIX)
+                    server.connect(self._path)
+                    self._open += [client, server]
                 threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()
                 threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
 

@@ -30,6 +30,7 @@ from bkt_pipeline.runs import PROCESS_TAG, is_dead
 from bkt_pipeline.s3_windows import S3Windows
 from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, database_of
 from bkt_pipeline_tests.db.test_windows import window_of
+from bkt_pipeline_tests.deployment import let_a_near_tick_pass
 from bkt_pipeline_tests.ecs import (
     AWS,
     PARTS,
@@ -272,6 +273,7 @@ def on_ecs(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 
 def a_night(account: Account, there: dg.DagsterInstance) -> dt.datetime:
     """Start the services, then a night by hand, and wait until its shards are done; returns its as_of."""
+    let_a_near_tick_pass()
     account.run_task("code", *account.code_command(), BKT_SKILLS_PER_RUN="2")
     account.run_task("daemon")
     wait_for(account, there, "the code location", account.code_answers)
@@ -298,7 +300,7 @@ def as_the_webserver_does(
     """Show what a run has printed, and end a run."""
     (key, *_) = account.logs_of(run_id)
     log_key = key.removeprefix("logs/storage/").rpartition(".")[0].split("/")
-    shutil.rmtree("/tmp/compute_logs/storage", ignore_errors=True)
+    shutil.rmtree(account.folder / "compute_logs")
     assert b"attempt_window" in (there.compute_log_manager.get_log_data(log_key).stderr or b"")
     lasting = account.run_task("run", "sleep", "1000")
     tags = {"ecs/task_arn": lasting, "ecs/cluster": "bkt"}

@@ -19,7 +19,7 @@ import yaml
 from psycopg import sql
 
 from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.deployment import BIN, WORKSPACE, Deployment
+from bkt_pipeline_tests.deployment import BIN, WORKSPACE, Deployment, last_tick, let_a_near_tick_pass
 from bkt_pipeline_tests.state import torn
 from bkt_pipeline_tests.test_night import enrol, statuses, stored
 
@@ -28,6 +28,7 @@ from bkt_pipeline_tests.test_night import enrol, statuses, stored
 def deploy(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Deployment]]:
+    let_a_near_tick_pass()
     made: list[Deployment] = []
 
     def deploy(platform: Platform, **environment: str) -> Deployment:
@@ -58,9 +59,7 @@ def make_target(platform: Platform) -> None:
 def test_two_nights_from_tick_to_item_calibration(
     platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
-    now = dt.datetime.now(dt.UTC)
-    tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
-    tick -= dt.timedelta(days=0 if tick < now - dt.timedelta(minutes=10) else 1)
+    tick = last_tick(dt.datetime.now(dt.UTC))
     windows = enrol(platform, [30, 30, 3])
     shift(platform, tick - dt.timedelta(days=3))
     deployment = deploy(platform, BKT_SKILLS_PER_RUN="2")
@@ -131,7 +130,7 @@ def test_a_killed_deployment_finishes_the_night_once_when_it_starts_again(
         # So that there is a middle to be killed in.
         owner.execute(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(0.5); RETURN new; END $$;"
+            " $$ BEGIN PERFORM pg_sleep(1); RETURN new; END $$;"
             "CREATE TRIGGER dawdle BEFORE INSERT ON bkt_pipeline.attempt_windows"
             " FOR EACH ROW EXECUTE FUNCTION dawdle()"
         )

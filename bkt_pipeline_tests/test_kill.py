@@ -37,8 +37,8 @@ def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_
 
     def kill_often(night: Night) -> int:
         hits = 0
-        for _ in range(3 * KILLS_A_NIGHT):
-            # One that had ended by then was not killed.
+        # One that had ended by then was not killed: often so, where the machine was busier while a night was timed.
+        for _ in range(10 * KILLS_A_NIGHT):
             hits += night.killed_after(chance.uniform(0.05, seconds))
             assert torn(night.url) == {}
             if hits == KILLS_A_NIGHT:

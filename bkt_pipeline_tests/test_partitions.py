@@ -1,5 +1,5 @@
 import dagster as dg
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bkt_pipeline.partitions import partition_change, ranges
@@ -20,6 +20,7 @@ def test_neighbours_in_store_order_make_one_range() -> None:
     assert list(ranges({"a", "c", "d"}, ["d", "c", "b", "a"], at_most=10)) == [("d", "c"), ("a", "a")]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 30).map(str), unique=True),
     st.sets(st.integers(0, 30).map(str)),

@@ -232,6 +232,7 @@ def test_every_partition_key_has_a_safe_key_of_its_own(bucket: str, store: S3Win
         assert not set(key) & set(" \\?%")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_two_skills_never_share_a_name(one: str, other: str) -> None:
     assert (name_of(one) == name_of(other)) == (one == other)

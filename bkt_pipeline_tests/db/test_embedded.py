@@ -128,7 +128,7 @@ def error_from(process: subprocess.Popen[str]) -> str:
     return errors.rpartition("EmbeddedPostgresError: ")[2]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -296,24 +296,28 @@ def test_the_server_lives_while_any_client_does_and_stops_after_the_last_was_kil
 
 
 def test_a_forked_child_keeps_the_server_for_itself(root: Path) -> None:
-    script = CLIENT.replace("sys.stdin.read()", "import os, time\nif os.fork() == 0: time.sleep(2)\n")
-    subprocess.run(
-        [sys.executable, "-c", script, root, "postgres", "0.1", *FAST], check=True, stdout=subprocess.DEVNULL
-    )
-    time.sleep(1)
-    assert not server_is_gone(root)
+    script = CLIENT.replace("sys.stdin.read()", "import os\nif os.fork() == 0: sys.stdin.read()\n")
+    command = [sys.executable, "-c", script, root, "postgres", "0.1", *FAST]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as parent:
+        assert parent.wait() == 0
+        time.sleep(1)
+        assert not server_is_gone(root)
+    # At the end of its input the child ends too.
     wait_until(lambda: server_is_gone(root))
 
 
 def test_release_in_a_forked_child_leaves_the_server_to_its_parent(root: Path) -> None:
     script = CLIENT.replace(
         "sys.stdin.read()",
-        "import os, time\nfrom bkt_pipeline.db.embedded import release\n"
-        "if os.fork() == 0: release(Path(folder))\nelse: os.wait(); time.sleep(1)\n",
+        "import os\nfrom bkt_pipeline.db.embedded import release\n"
+        "if os.fork() == 0: release(Path(folder))\n"
+        "else: os.wait(); print('released', flush=True); sys.stdin.read()\n",
     )
     command = [sys.executable, "-c", script, root, "postgres", "0.1", *FAST]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         url = url_from(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "released\n"
         time.sleep(0.7)
         assert ask(url, "SELECT 1") == 1
 

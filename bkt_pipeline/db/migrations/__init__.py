@@ -53,7 +53,7 @@ def migrate(connection: Connection) -> None:
             f"the schema {SCHEMA} is at revision {revision}, which this version of bkt_pipeline does not know; "
             "install the version that made it, or a newer one"
         )
-    # Asked first, for even IF NOT EXISTS takes the right to create schemas, which the schema's owner may lack.
+    # Asked first, for even IF NOT EXISTS takes the right to create schemas, which the migrating role may lack.
     if connection.execute(select(func.to_regnamespace(SCHEMA))).scalar() is None:
         connection.execute(text("CREATE SCHEMA bkt_pipeline"))
     command.upgrade(config(connection), "head")
