@@ -339,7 +339,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
 HEAD = f"""# The fit, the naive loop and other packages
 
 Made by `python benchmarks/models.py --peers DIR --write`, after `--make-peers DIR`, on {{cores}} cores ({{machine}},
-Python {{python}}), other work on them. Seconds are the median of the runs in brackets, compilation, imports and the
+Python {{python}}). Seconds are the median of the runs in brackets, compilation, imports and the
 reading of answers not counted; ours on {THREADS} threads and with all intervals, the peers on one thread or {THREADS},
 whichever was quicker. Log-likelihoods, in nats, are all from `bkt_pipeline.model.log_likelihood`. A skill is worse or
 better where it is so by more than {MARGIN} nats; ours keeps p_l0 and p_transit above 1e-4, the peers do not.
