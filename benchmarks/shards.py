@@ -12,7 +12,7 @@ grown   schools of a half, one and two times as many, in 1, 2 and 4 shards of on
 longer  one shard of a fifth of the skills with ten times the attempts each, so that plan.py can tell the
         cost of a skill from that of an attempt
 
-With --write the nights of these parts are renewed in shards.json, and shards.md is made of it. 3, 5 and 2 minutes.
+With --write the nights of these parts are renewed in shards.json, and shards.md is made of it. 3, 5 and 1 minutes.
 """
 
 import argparse
