@@ -70,19 +70,18 @@ class Cost:
 Costs = Mapping[str, Cost]
 
 
-def fitted(schools: list[dict[str, Any]], part: str) -> dict[str, Cost]:
+def fitted(nights: list[dict[str, Any]], part: str) -> dict[str, Cost]:
     """The costs that explain the measured nights best, none below zero."""
-    nights = [(school, night) for school in schools for night in school["nights"]]
     # The run of active_skills starts and ends like a shard's.
-    runs = [night["shards"] + (part == "calibration") for _, night in nights]
-    skills = [school["skills"] for school, _ in nights]
-    attempts = [school["skills"] * school["attempts"] for school, _ in nights]
+    runs = [night["shards"] + (part == "calibration") for night in nights]
+    skills = [night["skills"] for night in nights]
+    attempts = [night["skills"] * night["attempts"] for night in nights]
     # The daemon and its code server look at their sensors all the time, which is no shard's doing.
-    watched = [night[f"{part}: from its beginning to its end, s"] for _, night in nights]
+    watched = [night[f"{part}: from its beginning to its end, s"] for night in nights]
 
     def cost(name: str, unit: float, third: list[float] = attempts) -> Cost:
         causes = np.column_stack([runs, skills, third]).astype(float)
-        totals = np.array([night[f"{part}: {name}"] * school["skills"] * unit for school, night in nights])
+        totals = np.array([night[f"{part}: {name}"] * night["skills"] * unit for night in nights])
         # Relative to each total, or the largest night would decide alone; scaled, or the solver loses the attempts.
         weight, scale = 1 / np.maximum(totals, 1e-9), causes.max(axis=0)
         found, _ = nnls(causes / scale * weight[:, None], totals * weight)
@@ -167,14 +166,14 @@ def shard_visits(
             yield stations[spender], share(spender) / PIECES
 
 
-def here(costs: Costs, school: Mapping[str, Any], night: Mapping[str, Any], cores: int) -> float:
+def here(costs: Costs, night: Mapping[str, Any], cores: int) -> float:
     """The seconds that a measured night should have taken, all on the cores that it shared."""
     machine = Station(cores)
     stations = dict.fromkeys(SPENDERS, machine) | {"queue": Station(None)}
-    shards = night["shards"]
-    skills = school["skills"] // shards
+    skills = night["skills"] // night["shards"]
+    attempts = skills * night["attempts"]
     return play(
-        shards, shards, lambda: shard_visits(stations, costs, skills, skills * school["attempts"], None)
+        night["shards"], night["at once"], lambda: shard_visits(stations, costs, skills, attempts, None)
     )
 
 
@@ -219,13 +218,12 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
 
 
-def compared(schools: list[dict[str, Any]], costs: Costs, cores: int) -> str:
-    rows = [["skills", "attempts a skill", "shards", "measured, s", "simulated, s", "ratio"]]
-    for school in schools:
-        for night in school["nights"]:
-            said, got = here(costs, school, night, cores), night[REQUEST_TO_END]
-            told = [school["skills"], school["attempts"], night["shards"]]
-            rows.append([*(f"{n:,}" for n in told), f"{got:.1f}", f"{said:.1f}", f"{said / got:.2f}"])
+def compared(nights: list[dict[str, Any]], costs: Costs, cores: int) -> str:
+    rows = [["skills", "attempts a skill", "shards", "at once", "measured, s", "simulated, s", "ratio"]]
+    for night in nights:
+        said, got = here(costs, night, cores), night[REQUEST_TO_END]
+        told = [night["skills"], night["attempts"], night["shards"], night["at once"]]
+        rows.append([*(f"{n:,}" for n in told), f"{got:.1f}", f"{said:.1f}", f"{said / got:.2f}"])
     return table(rows)
 
 
@@ -287,10 +285,10 @@ def main() -> None:
         "--cores", type=int, default=2, help="of the machine that shards.json was measured on"
     )
     chosen = options.parse_args()
-    schools = json.loads((HERE / "shards.json").read_text())
-    index = schools[0]["nights"][0][COVERING] / schools[0]["attempts"]
+    nights = json.loads((HERE / "shards.json").read_text())
+    index = nights[0][COVERING] / nights[0]["attempts"]
     costs = {
-        part: fitted(schools, part) | {"index": Cost(0.0, 0.0, index)} for part in ("calibration", "items")
+        part: fitted(nights, part) | {"index": Cost(0.0, 0.0, index)} for part in ("calibration", "items")
     }
     # Each run reads the keys of all partitions: what that takes at the documented limit is the run's.
     steps = json.loads((HERE / "partitions.json").read_text())
@@ -305,7 +303,7 @@ def main() -> None:
         "items": (at_large["items"], 3 * chosen.attempts),
     }
     parts = {
-        "Measured here, and simulated": compared(schools, costs["calibration"], chosen.cores),
+        "Measured here, and simulated": compared(nights, costs["calibration"], chosen.cores),
         "What the large night takes in all": totals(stages, chosen.skills, chosen.per_shard),
         **{
             f"Its hours, with {cores} cores in the platform's database": large(

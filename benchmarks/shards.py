@@ -1,14 +1,18 @@
-"""The night in 1, 2 and 4 shard runs side by side, by the real daemon: the same rows, and what a shard costs.
+"""Nights in 1, 2 and 4 shard runs side by side, by the real daemon: the same rows, and what each shard costs.
 
-python benchmarks/shards.py [--skills 1000] [--students 125] [--shards 1 2 4] [--write]
+python benchmarks/shards.py [--parts cut grown longer] [--skills 1000] [--write]
 
-Makes one school of that many skills (8 attempts a student) on an embedded Postgres. For each number of
-shards it copies the school, turns the schedule back to before the last 07:00 UTC and starts `dagster-daemon`,
-which finds the tick: active_skills, the shards, nightly_irt, the summary. dagster.yaml is the project's, but
-that as many runs may go at once as there are shards. Linux only: seconds on a core are read from /proc.
+Each night is on a copy of a school (1,000 attempts a skill) on an embedded Postgres: the schedule is turned back to
+before the last 07:00 UTC and `dagster-daemon` started, which finds the tick: active_skills, the shards, nightly_irt, the
+summary. dagster.yaml is the project's, but for how many runs may go at once. Linux only: seconds on a core are
+read from /proc. The parts:
 
-With --write one shard of a fifth of the skills with ten times the students follows, so that the cost of a
-skill can be told from that of an attempt: plan.py takes both from shards.json.
+cut     one school of so many skills, in 1, 2 and 4 shards
+grown   schools of a half, one and two times as many, in 1, 2 and 4 shards of one size; the 4 also two at a time
+longer  one shard of a fifth of the skills with ten times the attempts each, so that plan.py can tell the
+        cost of a skill from that of an attempt
+
+With --write the nights of these parts are renewed in shards.json, and shards.md is made of it. 3, 5 and 1 minutes.
 """
 
 import argparse
@@ -21,12 +25,14 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dagster as dg
+import numpy as np
 import psycopg
 from nights import ATTEMPTS, STUDENTS, enrol
 from processes import Meter
@@ -59,6 +65,14 @@ COVERING = "bytes of the covering index"
 Numbers = dict[str, float]
 Rows = dict[str, list[tuple[Any, ...]]]
 
+# The schools of each part, as multiples of the skills and of the students of a skill, and the nights of each:
+# how many shards, and how many of them at once.
+PARTS: dict[str, list[tuple[float, int, list[tuple[int, int]]]]] = {
+    "cut": [(1, 1, [(1, 1), (2, 2), (4, 4)])],
+    "grown": [(0.5, 1, [(1, 1)]), (1, 1, [(2, 2)]), (2, 1, [(4, 4), (4, 2)])],
+    "longer": [(0.2, 10, [(1, 1)])],
+}
+
 
 def last_tick() -> dt.datetime:
     """The last 07:00 UTC that is some minutes ago."""
@@ -67,33 +81,16 @@ def last_tick() -> dt.datetime:
     return tick if tick < now - dt.timedelta(minutes=10) else tick - dt.timedelta(days=1)
 
 
-PAGE = """# A night in shards
-
-{cores} cores, Python {python}; the database, the daemon and the shards share them. {attempts:,} attempts a skill.
-The shards go side by side through the queued run coordinator, each a process of its own; a run's seconds include its
-start, some seconds of imports. "Tick" is when the schedule's run was requested: the daemon looks at the schedule
-at each full minute.
-
-Made by `{command}`.
-
-{same}
-
-{text}
-
-One shard of {longer_skills:,} skills with {longer_attempts:,} attempts each:
-
-{longer}
-"""
-
-
 class Night:
-    """One night in so many shards on a copy of the school."""
+    """One night in so many shards on a copy of the school, so many of them at once."""
 
-    def __init__(self, school: str, home: Path, skills: int, shards: int, tick: dt.datetime) -> None:
-        self.home, self.skills, self.shards, self.tick = home, skills, shards, tick
-        self.folder = home / f"{shards}-shards"
+    def __init__(
+        self, school: str, home: Path, skills: int, shards: int, at_once: int, tick: dt.datetime
+    ) -> None:
+        self.home, self.skills, self.shards, self.at_once, self.tick = home, skills, shards, at_once, tick
+        self.folder = home / f"{shards}-shards-{at_once}-at-once"
         self.folder.mkdir()
-        self.names = {what: f"{what}_{shards}" for what in ("platform", "dagster")}
+        self.names = {what: f"{what}_{shards}_{at_once}" for what in ("platform", "dagster")}
         with psycopg.connect(school, autocommit=True, dbname="postgres") as connection:
             for what, template in (("platform", "bkt"), ("dagster", "template0")):
                 statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -104,7 +101,7 @@ class Night:
     def run(self) -> tuple[Numbers, list[Numbers], Rows]:
         """What the night cost, what each shard cost, and the rows that the night left."""
         settings = (HERE.parent / "dagster.yaml").read_text()
-        at_once = re.sub(r"(max_concurrent_runs:) \d+", rf"\1 {self.shards}", settings)
+        at_once = re.sub(r"(max_concurrent_runs:) \d+", rf"\1 {self.at_once}", settings)
         (self.folder / "dagster.yaml").write_text(at_once)
         environment = {
             "DATABASE_URL": self.urls["platform"],
@@ -184,6 +181,7 @@ class Night:
             grown = {kind: spent[at + 1][kind] - spent[at][kind] for kind in spent[at + 1]}
             for kind, name in names.items():
                 costs[f"{part}: {name}, CPU ms a skill"] = 1000 * grown.get(kind, 0.0) / self.skills
+            costs[f"{part}: everything else on the machine, CPU s"] = grown["others"]
             costs[f"{part}: from its beginning to its end, s"] = counted[at + 1][CLOCK] - counted[at][CLOCK]
             for name in sorted(counted[0].keys() - {CLOCK, COVERING}):
                 grew = counted[at + 1][name] - counted[at][name]
@@ -207,9 +205,8 @@ class Night:
             found.append(
                 {
                     "number": int(run.tags[SHARD_TAG].split()[0]),
-                    "wall": wall,
-                    "cpu": process.seconds,
-                    "wall ms a skill": 1000 * wall / skills,
+                    "wall s": wall,
+                    "CPU s": process.seconds,
                     "CPU ms a skill": 1000 * process.seconds / skills,
                     "MiB": process.mebibytes,
                 }
@@ -226,91 +223,165 @@ def process_of(run: dg.DagsterRun) -> int:
     return int(run.tags[PROCESS_TAG].split()[1])
 
 
-def tables(nights: dict[int, tuple[Numbers, list[Numbers]]]) -> str:
-    counts = list(nights)
-    lines = [
-        "| | " + " | ".join(f"{k} shard{'s' * (k > 1)}" for k in counts) + " |",
-        "|---|" + "---:|" * len(counts),
-    ]
-    for name in next(iter(nights.values()))[0]:
-        values = [nights[k][0][name] for k in counts]
-        lines.append(
-            f"| {name} | " + " | ".join(f"{value:,.{1 if value < 1000 else 0}f}" for value in values) + " |"
-        )
-    names = list(next(iter(nights.values()))[1][0])[1:]
-    lines += ["", "| shard | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for k, (_, shards) in nights.items():
-        for shard in shards:
-            cells = " | ".join(f"{shard[name]:,.1f}" for name in names)
-            lines.append(f"| {shard['number']:.0f} of {k} | {cells} |")
-    return "\n".join(lines)
+def nights_of(part: str, skills: int) -> list[dict[str, Any]]:
+    """The nights of a part; ends where they leave other rows, or not one for each skill."""
+    found, left = [], []
+    for as_large, as_many, cuts in PARTS[part]:
+        for night, rows in measure(round(as_large * skills), as_many * STUDENTS, cuts):
+            found.append({"part": part, **night})
+            left.append({table: set(of_table) for table, of_table in rows.items()})
+    # The n-th skill has the same attempts in each of the schools.
+    for night, rows in zip(found, left, strict=True):
+        for table, of_table in rows.items():
+            if len(of_table) != night["skills"] or not of_table <= left[-1][table]:
+                raise SystemExit(f"{table} of {title(night)}: other rows, or not one for each skill")
+    return found
 
 
-def measure(skills: int, students: int, shards: list[int]) -> dict[int, tuple[Numbers, list[Numbers]]]:
-    """A school, and a night of it for each number of shards."""
+def measure(skills: int, students: int, cuts: list[tuple[int, int]]) -> Iterator[tuple[dict[str, Any], Rows]]:
+    """A school, and for each number of shards and how many of them at once a night of it with its rows."""
     home, tick = Path(tempfile.mkdtemp(prefix="bkt-shards-")), last_tick()
     home.chmod(0o755)
     os.environ["BKT_PIPELINE_HOME"] = str(home)
-    nights, rows = {}, {}
     try:
         school = enrol(skills, students, tick)
         os.environ["DATABASE_URL"] = school
         open_database().close()
-        for number in shards:
-            *nights[number], rows[number] = Night(school, home, skills, number, tick).run()
-            print(f"a night in {number} done", file=sys.stderr, flush=True)
+        for shards, at_once in cuts:
+            costs, each, rows = Night(school, home, skills, shards, at_once, tick).run()
+            night = {"skills": skills, "attempts": students * ATTEMPTS, "shards": shards, "at once": at_once}
+            print(f"{night} done", file=sys.stderr, flush=True)
+            yield {**night, **costs, "each shard": each}, rows
     finally:
         embedded.release(home)
         shutil.rmtree(home, ignore_errors=True)
-    first = next(iter(rows.values()))
-    differ = [number for number, found in rows.items() if found != first]
-    if differ or len(first["skill_bkt_params"]) != skills:
-        raise SystemExit(f"the rows of {differ} shards are others, or not one for each skill")
-    return nights
+
+
+PAGE = """# A night in shards
+
+The shards of a night, started by the daemon through the queued run coordinator: each a process of its own, all on
+one Postgres. Two questions: does it matter to the rows how a school is cut, and what does another shard cost?
+
+{cores} cores ({processor}), Python {python}; the database, the daemon and the shards share them. A skill has
+{attempts:,} attempts. CPU is seconds on a core, from the process's first import to its end. "Tick" is when the schedule's
+run was requested; the daemon looks at the schedule at each full minute. All that was measured is in shards.json.
+
+Made by `{command}`.
+
+## One school, cut into 1, 2 and 4 shards: the same rows
+
+All {skills:,} rows of skill_bkt_params (but calibrated_at) and all of item_irt_params are the same, however it is cut.
+
+{cut}
+
+A run takes about {start:.1f} s of CPU besides its skills, and {each:.0f} ms a skill: the line through all shards on this page.
+So a skill is dearer in a small shard, where the start is divided among fewer. A start is imports (Dagster, its Postgres
+storage, numba) and loading compiled kernels; nothing large is imported that a shard does not use.
+`BKT_SKILLS_PER_RUN` is 1,000 unless it is set.
+
+## A school that grows by shards of {size:,} skills: each shard costs the same
+
+Schools of {sizes} skills in 1, 2 and 4 shards, all of them at once; and the 4 once more, two at a
+time. A skill's rows are the same in all of them.
+
+{grown}
+
+- **What a shard costs is flat**: {low:.1f} to {high:.1f} s of CPU, as many rows read, as much memory, be it the only one or one
+  of four. Four at once on two cores take {crowd:.0%} more CPU each than the same four two at a time: that is what sharing a
+  core costs, and shards on cores of their own do not.
+- **Seconds by the clock are flat up to the number of cores**, here two, and cannot be beyond: four at once have half a core
+  each. Shards in ECS tasks have cores of their own.
+- "Everything else" is what the machine did besides the night while the shards were calibrated: a measurement was quiet
+  where it is small.
+"""
+
+
+def title(night: Mapping[str, Any]) -> str:
+    apart = f", {night['at once']} at a time" if night["at once"] < night["shards"] else ""
+    return f"{night['shards']} shard{'s' * (night['shards'] > 1)}{apart}"
+
+
+def table(nights: Sequence[Mapping[str, Any]]) -> str:
+    """What the page shows of some nights, one a column."""
+
+    def each(name: str, digits: int) -> list[str]:
+        return [", ".join(f"{shard[name]:.{digits}f}" for shard in night["each shard"]) for night in nights]
+
+    def of_night(name: str, digits: int = 1) -> list[str]:
+        return [f"{night[name]:,.{digits}f}" for night in nights]
+
+    rows = {
+        "skills": of_night("skills", 0),
+        "CPU s of each shard": each("CPU s", 1),
+        "CPU ms a skill of each shard": each("CPU ms a skill", 1),
+        "rows of attempts read, a skill": of_night("calibration: rows of attempts read, a skill", 0),
+        **{
+            f"{name}'s database, CPU ms a skill": of_night(f"calibration: {name}'s database, CPU ms a skill")
+            for name in ("the platform", "Dagster")
+        },
+        "MiB of each shard": each("MiB", 0),
+        "seconds of each shard by the clock": each("wall s", 1),
+        "tick to the last outcome, s": of_night("tick to the last outcome, s"),
+        "everything else on the machine, CPU s": of_night(
+            "calibration: everything else on the machine, CPU s"
+        ),
+    }
+    lines = ["| | " + " | ".join(map(title, nights)) + " |", "|---|" + "---:|" * len(nights)]
+    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
+    return "\n".join(lines)
+
+
+def page(nights: Sequence[Mapping[str, Any]], command: str) -> str:
+    cut, grown = ([night for night in nights if night["part"] == part] for part in ("cut", "grown"))
+    shards = [
+        (night["skills"] / night["shards"], shard["CPU s"])
+        for night in [*cut, *grown]
+        for shard in night["each shard"]
+    ]
+    a_skill, start = np.polyfit(*zip(*shards, strict=True), 1)
+    of_one_size = [[shard["CPU s"] for shard in night["each shard"]] for night in grown]
+    (processor,) = set(re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()))
+    return PAGE.format(
+        cores=os.cpu_count(),
+        processor=processor,
+        python=platform.python_version(),
+        attempts=cut[0]["attempts"],
+        command=command,
+        skills=cut[0]["skills"],
+        cut=table(cut),
+        start=start,
+        each=1000 * a_skill,
+        size=grown[0]["skills"],
+        sizes=" and ".join(", ".join(f"{night['skills']:,}" for night in grown[:3]).rsplit(", ", 1)),
+        grown=table(grown),
+        low=min(map(min, of_one_size)),
+        high=max(map(max, of_one_size)),
+        crowd=np.mean(of_one_size[2]) / np.mean(of_one_size[3]) - 1,
+    )
 
 
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options.add_argument("--skills", type=int, default=1000)
-    options.add_argument("--students", type=int, default=STUDENTS, help="of each skill, with 8 attempts each")
-    options.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4])
-    options.add_argument("--write", action="store_true", help="write benchmarks/shards.md and shards.json")
+    options.add_argument("--write", action="store_true", help="renew benchmarks/shards.json and shards.md")
     chosen = options.parse_args()
     warm_up()
-    nights = measure(chosen.skills, chosen.students, chosen.shards)
-    text = tables(nights)
-    same = f"All {chosen.skills:,} rows of skill_bkt_params (but calibrated_at) and those of item_irt_params were the same."
-    print(f"{text}\n\n{same}")
+    kept = HERE / "shards.json"
+    nights = {part: nights_of(part, chosen.skills) for part in chosen.parts}
+    for some in nights.values():
+        print(table(some))
     if chosen.write:
-        longer = (chosen.skills // 5, 10 * chosen.students)
-        schools = {(chosen.skills, chosen.students): nights, longer: measure(*longer, [1])}
-        (HERE / "shards.json").write_text(
-            json.dumps([told(*school, nights) for school, nights in schools.items()], indent=1)
-        )
-        (HERE / "shards.md").write_text(
-            PAGE.format(
-                cores=os.cpu_count(),
-                python=platform.python_version(),
-                attempts=chosen.students * ATTEMPTS,
-                command=" ".join(["python benchmarks/shards.py", *sys.argv[1:]]),
-                same=same,
-                text=text,
-                longer=tables(schools[longer]),
-                longer_skills=longer[0],
-                longer_attempts=longer[1] * ATTEMPTS,
-            )
-        )
-
-
-def told(skills: int, students: int, nights: dict[int, tuple[Numbers, list[Numbers]]]) -> dict[str, Any]:
-    """What plan.py takes."""
-    return {
-        "skills": skills,
-        "attempts": students * ATTEMPTS,
-        "nights": [{"shards": number, **costs} for number, (costs, _) in nights.items()],
-    }
+        before = json.loads(kept.read_text()) if kept.exists() else []
+        all_of_them = [
+            night
+            for part in PARTS
+            for night in nights.get(part, [night for night in before if night["part"] == part])
+        ]
+        kept.write_text(json.dumps(all_of_them, indent=1) + "\n")
+        (HERE / "shards.md").write_text(page(all_of_them, "python benchmarks/shards.py --write"))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ import builtins, io, os, socket, sqlite3, sys
 def refuse(*a, **k): raise AssertionError("import opens a socket")
 socket.socket.connect = refuse
 import bkt_pipeline.definitions, bkt_pipeline.instance, bkt_pipeline.cli, bkt_pipeline.model
-assert "numba" not in sys.modules, "numba is loaded at import"
+for heavy in ("numba", "scipy", "pandas", "matplotlib", "boto3", "pyarrow"):
+    assert heavy not in sys.modules, f"{heavy} is loaded at import: each run would pay for it at its start"
 """
     ran = subprocess.run(
         [sys.executable, "-B", "-c", program], env={}, cwd=tmp_path, capture_output=True, text=True
