@@ -43,7 +43,7 @@ from bkt_pipeline.db import embedded
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.runs import PROCESS_TAG
-from bkt_pipeline_tests.deployment import Deployment
+from bkt_pipeline_tests.deployment import Deployment, last_tick
 
 HERE = Path(__file__).parent
 PATIENCE = 3600
@@ -72,13 +72,6 @@ PARTS: dict[str, list[tuple[float, int, list[tuple[int, int]]]]] = {
     "grown": [(0.5, 1, [(1, 1)]), (1, 1, [(2, 2)]), (2, 1, [(4, 4), (4, 2)])],
     "longer": [(0.2, 10, [(1, 1)])],
 }
-
-
-def last_tick() -> dt.datetime:
-    """The last 07:00 UTC that is some minutes ago."""
-    now = dt.datetime.now(dt.UTC)
-    tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
-    return tick if tick < now - dt.timedelta(minutes=10) else tick - dt.timedelta(days=1)
 
 
 class Night:
@@ -240,7 +233,7 @@ def nights_of(part: str, skills: int) -> list[dict[str, Any]]:
 
 def measure(skills: int, students: int, cuts: list[tuple[int, int]]) -> Iterator[tuple[dict[str, Any], Rows]]:
     """A school, and for each number of shards and how many of them at once a night of it with its rows."""
-    home, tick = Path(tempfile.mkdtemp(prefix="bkt-shards-")), last_tick()
+    home, tick = Path(tempfile.mkdtemp(prefix="bkt-shards-")), last_tick(dt.datetime.now(dt.UTC))
     home.chmod(0o755)
     os.environ["BKT_PIPELINE_HOME"] = str(home)
     try:
