@@ -190,9 +190,7 @@ def kept_rows(url: str) -> object:
 
 
 def test_a_cold_start_gives_a_server_and_the_named_database(new_root: Path) -> None:
-    started = time.monotonic()
     url = ensure(new_root, database="bkt", linger=LINGER, options=FAST)
-    assert time.monotonic() - started < 30
     assert url.startswith("postgresql://")
     assert ask(url, "SELECT current_database()") == "bkt"
 
@@ -200,9 +198,7 @@ def test_a_cold_start_gives_a_server_and_the_named_database(new_root: Path) -> N
 def test_a_warm_start_joins_the_same_server(root: Path) -> None:
     url = ensure(root, linger=LINGER, options=FAST)
     pid = server_pid(root)
-    started = time.monotonic()
     assert ensure(root) == url
-    assert time.monotonic() - started < 1
     assert server_pid(root) == pid
 
 

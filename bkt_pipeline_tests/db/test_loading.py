@@ -2,7 +2,6 @@
 
 import gzip
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -410,14 +409,12 @@ def test_the_school_is_stored_with_its_ages_before_as_of(empty_database: str) ->
 
 
 @pytest.mark.skipif(not GLOPS42.exists(), reason="the real answers (glops42) are not beside the project")
-def test_the_real_answers_load_thousands_of_rows_a_second(empty_database: str) -> None:
+def test_the_real_answers_load_whole(empty_database: str) -> None:
     attempts = read_attempts_file(GLOPS42, AS_OF)
     assert (len(attempts), len(attempts.skills)) == (70_668, 42)
     with transaction(empty_database) as connection:
         create_source_tables(connection)
-        started = time.perf_counter()
         write_attempts(connection, attempts)
-        assert len(attempts) / (time.perf_counter() - started) > 5_000
         assert count(connection, "attempts") == 70_668
         in_window = text("SELECT count(*) FROM attempts WHERE created_at > :start AND created_at <= :end")
         window = {"start": AS_OF - timedelta(days=30), "end": AS_OF}
