@@ -18,6 +18,8 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import MetaData, Row, Table, column, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
+from bkt_pipeline.errors import InvalidSettings
+
 TOGETHER = 1000  # events that are written at once
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -40,9 +42,18 @@ def seeing_only(
     """Have Dagster see these partitions alone, in this order, within this block and process.
 
     A run covers a range of partitions. So any set of them can be one, and one run.
+
+    Raises
+    ------
+    InvalidSettings
+        The instance has another storage than ours.
     """
     storage = instance.event_log_storage
-    assert isinstance(storage, GatheringEventLogStorage)
+    if not isinstance(storage, GatheringEventLogStorage):
+        raise InvalidSettings(
+            f"the {len(keys)} skills do not neighbour, and Dagster's storage ({type(storage).__name__}) has no run over "
+            "such a set; calibrate them one by one, or take the storage of the project's dagster.yaml"
+        )
     return storage.seeing_only(partitions_def_name, keys)
 
 

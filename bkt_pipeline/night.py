@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.event_log import seeing_only
-from bkt_pipeline.partitions import SKILLS_TAG, range_tags, skill_partitions
+from bkt_pipeline.partitions import SKILLS_TAG, range_tags, ranges, skill_partitions
 from bkt_pipeline.resources import COMMAND_TAG, night_tags
 from bkt_pipeline.runs import end_dead_runs, process_tag
 
@@ -58,7 +59,7 @@ def run_night(
     NightFailed
         The active skills could not be read.
     InvalidSettings
-        One of the `skills` is no active skill.
+        One of the `skills` is no active skill, or they do not neighbour and Dagster's storage is not ours.
     DatabaseUnavailable, WindowStoreUnavailable
         One of these was lost on the way; what was stored until then stands.
     """
@@ -79,14 +80,15 @@ def run_night(
         raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
     chosen = [key for key in present if key in skills] if skills else present
     covering = range_tags(chosen[0], chosen[-1]) if chosen else {}
-    if chosen and len(chosen) <= present.index(chosen[-1]) - present.index(chosen[0]):
+    scattered = len(list(ranges(chosen, present, at_most=len(present)))) > 1
+    if scattered:
         covering[SKILLS_TAG] = str(len(chosen))
 
     def cover(job: str, record_missing: Callable[..., None]) -> list[str]:
         """Run the job over the chosen skills; a run that breaks off leaves none of them without an outcome."""
         if not chosen:
             return []
-        with seeing_only(instance, skill_partitions.name, chosen):
+        with seeing_only(instance, skill_partitions.name, chosen) if scattered else nullcontext():
             done = run(job, covering)
         if not done.success:
             if lost := _what_was_lost(done):

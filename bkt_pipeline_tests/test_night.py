@@ -317,6 +317,19 @@ def test_scattered_skills_are_one_run_and_no_others_are_touched(
     assert statuses(instance, dg.AssetKey("attempt_window"))[between] == "MISSING"
 
 
+def test_another_storage_of_dagsters_has_nights_but_no_run_over_scattered_skills(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = enrol(platform, [30, 30, 30])
+    first, _, last = windows
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with dg.DagsterInstance.ephemeral() as other, open_database() as database:
+        whole = run_night(database, build_definitions(), other, AS_OF)
+        assert outcomes(whole) == dict.fromkeys(windows, "calibrated")
+        with pytest.raises(InvalidSettings, match="do not neighbour"):
+            run_night(database, build_definitions(), other, AS_OF, [first, last])
+
+
 def test_a_run_over_scattered_skills_is_not_repeated_over_all_between(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
