@@ -393,7 +393,7 @@ def _standard_errors(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Standard errors of a and b, float64[n_items] each, from information[n_items, 3] by aa, ac, cc; c = -a b."""
     aa, ac, cc = information.T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         determinant = aa * cc - ac * ac
         on_a = aa - 2 * b * ac + b * b * cc
         # Differences that rounding made: there is no curvature.
@@ -401,6 +401,7 @@ def _standard_errors(
         on_a[~(on_a > 1e-12 * aa)] = np.nan
         se_a = np.sqrt(np.where(np.isin(b, B_BOUNDS), 1 / on_a, cc / determinant))
         se_b = np.sqrt(np.where(np.isin(a, A_BOUNDS), 1 / cc, on_a / determinant)) / a
-    se_a[np.isin(a, A_BOUNDS)] = np.nan
-    se_b[np.isin(b, B_BOUNDS)] = np.nan
+    # So little curvature that the error leaves the doubles is none.
+    se_a[np.isin(a, A_BOUNDS) | np.isinf(se_a)] = np.nan
+    se_b[np.isin(b, B_BOUNDS) | np.isinf(se_b)] = np.nan
     return se_a, se_b
