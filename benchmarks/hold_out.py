@@ -13,11 +13,11 @@ from time import perf_counter
 
 import numpy as np
 
+from bkt_pipeline.calibration.skill_checks import HOLD_OUT_MARGIN, HOLD_OUT_MARGIN_NATS, Past, holds_out
 from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, warm_up
-from bkt_pipeline.model.grid import Axis
-from bkt_pipeline.model.prediction import most_likely
+from bkt_pipeline.model.bkt.grid import Axis
+from bkt_pipeline.model.bkt.prediction import most_likely
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline.verification import HOLD_OUT_MARGIN, HOLD_OUT_MARGIN_NATS, Past, holds_out
 
 HEAD = """# How often the hold-out check warns against last night's parameters
 

@@ -21,7 +21,8 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAY
 import numpy as np
 from scipy import optimize
 
-from bkt_pipeline.model.irt import A_BOUNDS, B_BOUNDS, ItemFlag, ability, fit_items, probability
+from bkt_pipeline.model.irt.fits import ItemFlag
+from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS, ability, fit_items, probability
 
 
 def within(draw: Callable[[int], np.ndarray], n: int, low: float, high: float) -> np.ndarray:

@@ -21,18 +21,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import psycopg
 
-from bkt_pipeline.db import embedded
+from bkt_pipeline.calibration.items import ItemRules
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.database import open_database
-from bkt_pipeline.db.loading import create_source_tables
+from bkt_pipeline.db.source_tables import create_source_tables
 from bkt_pipeline.definitions import build_definitions
-from bkt_pipeline.instance import dagster_instance
-from bkt_pipeline.io_managers import PostgresUpsertIOManager
-from bkt_pipeline.item_assets import READ_AT_ONCE, judge_batch
-from bkt_pipeline.item_calibration import ItemRules
-from bkt_pipeline.partitions import range_tags
-from bkt_pipeline.progress import batches
-from bkt_pipeline.resources import PlatformDatabase, night_tags
+from bkt_pipeline.defs.assets.items import READ_AT_ONCE, judge_batch
+from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
+from bkt_pipeline.defs.partitions import range_tags
+from bkt_pipeline.defs.progress import batches
+from bkt_pipeline.defs.resources import PlatformDatabase
+from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.instance.storage import dagster_instance
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 STUDENTS = 80

@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psycopg
 
-from bkt_pipeline.db import embedded
+from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, _create_source_tables, database_of
-from bkt_pipeline_tests.nights import Night
-from bkt_pipeline_tests.state import snapshot, torn
-from bkt_pipeline_tests.test_night import enrol
+from bkt_pipeline_tests.helpers.nights import Night
+from bkt_pipeline_tests.helpers.state import snapshot, torn
+from bkt_pipeline_tests.system.test_night import enrol
 
 SIZES = [20] * 11 + [3]
 

@@ -36,8 +36,8 @@ from bkt_pipeline.model import (
     log_likelihood,
     warm_up,
 )
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline.model.surface import Answers
 
 HERE = Path(__file__).resolve().parent
 GLOPS = HERE.parent.parent / "shared" / "data" / "glops42.csv.gz"
@@ -262,12 +262,12 @@ def ratio(runs: int) -> Iterator[str]:
     rounds = []
     for seed in range(2 * runs + 1):
         loops = [naive_seconds({"one": window}, seed, loop) for loop in (as_written, naive)]
-        search = timed(lambda: Answers.of(window).surface(prior, lanes).argmax())
+        search = timed(lambda: DistinctSequences.of(window).surface(prior, lanes).argmax())
         rounds.append((*(seconds for seconds, _ in loops), search, timed(lambda: calibrate(window))))
     written, lean, search, fit = np.array(rounds).T
     yield (
         f"One skill of {window.n_attempts:,} attempts ({window.n_students} students, "
-        f"{Answers.of(window).counts.size} different sequences) on one thread, {len(rounds)} rounds; the loops from "
+        f"{DistinctSequences.of(window).counts.size} different sequences) on one thread, {len(rounds)} rounds; the loops from "
         f"{loops[0][1]:,} of {DEFAULT_GRID.n_points:,} points. In brackets, the least and the most of the rounds.\n"
     )
     yield "| | seconds | times the search of all points | times the whole fit, with its intervals |"

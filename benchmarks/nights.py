@@ -36,11 +36,11 @@ def enrol(skills: int, students: int = STUDENTS, until: dt.datetime | None = Non
     """
     import psycopg
 
-    from bkt_pipeline.db import embedded
     from bkt_pipeline.db.connection import make_engine, transaction
-    from bkt_pipeline.db.loading import create_source_tables
+    from bkt_pipeline.db.source_tables import create_source_tables
+    from bkt_pipeline.embedded import server as embedded
+    from bkt_pipeline.model.params import BktParams
     from bkt_pipeline.model.simulate import simulate
-    from bkt_pipeline.model.types import BktParams
 
     url = embedded.ensure(database="bkt")
     engine = make_engine(url)
@@ -115,14 +115,14 @@ def timed_iteration(owner: Any, name: str, what: str) -> None:
 
 def one_night() -> dict[str, float]:
     """A night in this process; seconds by what they were spent on."""
-    from bkt_pipeline import assets
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
-    from bkt_pipeline.instance import dagster_instance
-    from bkt_pipeline.io_managers import PostgresUpsertIOManager
+    from bkt_pipeline.defs.assets import skills as assets
+    from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
+    from bkt_pipeline.defs.night import run_night
+    from bkt_pipeline.defs.resources import shared
+    from bkt_pipeline.instance.storage import dagster_instance
     from bkt_pipeline.model import warm_up
-    from bkt_pipeline.night import run_night
-    from bkt_pipeline.resources import lent
 
     warm_up()
     timed(assets, "read_windows", "reading")
@@ -135,7 +135,7 @@ def one_night() -> dict[str, float]:
         timed(storage, "store_event", "Dagster's events")
         timed(storage, "store_event_batch", "Dagster's events")
         started = time.perf_counter()
-        definitions = build_definitions(database=lent(database))
+        definitions = build_definitions(database=shared(database))
         night = run_night(database, definitions, instance, dt.datetime.now(dt.UTC), with_items=False)
         total = time.perf_counter() - started
     assert {outcome.outcome for outcome in night.outcomes} == {"calibrated"}
@@ -162,7 +162,7 @@ def measure(skills: int) -> dict[str, float]:
                 check=True,
                 stdout=subprocess.PIPE,
             )
-        from bkt_pipeline.db import embedded
+        from bkt_pipeline.embedded import server as embedded
 
         embedded.release(Path(home))
     found: dict[str, float] = json.loads(ran.stdout)

@@ -27,17 +27,25 @@ import psycopg
 from nights import enrol
 from sqlalchemy import Table, func, insert, literal, select
 
-from bkt_pipeline.automation import nightly_irt, shards
-from bkt_pipeline.db import embedded
+from bkt_pipeline.calibration.rules import HISTORY_NIGHTS
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.db.history import earlier_fits
+from bkt_pipeline.db.fits import earlier_fits
 from bkt_pipeline.db.schema import night_skills, skill_fits
 from bkt_pipeline.definitions import build_definitions
-from bkt_pipeline.event_log import gathering
+from bkt_pipeline.defs.partitions import (
+    RANGE_END,
+    RANGE_START,
+    partition_change,
+    range_tags,
+    shards,
+    skill_partitions,
+)
+from bkt_pipeline.defs.resources import PlatformDatabase
+from bkt_pipeline.defs.sensors import nightly_irt
+from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.instance.event_log import batched_events
 from bkt_pipeline.model import warm_up
-from bkt_pipeline.partitions import RANGE_END, RANGE_START, partition_change, range_tags, skill_partitions
-from bkt_pipeline.resources import PlatformDatabase, night_tags
-from bkt_pipeline.rules import HISTORY_NIGHTS
 
 HERE = Path(__file__).parent
 A_SHARD = 1000
@@ -71,7 +79,7 @@ class Stopwatch:
 )
 def reported(context: dg.AssetExecutionContext):
     """Only reports its partitions, as `skill_bkt_params` does."""
-    with gathering(context.instance, context.run.run_id):
+    with batched_events(context.instance, context.run.run_id):
         for key in context.partition_keys:
             yield dg.AssetMaterialization(
                 PARAMS, partition=key, metadata={"outcome": "skipped", "attempts": 0}

@@ -38,12 +38,12 @@ from nights import ATTEMPTS, STUDENTS, enrol
 from processes import Meter
 from psycopg import sql
 
-from bkt_pipeline.automation import SHARD_TAG
-from bkt_pipeline.db import embedded
 from bkt_pipeline.db.database import open_database
+from bkt_pipeline.defs.tags import SHARD_TAG
+from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.instance.runs import PROCESS_TAG
 from bkt_pipeline.model import warm_up
-from bkt_pipeline.runs import PROCESS_TAG
-from bkt_pipeline_tests.deployment import Deployment, last_tick
+from bkt_pipeline_tests.helpers.deployment import Deployment, last_tick
 
 HERE = Path(__file__).parent
 PATIENCE = 3600

@@ -2,22 +2,16 @@
 
 import dagster as dg
 
-from bkt_pipeline.assets import active_skills, attempt_window, skill_bkt_params
-from bkt_pipeline.automation import (
-    active_skills_job,
-    calibration_job,
-    night_summary_job,
-    nightly_bkt,
-    nightly_irt,
-    nightly_irt_job,
-    start_shards,
-)
-from bkt_pipeline.io_managers import PostgresUpsertIOManager
-from bkt_pipeline.item_assets import item_irt_params, item_summary
-from bkt_pipeline.progress import Progress
-from bkt_pipeline.resources import CalibrationSettings, ItemSettings, PlatformDatabase
-from bkt_pipeline.sources import platform_tables
-from bkt_pipeline.summary import nightly_summary
+from bkt_pipeline.defs.assets.items import item_irt_params
+from bkt_pipeline.defs.assets.platform import platform_tables
+from bkt_pipeline.defs.assets.skills import active_skills, attempt_window, skill_bkt_params
+from bkt_pipeline.defs.assets.summaries import item_summary, nightly_summary
+from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
+from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.progress import Progress
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
+from bkt_pipeline.defs.schedules import nightly_bkt
+from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 
 
 def build_definitions(

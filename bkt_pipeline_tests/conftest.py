@@ -30,13 +30,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bkt_pipeline.db import embedded
-from bkt_pipeline_tests.folders import delete
+from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline_tests.helpers.folders import delete
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from bkt_pipeline_tests.nights import Night
+    from bkt_pipeline_tests.helpers.nights import Night
 
 PROJECT = Path(__file__).parent.parent
 OWN_SETTINGS = (
@@ -239,7 +239,7 @@ def make_night(
     databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[[Platform], "Night"]]:
     """Makes a night on copies of a platform and of a Dagster storage, both as they are now."""
-    from bkt_pipeline_tests.nights import Night
+    from bkt_pipeline_tests.helpers.nights import Night
 
     monkeypatch.syspath_prepend(str(PROJECT))
     urls: list[str] = []

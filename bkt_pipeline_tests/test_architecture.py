@@ -1,4 +1,4 @@
-"""The house rules that code can break without a test of its own noticing."""
+"""The rules of the house that code can break without any other test noticing."""
 
 import ast
 import subprocess
@@ -11,64 +11,181 @@ import bkt_pipeline
 
 PACKAGE = Path(bkt_pipeline.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
-FORBIDDEN = {
-    "model": ("dagster", "sqlalchemy", "psycopg", "alembic", "bkt_pipeline.db", "bkt_pipeline.assets"),
-    "db": ("dagster", "bkt_pipeline.assets", "bkt_pipeline.resources", "bkt_pipeline.cli"),
+# A module imports its own room and the rooms before it, nothing else of ours.
+ROOMS = (
+    "errors",
+    "settings",
+    "model",
+    "frames",
+    "calibration",
+    "embedded",
+    "db",
+    "windows",
+    "instance",
+    "defs",
+    "definitions",
+    "cli",
+)
+# Third-party packages that only some rooms or modules may import.
+ONLY_IN = {
+    "dagster": ("instance", "defs", "definitions", "cli"),
+    "dagster_postgres": ("instance",),
+    "sqlalchemy": ("db", "windows", "instance", "defs", "definitions", "cli/main.py"),
+    "psycopg": ("db", "windows", "instance", "embedded"),
+    "psycopg2": ("instance",),
+    "alembic": ("db",),
+    "numba": ("model/kernels", "model/bkt/search.py"),
+    "boto3": ("windows",),
+    "pyarrow": ("windows",),
+    "pandas": ("frames", "db/attempts_file.py"),
 }
+ENVIRONMENT_READERS = ("settings.py",)
 PRIVATE_DAGSTER = {
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.source_asset",
 }
+LONGEST_MODULE = 300
+
+
+def place_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).as_posix()
+
+
+def room_of(place: str) -> str:
+    return place.split("/")[0].removesuffix(".py")
 
 
 def imports_of(module: Path) -> set[str]:
+    """The dotted names that a module imports, those inside functions and under TYPE_CHECKING too."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            assert node.level == 0, f"{module}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def is_below(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
+def is_in(place: str, allowed: tuple[str, ...]) -> bool:
+    return any(place == one or place.startswith(f"{one}/") or place == f"{one}.py" for one in allowed)
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_arrows_point_one_way(room: str) -> None:
+def test_every_module_is_in_a_room() -> None:
+    assert {room_of(place_of(module)) for module in MODULES} <= {"__init__", *ROOMS}
+
+
+def test_a_module_imports_its_own_room_and_the_rooms_before_it() -> None:
+    wrong = []
+    for module in MODULES:
+        place = place_of(module)
+        room = room_of(place)
+        if room == "__init__":
+            continue
+        allowed = {"__version__", *ROOMS[: ROOMS.index(room) + 1]}
+        for name in imports_of(module):
+            parts = name.split(".")
+            if parts[0] == "bkt_pipeline" and parts[1] not in allowed:
+                wrong.append((place, name))
+    assert wrong == []
+
+
+def test_nothing_of_ours_is_imported_in_a_circle() -> None:
+    names = {
+        place_of(module).removesuffix(".py").removesuffix("/__init__").replace("/", "."): module
+        for module in MODULES
+    }
+    arrows = {}
+    for name, module in names.items():
+        top_level = [
+            node
+            for node in ast.parse(module.read_text()).body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bkt_pipeline.")
+        ]
+        targets = set()
+        for node in top_level:
+            base = (node.module or "").removeprefix("bkt_pipeline.")
+            for alias in node.names:
+                target = f"{base}.{alias.name}"
+                targets.add(target if target in names else base)
+        arrows[name] = targets & set(names)
+    left = dict(arrows)
+    while ready := [name for name, targets in left.items() if not targets & set(left) - {name}]:
+        for name in ready:
+            del left[name]
+    assert left == {}
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
     wrong = [
-        (module.name, name)
-        for module in (PACKAGE / room).rglob("*.py")
+        (place_of(module), name)
+        for module in MODULES
         for name in imports_of(module)
-        for package in FORBIDDEN[room]
-        if is_below(name, package)
+        if name.split(".")[0] == package and not is_in(place_of(module), ONLY_IN[package])
+    ]
+    assert wrong == []
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    wrong = [
+        f"{place_of(module)}:{node.lineno}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+        and node.attr in ("environ", "getenv")
+        and place_of(module) not in ENVIRONMENT_READERS
     ]
     assert wrong == []
 
 
 def test_only_dagsters_public_names_are_used() -> None:
     private = {
-        (module.name, name)
+        (place_of(module), name.rpartition(".")[0])
         for module in MODULES
         for name in imports_of(module)
         if name.startswith(("dagster._", "dagster_postgres._", "dagster_shared"))
     }
-    assert private == {("private.py", name) for name in PRIVATE_DAGSTER}
+    assert private == {("defs/private.py", name) for name in PRIVATE_DAGSTER}
 
 
-def test_assets_and_checks_keep_their_annotations() -> None:
-    for name in (
-        "assets.py",
-        "item_assets.py",
-        "checks.py",
-        "automation.py",
-        "resources.py",
-        "io_managers.py",
-        "summary.py",
-    ):
-        assert "__future__" not in imports_of(PACKAGE / name), name
+def test_definitions_keep_their_annotations() -> None:
+    """Dagster reads the annotations of assets, checks and sensors; the future import turns them into strings."""
+    wrong = [
+        place_of(module)
+        for module in MODULES
+        if room_of(place_of(module)) in ("defs", "definitions")
+        and any(name.startswith("__future__") for name in imports_of(module))
+    ]
+    assert wrong == []
+
+
+def test_no_module_is_long() -> None:
+    lines = {place_of(module): len(module.read_text().splitlines()) for module in MODULES}
+    assert {place: n for place, n in lines.items() if n > LONGEST_MODULE and "migrations" not in place} == {}
+
+
+def test_a_room_says_what_belongs_there_and_only_model_re_exports() -> None:
+    for module in PACKAGE.rglob("__init__.py"):
+        place = place_of(module)
+        tree = ast.parse(module.read_text())
+        assert ast.get_docstring(tree), place
+        if place not in ("__init__.py", "model/__init__.py") and "migrations" not in place:
+            assert len(tree.body) == 1, place
+
+
+def test_no_test_module_imports_another() -> None:
+    wrong = [
+        (module.name, name)
+        for module in TESTS
+        for name in imports_of(module)
+        if name.startswith("bkt_pipeline_tests.") and ".test_" in name
+    ]
+    assert wrong == []
 
 
 def test_nothing_happens_at_import(tmp_path: Path) -> None:
@@ -77,7 +194,7 @@ def test_nothing_happens_at_import(tmp_path: Path) -> None:
 import builtins, io, os, socket, sqlite3, sys
 def refuse(*a, **k): raise AssertionError("import opens a socket")
 socket.socket.connect = refuse
-import bkt_pipeline.definitions, bkt_pipeline.instance, bkt_pipeline.cli, bkt_pipeline.model
+import bkt_pipeline.definitions, bkt_pipeline.instance.storage, bkt_pipeline.cli.main, bkt_pipeline.model
 for heavy in ("numba", "scipy", "pandas", "matplotlib", "boto3", "pyarrow"):
     assert heavy not in sys.modules, f"{heavy} is loaded at import: each run would pay for it at its start"
 """

@@ -1,1 +1,5 @@
-"""Postgres: the embedded server, the schema, every statement. Knows no Dagster."""
+"""Postgres: the platform's tables and our own.
+
+Every statement on them is here, except those of stored windows (`windows`) and of Dagster's storage (`instance`).
+No Dagster.
+"""

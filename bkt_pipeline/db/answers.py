@@ -5,7 +5,6 @@ Each function takes an open Connection and leaves the commit to its caller.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from bkt_pipeline.db.schema import PARAMETERS, Platform, Source
-from bkt_pipeline.errors import InvalidParams, SourceSchemaError
-from bkt_pipeline.model.items import SkillAnswers
-from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.db.platform import Source
+from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.model.irt.items import SkillAnswers
 
 MASTERY = "student_skill_mastery"
+
+
 MASTERY_COLUMNS = ("student_id", "skill_id", "p_known")
 
 
@@ -173,33 +173,3 @@ def _answers(key: str, rows: Sequence["Row[Any]"], *, with_mastery: bool) -> Ski
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         mastery=np.array([row.p_known for row in students], np.float64) if with_mastery else None,
     )
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What `skill_bkt_params` holds of some skills: parameters with their date, or why they are no parameters."""
-
-    params: dict[str, tuple[BktParams, dt.datetime]] = field(default_factory=dict)
-    unusable: dict[str, str] = field(default_factory=dict)
-
-
-def standing_params(connection: Connection, platform: Platform, keys: Sequence[str]) -> Standing:
-    """The parameters that `skill_bkt_params` holds now; a skill without a row is in neither part."""
-    target = platform.target
-    rows = connection.execute(
-        select(
-            cast(target.c.skill_id, Text).label("skill_id"),
-            target.c.calibrated_at,
-            *(cast(target.c[name], Double).label(name) for name in PARAMETERS),
-        ).where(target.c.skill_id.in_(platform.skill_ids(keys)))
-    )
-    found = Standing()
-    for row in rows:
-        since = row.calibrated_at
-        try:
-            params = BktParams(*(getattr(row, name) for name in PARAMETERS))
-        except InvalidParams as error:
-            found.unusable[row.skill_id] = f"its row in {target.name} holds no parameters: {error}"
-            continue
-        found.params[row.skill_id] = (params, since if since.tzinfo else since.replace(tzinfo=dt.UTC))
-    return found

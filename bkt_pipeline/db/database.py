@@ -9,11 +9,12 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db import embedded
-from bkt_pipeline.db.connection import RETRY_SECONDS, close, make_engine, reason, retrying, sqlstate
-from bkt_pipeline.db.loading import create_source_tables, write_school
+from bkt_pipeline.db.connection import RETRY_SECONDS, close, make_engine
 from bkt_pipeline.db.migrations import current, migrate, newest
-from bkt_pipeline.db.schema import Platform, reflect
+from bkt_pipeline.db.platform import Platform, reflect
+from bkt_pipeline.db.retry import reason, retrying, sqlstate
+from bkt_pipeline.db.source_tables import create_source_tables, write_school
+from bkt_pipeline.embedded.server import embedded_url_for
 from bkt_pipeline.errors import SchemaNotReady
 from bkt_pipeline.model.simulate import school
 
@@ -56,7 +57,7 @@ def connect(patience_seconds: int = RETRY_SECONDS) -> tuple[Engine, bool]:
     url = os.environ.get("DATABASE_URL", "").strip()
     if url:
         return make_engine(url, patience_seconds=patience_seconds), False
-    server = embedded.instead_of("DATABASE_URL", EMBEDDED_NAME)
+    server = embedded_url_for("DATABASE_URL", EMBEDDED_NAME)
     return make_engine(server, patience_seconds=patience_seconds), True
 
 
@@ -89,7 +90,7 @@ def open_database() -> Database:
     return Database(engine, platform, is_embedded)
 
 
-def make_room(connection: Connection) -> None:
+def drop_synthetic_school(connection: Connection) -> None:
     """Ready an embedded database for a load: the synthetic school goes with all that was calibrated from it.
 
     Data that was loaded before stays; the load then refuses to mix with it.

@@ -4,14 +4,15 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, func, select, true
 
+from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.db.schema import ESTIMATES, PARAMETERS, published_params, skill_fits
 from bkt_pipeline.db.upsert import upsert
-from bkt_pipeline.model.evidence import Evidence, Tier
-from bkt_pipeline.model.fit import SkillFit
-from bkt_pipeline.model.types import BktParams
-from bkt_pipeline.model.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.bkt.evidence import Evidence, Tier
+from bkt_pipeline.model.bkt.fit import SkillFit
+from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.params import BktParams
 
 
 def store_fit(connection: Connection, fit: SkillFit, run_id: str, code_version: str) -> None:
@@ -105,3 +106,38 @@ def _uncertainty(sure: Uncertainty) -> dict[str, float]:
         f"{name}_{part}": value for name in PARAMETERS for part, value in asdict(getattr(sure, name)).items()
     }
     return {**parts, "gap": sure.gap, "points_close": sure.n_close}
+
+
+def earlier_fits(
+    connection: Connection, keys: Sequence[str], night: dt.date, nights: int
+) -> dict[str, History]:
+    """The last so many nights before `night` that calibrated each of the skills; a new skill has none."""
+    fits = skill_fits
+    given = (
+        func.unnest(bindparam("keys", type_=ARRAY(Text)))
+        .table_valued(column("skill_id", Text))
+        .render_derived("given")
+    )
+    recent = (
+        select(fits)
+        .where(fits.c.skill_id == given.c.skill_id, fits.c.night < night, fits.c.log_likelihood.is_not(None))
+        .order_by(fits.c.night.desc())
+        .limit(nights)
+        .lateral("recent")
+    )
+    rows = connection.execute(
+        select(recent).select_from(given.join(recent, true())).order_by(recent.c.night.desc()),
+        {"keys": list(keys)},
+    )
+    found: dict[str, History] = {}
+    for row in rows:
+        value = row.log_likelihood / row.attempts
+        before = found.get(row.skill_id)
+        found[row.skill_id] = (
+            History((*before.per_attempt, value), before.params)
+            if before
+            else History(
+                (value,), BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
+            )
+        )
+    return found

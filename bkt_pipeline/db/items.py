@@ -30,11 +30,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
-from bkt_pipeline.db.schema import Source, id_value, item_irt_params, night_items
-from bkt_pipeline.db.upsert import upsert
-from bkt_pipeline.db.windows import lock_skill
-from bkt_pipeline.model.irt import ItemFits, ItemFlag
-from bkt_pipeline.model.items import SkillItems
+from bkt_pipeline.db.platform import Source, id_value
+from bkt_pipeline.db.schema import item_irt_params, night_items
+from bkt_pipeline.db.upsert import lock_skill, upsert
+from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
+from bkt_pipeline.model.irt.items import SkillItems
 
 PLATFORM_COLUMNS = ("irt_a", "irt_b", "irt_calibrated_at")
 NUMBERS = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, func, select, true
 
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
-from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.model.params import BktParams
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,25 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, cast, select
+from sqlalchemy import (
+    Connection,
+    Double,
+    Text,
+    cast,
+    select,
+)
 from sqlalchemy import Text as SqlText
 
 from bkt_pipeline.db.fits import store_fit
-from bkt_pipeline.db.schema import PARAMETERS, Platform, night_skills, published_params, skill_fits
-from bkt_pipeline.db.upsert import upsert
-from bkt_pipeline.db.windows import lock_skill
-from bkt_pipeline.model.fit import SkillFit
+from bkt_pipeline.db.platform import Platform
+from bkt_pipeline.db.schema import PARAMETERS, night_skills, published_params, skill_fits
+from bkt_pipeline.db.upsert import lock_skill, upsert
+from bkt_pipeline.errors import InvalidParams
+from bkt_pipeline.model.bkt.fit import SkillFit
+from bkt_pipeline.model.params import BktParams
 
 
 def publish(
@@ -81,3 +90,55 @@ def night_result(
     rows = connection.execute(statement).mappings()
     skills = {row["skill_id"]: {name: row[name] for name in row if name != "skill_id"} for row in rows}
     return {"calibrated_skills": skills, "count": len(skills)}
+
+
+def rows_of_run(
+    connection: Connection, platform: Platform, keys: Sequence[str], run_id: str
+) -> dict[str, tuple[float | None, ...] | None]:
+    """What the backend reads of the skills that the run published last; None where it finds no row.
+
+    A skill that a newer run has published since is not in the result.
+    """
+    target = platform.target
+    own = select(published_params.c.skill_id).where(
+        published_params.c.skill_id.in_(keys), published_params.c.run_id == run_id
+    )
+    rows: dict[str, tuple[float | None, ...] | None] = dict.fromkeys(connection.execute(own).scalars())
+    names = (*PARAMETERS, "log_likelihood")
+    for row in connection.execute(
+        select(cast(target.c.skill_id, Text).label("key"), *(target.c[name] for name in names)).where(
+            target.c.skill_id.in_(platform.skill_ids(rows))
+        )
+    ).mappings():
+        rows[row["key"]] = tuple(None if row[name] is None else float(row[name]) for name in names)
+    return rows
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What `skill_bkt_params` holds of some skills: parameters with their date, or why they are no parameters."""
+
+    params: dict[str, tuple[BktParams, dt.datetime]] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+
+def standing_params(connection: Connection, platform: Platform, keys: Sequence[str]) -> Standing:
+    """The parameters that `skill_bkt_params` holds now; a skill without a row is in neither part."""
+    target = platform.target
+    rows = connection.execute(
+        select(
+            cast(target.c.skill_id, Text).label("skill_id"),
+            target.c.calibrated_at,
+            *(cast(target.c[name], Double).label(name) for name in PARAMETERS),
+        ).where(target.c.skill_id.in_(platform.skill_ids(keys)))
+    )
+    found = Standing()
+    for row in rows:
+        since = row.calibrated_at
+        try:
+            params = BktParams(*(getattr(row, name) for name in PARAMETERS))
+        except InvalidParams as error:
+            found.unusable[row.skill_id] = f"its row in {target.name} holds no parameters: {error}"
+            continue
+        found.params[row.skill_id] = (params, since if since.tzinfo else since.replace(tzinfo=dt.UTC))
+    return found

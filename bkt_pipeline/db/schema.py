@@ -6,69 +6,46 @@ Three families: the platform's source tables, which we reflect and only read; th
 text of their id, whatever its type on the platform: it is the partition key.
 """
 
-import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
-    Connection,
     Date,
-    DateTime,
     Double,
     Index,
     Integer,
     MetaData,
-    String,
     Table,
     Text,
-    Uuid,
-    func,
-    inspect,
-    select,
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-from bkt_pipeline.errors import SourceSchemaError
-
 SCHEMA = "bkt_pipeline"
-TARGET = "skill_bkt_params"
-SOURCE_COMMENTS = {
-    "skills": {
-        "id": "Skill; its text is the partition key",
-        "active": "Whether the skill is taught now, and so calibrated",
-    },
-    "items": {"id": "Item", "skill_id": "Skill that the item practises"},
-    "attempts": {
-        "student_id": "Student who answered",
-        "item_id": "Item that was answered",
-        "is_correct": "Whether the answer was right; NULL while it is not graded",
-        "created_at": "When it was answered, UTC where the column bears no zone",
-    },
-}
-REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.items()}
+
 
 own = MetaData(schema=SCHEMA)
-_moment = TIMESTAMP(timezone=True)
+
+
+moment = TIMESTAMP(timezone=True)
+
 
 attempt_windows = Table(
     "attempt_windows",
     own,
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
-    Column("as_of", _moment, nullable=False, comment="End of the window, included"),
+    Column("as_of", moment, nullable=False, comment="End of the window, included"),
     Column("window_days", Integer, nullable=False, comment="Length of the window in days"),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the window"),
-    Column("stored_at", _moment, nullable=False, comment="When it was stored"),
+    Column("stored_at", moment, nullable=False, comment="When it was stored"),
     comment="The window that each skill was last read with, one row a skill",
 )
+
 
 attempt_window = Table(
     "attempt_window",
@@ -76,18 +53,20 @@ attempt_window = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("student_id", Text, primary_key=True, comment="Student, as the text of attempts.student_id"),
     Column("answers", Text, nullable=False, comment="Graded answers in order: 1 right, 0 wrong"),
-    Column("answered_at", ARRAY(_moment), nullable=False, comment="created_at of each answer, same order"),
+    Column("answered_at", ARRAY(moment), nullable=False, comment="created_at of each answer, same order"),
     comment="The last window's graded attempts, one row a skill and student",
 )
+
 
 published_params = Table(
     "published_params",
     own,
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
-    Column("as_of", _moment, nullable=False, comment="as_of of the calibration that skill_bkt_params shows"),
+    Column("as_of", moment, nullable=False, comment="as_of of the calibration that skill_bkt_params shows"),
     Column("run_id", Text, nullable=False, comment="Dagster run that published it"),
     comment="Which calibration the row in skill_bkt_params comes from; an older one never replaces it",
 )
+
 
 PARAMETERS = {
     "p_l0": "P(known before the first attempt), the prior",
@@ -95,6 +74,8 @@ PARAMETERS = {
     "p_slip": "P(wrong | known)",
     "p_guess": "P(right | unknown)",
 }
+
+
 ESTIMATES = {
     "mean": "mean of the posterior",
     "sd": "standard deviation of the posterior",
@@ -119,7 +100,7 @@ skill_fits = Table(
     own,
     Column("night", Date, primary_key=True, comment="UTC date of as_of"),
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
-    Column("as_of", _moment, nullable=False, comment="End of the window that was calibrated"),
+    Column("as_of", moment, nullable=False, comment="End of the window that was calibrated"),
     *_parameter_columns("", ", as published to skill_bkt_params", nullable=False),
     *_parameter_columns("grid_", ", at the best point of the grid", nullable=False),
     *_parameter_columns("polished_", ", at the continuous optimum", nullable=True),
@@ -142,7 +123,7 @@ skill_fits = Table(
     Column("seconds", Double, nullable=False, comment="Seconds the search took"),
     Column("run_id", Text, nullable=False, comment="Dagster run that calibrated it"),
     Column("code_version", Text, nullable=False, comment="Version of bkt_pipeline that calibrated it"),
-    Column("stored_at", _moment, nullable=False, comment="When it was stored"),
+    Column("stored_at", moment, nullable=False, comment="When it was stored"),
     CheckConstraint(
         "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
     ),
@@ -151,12 +132,13 @@ skill_fits = Table(
     comment="The parameters of every night, one row a night and skill",
 )
 
+
 night_skills = Table(
     "night_skills",
     own,
     Column("night", Date, primary_key=True, comment="UTC date of as_of"),
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
-    Column("as_of", _moment, nullable=False, comment="End of the window that was calibrated"),
+    Column("as_of", moment, nullable=False, comment="End of the window that was calibrated"),
     Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed, overtaken or rolled_back"),
     Column("reason", Text, comment="Why it was not calibrated, or its parameters did not stay"),
     Column("attempts", BigInteger, comment="Graded attempts in the window"),
@@ -165,7 +147,7 @@ night_skills = Table(
     Column("log_likelihood", Double, comment="Of the stored parameters over the window, in nats"),
     Column("seconds", Double, comment="Seconds the search took"),
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
-    Column("recorded_at", _moment, nullable=False, comment="When it was recorded"),
+    Column("recorded_at", moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
         "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken', 'rolled_back')",
         name="night_skills_outcome_known",
@@ -173,6 +155,7 @@ night_skills = Table(
     Index("night_skills_run_id", "run_id"),
     comment="The ledger: what became of each skill in each night",
 )
+
 
 item_irt_params = Table(
     "item_irt_params",
@@ -189,9 +172,9 @@ item_irt_params = Table(
     Column("log_likelihood", Double, comment="Of these attempts under irt_a and irt_b, in nats"),
     Column("status", Text, nullable=False, comment="calibrated, provisional, skipped or invalid"),
     Column("flags", ARRAY(Text), nullable=False, comment="What to know before the numbers are used, by name"),
-    Column("as_of", _moment, nullable=False, comment="End of the window"),
+    Column("as_of", moment, nullable=False, comment="End of the window"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the row"),
-    Column("calibrated_at", _moment, comment="When it was calibrated; NULL: it never was"),
+    Column("calibrated_at", moment, comment="When it was calibrated; NULL: it never was"),
     CheckConstraint(
         "status IN ('calibrated', 'provisional', 'skipped', 'invalid')", name="item_irt_params_status_known"
     ),
@@ -199,12 +182,13 @@ item_irt_params = Table(
     comment="Each item's two-parameter logistic model; a night that cannot calibrate it leaves the older row",
 )
 
+
 night_items = Table(
     "night_items",
     own,
     Column("night", Date, primary_key=True, comment="UTC date of as_of"),
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
-    Column("as_of", _moment, nullable=False, comment="End of the window that was read"),
+    Column("as_of", moment, nullable=False, comment="End of the window that was read"),
     Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed or overtaken"),
     Column("reason", Text, comment="Why its items were skipped, failed or overtaken"),
     Column("calibrated", Integer, nullable=False, comment="Items with 200 attempts or more"),
@@ -214,153 +198,10 @@ night_items = Table(
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of them"),
     Column("log_likelihood", Double, comment="Of those of the items that were calibrated, in nats"),
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
-    Column("recorded_at", _moment, nullable=False, comment="When it was recorded"),
+    Column("recorded_at", moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
         "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken')", name="night_items_outcome_known"
     ),
     Index("night_items_run_id", "run_id"),
     comment="The ledger of the items: what became of each skill's items in each night",
 )
-
-TARGET_COMMENTS = {
-    "skill_id": "Skill that the parameters belong to",
-    **PARAMETERS,
-    "log_likelihood": "Of the window's answers under these parameters, in nats",
-    "calibrated_at": "When the row was written",
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """The platform's tables that we read, as reflected: their own id and time types, so that we bind with them."""
-
-    skills: Table
-    items: Table
-    attempts: Table
-
-    @property
-    def attempt_order(self) -> tuple[Column[Any], ...]:
-        """What puts a student's attempts in order: time, then the primary key."""
-        return (self.attempts.c.created_at, *self.attempts.primary_key.columns)
-
-    @property
-    def zoned(self) -> bool:
-        """Whether attempts.created_at carries a time zone (else it holds UTC)."""
-        return bool(getattr(self.attempts.c.created_at.type, "timezone", False))
-
-    def skill_ids(self, keys: Iterable[str]) -> list[Any]:
-        """Partition keys as values of skills.id's own type.
-
-        Raises
-        ------
-        SourceSchemaError
-            A key is no value of that type: the partition is of another database.
-        """
-        kind = self.skills.c.id.type
-        values = []
-        for key in keys:
-            try:
-                values.append(id_value(self.skills.c.id, key))
-            except ValueError:
-                raise SourceSchemaError(
-                    f"skill {key!r} is no {kind} as skills.id is; the partition stems from another database: "
-                    "materialise active_skills to bring partitions and skills together"
-                ) from None
-        return values
-
-
-@dataclass(frozen=True)
-class Platform(Source):
-    """The same with the table that we write."""
-
-    target: Table
-
-
-def id_value(column: Column[Any], text: str) -> Any:
-    """An id that was read as text, as a value of its column's own type, so that the index is used."""
-    if isinstance(column.type, Uuid):
-        return uuid.UUID(text)
-    return int(text) if isinstance(column.type, Integer) else text
-
-
-def reflect_source(connection: Connection) -> Source:
-    """Read the platform's source tables from the catalogue and make sure that we can rely on them.
-
-    Raises
-    ------
-    SourceSchemaError
-        A table, a column, its type or the primary key is not what calibration needs.
-    """
-    found = inspect(connection)
-    present = {*found.get_table_names(), *found.get_view_names()}
-    if missing := [name for name in REQUIRED_COLUMNS if name not in present]:
-        raise SourceSchemaError(
-            f"the database has no table {', '.join(missing)} in its search path; "
-            "skills, items and attempts are read from there (see the README for their columns)"
-        )
-    metadata = MetaData()
-    tables = {
-        name: Table(name, metadata, autoload_with=connection, resolve_fks=False) for name in REQUIRED_COLUMNS
-    }
-    for name, columns in REQUIRED_COLUMNS.items():
-        for column in columns:
-            if column not in tables[name].c:
-                raise SourceSchemaError(
-                    f"table {name} has no column {column}; it has {', '.join(tables[name].c.keys())}"
-                )
-    source = Source(**tables)
-    _require_type(source.skills.c.active, Boolean)
-    _require_type(source.attempts.c.is_correct, Boolean)
-    _require_type(source.attempts.c.created_at, DateTime)
-    for ids in (source.skills.c.id, source.items.c.id):
-        _require_type(ids, (Uuid, String, Integer))
-    if not source.attempts.primary_key.columns:
-        raise SourceSchemaError(
-            "table attempts has no primary key; it settles the order of attempts that bear the same created_at"
-        )
-    return source
-
-
-def reflect(connection: Connection) -> Platform:
-    """The source tables, and `skill_bkt_params`: created where it is missing, never altered.
-
-    Raises
-    ------
-    SourceSchemaError
-        As `reflect_source`; or a `skill_bkt_params` that exists lacks a column.
-    """
-    source = reflect_source(connection)
-    if not inspect(connection).has_table(TARGET):
-        _create_target(connection, source.skills)
-    target = Table(TARGET, MetaData(), autoload_with=connection, resolve_fks=False)
-    if lacks := [column for column in TARGET_COMMENTS if column not in target.c]:
-        raise SourceSchemaError(
-            f"table {TARGET} has no column {', '.join(lacks)}; we never alter one that exists"
-        )
-    return Platform(source.skills, source.items, source.attempts, target)
-
-
-def _create_target(connection: Connection, skills: Table) -> None:
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
-    types = {"skill_id": skills.c.id.type, "calibrated_at": _moment}
-    Table(
-        TARGET,
-        MetaData(),
-        *(
-            Column(
-                name,
-                types.get(name, Double()),
-                primary_key=name == "skill_id",
-                autoincrement=False,
-                nullable=name == "log_likelihood",
-                comment=comment,
-            )
-            for name, comment in TARGET_COMMENTS.items()
-        ),
-    ).create(connection, checkfirst=True)
-
-
-def _require_type(column: Column[Any], kind: type | tuple[type, ...]) -> None:
-    if not isinstance(column.type, kind):
-        names = " or ".join(k.__name__.lower() for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise SourceSchemaError(f"{column.table.name}.{column.name} is {column.type}; expected {names}")

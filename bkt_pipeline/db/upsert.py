@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, func
+from sqlalchemy import (
+    Connection,
+    Table,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -51,3 +56,12 @@ def _statement(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     return statement.returning(table.c[keys[0]])
+
+
+# Built once: to build a statement takes longer than to run one, and these run for each skill.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+
+def lock_skill(connection: Connection, skill_id: str) -> None:
+    """Hold the skill until the transaction ends; whoever writes something of it takes this first."""
+    connection.execute(_LOCK, {"name": f"bkt_pipeline:{skill_id}"})

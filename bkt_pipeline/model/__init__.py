@@ -3,15 +3,16 @@
 Importing this package loads numpy only; the compiled kernels are loaded when something is first calibrated.
 """
 
-from bkt_pipeline.model.evidence import FLAGS, Evidence, Tier
-from bkt_pipeline.model.fit import SAFE_DEFAULT, SkillFit
-from bkt_pipeline.model.grid import DEFAULT_GRID, Axis, Grid
-from bkt_pipeline.model.likelihood import log_likelihood
-from bkt_pipeline.model.polish import polish
-from bkt_pipeline.model.replay import answers_to_mastery, predict, replay
-from bkt_pipeline.model.search import calibrate, calibrate_all, calibrate_skill, warm_up
-from bkt_pipeline.model.types import AttemptObservation, AttemptWindow, BktParams
-from bkt_pipeline.model.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.attempts import AttemptObservation, AttemptWindow
+from bkt_pipeline.model.bkt.evidence import FLAGS, Evidence, Tier
+from bkt_pipeline.model.bkt.fit import SAFE_DEFAULT, SkillFit
+from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Axis, Grid
+from bkt_pipeline.model.bkt.likelihood import log_likelihood
+from bkt_pipeline.model.bkt.polish import polish
+from bkt_pipeline.model.bkt.replay import answers_to_mastery, predict, replay
+from bkt_pipeline.model.bkt.search import calibrate, calibrate_all, calibrate_skill, warm_up
+from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.params import BktParams
 
 __all__ = [
     "DEFAULT_GRID",

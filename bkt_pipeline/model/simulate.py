@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model._curriculum import CURRICULUM, RETIRED
-from bkt_pipeline.model.types import AttemptWindow, BktParams
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.params import BktParams
 
 __all__ = ["School", "SchoolSkill", "school", "simulate"]
 

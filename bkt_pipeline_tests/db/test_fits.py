@@ -12,7 +12,7 @@ from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.fits import load_fits
 from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.params import night_result, publish, standing_since
-from bkt_pipeline.db.schema import Platform, reflect
+from bkt_pipeline.db.platform import Platform, reflect
 from bkt_pipeline.model import SAFE_DEFAULT, BktParams, SkillFit, calibrate
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline_tests import conftest

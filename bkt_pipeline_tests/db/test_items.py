@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from bkt_pipeline.db.answers import read_answers, reflect_mastery, standing_params
+from bkt_pipeline.db.answers import read_answers, reflect_mastery
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.items import (
     ItemsOutcome,
@@ -22,11 +22,13 @@ from bkt_pipeline.db.items import (
     store_items,
 )
 from bkt_pipeline.db.migrations import migrate
-from bkt_pipeline.db.schema import item_irt_params, reflect
+from bkt_pipeline.db.params import standing_params
+from bkt_pipeline.db.platform import reflect
+from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.errors import SourceSchemaError
-from bkt_pipeline.model.irt import fit_items
-from bkt_pipeline.model.items import SkillAnswers, SkillItems
-from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.model.irt.items import SkillAnswers, SkillItems
+from bkt_pipeline.model.irt.two_pl import fit_items
+from bkt_pipeline.model.params import BktParams
 from bkt_pipeline_tests.conftest import Platform
 
 AS_OF = dt.datetime(2026, 3, 1, 7, tzinfo=dt.UTC)

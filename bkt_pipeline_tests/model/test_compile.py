@@ -17,13 +17,12 @@ SOURCE = Path(bkt_pipeline.__file__).parent
 def installed(tmp_path):
     """The package's model in a folder where no cache can be kept beside the source."""
     target = tmp_path / "bkt_pipeline"
-    (target / "model").mkdir(parents=True)
+    target.mkdir()
     for name in ("__init__.py", "errors.py"):
         shutil.copy(SOURCE / name, target)
-    for file in (SOURCE / "model").glob("*.py"):
-        shutil.copy(file, target / "model")
+    shutil.copytree(SOURCE / "model", target / "model", ignore=shutil.ignore_patterns("__pycache__"))
     # A file in the place of the folder: refused even to root.
-    (target / "model" / "__pycache__").touch()
+    (target / "model" / "kernels" / "__pycache__").touch()
     return tmp_path
 
 

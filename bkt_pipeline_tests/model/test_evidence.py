@@ -3,10 +3,10 @@
 import pytest
 
 from bkt_pipeline.model import FLAGS, Axis, BktParams, Grid, answers_to_mastery, calibrate, replay
-from bkt_pipeline.model.evidence import evidence
-from bkt_pipeline.model.grid import DEFAULT_GRID
+from bkt_pipeline.model.bkt.evidence import evidence
+from bkt_pipeline.model.bkt.grid import DEFAULT_GRID
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline_tests.model.windows import window
+from bkt_pipeline_tests.helpers.windows import window
 
 ORDINARY = window([[0, 1, 1], [1, 0]])
 

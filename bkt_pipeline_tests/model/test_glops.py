@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bkt_pipeline.model import calibrate_all
-from bkt_pipeline_tests.model import glops
+from bkt_pipeline_tests.helpers import glops
 
 
 @glops.needs_glops

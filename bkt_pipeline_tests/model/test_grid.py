@@ -5,7 +5,7 @@ import pytest
 
 from bkt_pipeline.errors import InvalidGrid
 from bkt_pipeline.model import DEFAULT_GRID, Axis, Grid
-from bkt_pipeline_tests.model import reference
+from bkt_pipeline_tests.helpers import reference
 
 
 def test_the_default_is_the_contract():

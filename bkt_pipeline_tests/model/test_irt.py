@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from bkt_pipeline.errors import InvalidAttempts, InvalidSettings
-from bkt_pipeline.model import _irt_newton as newton
-from bkt_pipeline.model.irt import (
+from bkt_pipeline.model.irt.fits import ItemFlag, ItemStatus
+from bkt_pipeline.model.irt.two_pl import (
     A_BOUNDS,
     B_BOUNDS,
-    ItemFlag,
-    ItemStatus,
     ability,
     fit_item,
     fit_items,
     information,
     probability,
 )
+from bkt_pipeline.model.kernels import newton as newton
 
 MAP, ML = (4.0, 1 / 2.25), (0.0, 0.0)
 PRECISION = {"map": MAP, "ml": ML}

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.errors import InvalidAttempts
-from bkt_pipeline.model.irt import ability, fit_item
-from bkt_pipeline.model.items import (
+from bkt_pipeline.model.irt.items import (
     SkillAnswers,
     calibrate_items,
     right_answers,
     theta_by_mastery,
     theta_by_replay,
 )
-from bkt_pipeline.model.types import BktParams
+from bkt_pipeline.model.irt.two_pl import ability, fit_item
+from bkt_pipeline.model.params import BktParams
 
 PARAMS = BktParams(0.3, 0.15, 0.1, 0.2)
 

@@ -4,7 +4,7 @@ import pytest
 
 from bkt_pipeline.model import BktParams, Grid, calibrate, log_likelihood, polish
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline_tests.model.windows import window
+from bkt_pipeline_tests.helpers.windows import window
 
 
 @pytest.mark.parametrize("seed", range(6))

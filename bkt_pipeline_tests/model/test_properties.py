@@ -18,10 +18,10 @@ from bkt_pipeline.model import (
     predict,
     replay,
 )
-from bkt_pipeline.model._gradient import gradient
-from bkt_pipeline.model.surface import Answers
-from bkt_pipeline_tests.model import reference
-from bkt_pipeline_tests.model.windows import window
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.kernels.gradient import gradient
+from bkt_pipeline_tests.helpers import reference
+from bkt_pipeline_tests.helpers.windows import window
 
 sequences = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=25)
 probabilities = st.floats(0.001, 0.999)
@@ -75,7 +75,7 @@ def test_one_thread_and_eight_give_the_same_bytes(skills):
 @given(sequences, st.lists(st.tuples(probabilities, probabilities, halves, halves), min_size=1, max_size=9))
 def test_the_surface_takes_any_points(answers, points):
     rows = np.array(points)
-    values = Answers.of(window(answers)).surface(rows[:, :1].T, rows[:, 1:])
+    values = DistinctSequences.of(window(answers)).surface(rows[:, :1].T, rows[:, 1:])
     expected = reference.log_likelihoods(answers, rows)
     np.testing.assert_allclose(values[0], expected, rtol=1e-12, atol=1e-12)
 
@@ -97,7 +97,7 @@ def test_the_winner_of_a_finer_grid_is_its_best(answers, step, first):
 @given(sequences, parameters)
 def test_the_gradient_is_the_slope(answers, params):
     view = window(answers)
-    own = Answers.of(view)
+    own = DistinctSequences.of(view)
     value, *slopes = gradient(view.responses, view.offsets, own.students, own.counts, np.array(params.values))
     assert value == pytest.approx(log_likelihood(view, params), rel=1e-12)
     for position, slope in enumerate(slopes):

@@ -7,7 +7,7 @@ import pytest
 
 from bkt_pipeline.errors import InvalidAttempts
 from bkt_pipeline.model import BktParams, log_likelihood, predict, replay
-from bkt_pipeline_tests.model.windows import window
+from bkt_pipeline_tests.helpers.windows import window
 
 TIDES = [([1] * 700 + [0] * 650) * 3]
 

@@ -16,10 +16,10 @@ from bkt_pipeline.model import (
     calibrate_skill,
     log_likelihood,
 )
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline.model.surface import Answers
-from bkt_pipeline_tests.model import reference
-from bkt_pipeline_tests.model.windows import sequences, window
+from bkt_pipeline_tests.helpers import reference
+from bkt_pipeline_tests.helpers.windows import sequences, window
 
 RNG = np.random.default_rng(7)
 AXIS = np.array(reference.STEPS)
@@ -53,7 +53,7 @@ CASES = SIMULATED | HOSTILE
 def test_surface_and_winner_equal_the_reference(case):
     answers = CASES[case]
     view = window(answers)
-    surface = Answers.of(view).surface(AXIS[:, None], DEFAULT_GRID.lanes)
+    surface = DistinctSequences.of(view).surface(AXIS[:, None], DEFAULT_GRID.lanes)
     expected = reference.log_likelihoods(answers, reference.default_points())
     np.testing.assert_allclose(surface.reshape(-1), expected, rtol=1e-12, atol=1e-12)
     values, log_likelihood_ = reference.winner(expected)

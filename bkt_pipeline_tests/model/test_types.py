@@ -7,7 +7,7 @@ import pytest
 
 from bkt_pipeline.errors import InvalidAttempts, InvalidParams
 from bkt_pipeline.model import AttemptObservation, AttemptWindow, BktParams
-from bkt_pipeline_tests.model.windows import AS_OF, AS_OF_US, window
+from bkt_pipeline_tests.helpers.windows import AS_OF, AS_OF_US, window
 
 
 def make(**changes):

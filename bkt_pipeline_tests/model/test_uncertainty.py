@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.model import DEFAULT_GRID, Axis, BktParams, Grid, calibrate
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline.model.surface import Answers
-from bkt_pipeline_tests.model import reference
-from bkt_pipeline_tests.model.windows import sequences, window
+from bkt_pipeline_tests.helpers import reference
+from bkt_pipeline_tests.helpers.windows import sequences, window
 
 NAMES = ("p_l0", "p_transit", "p_slip", "p_guess")
 TRUTH = BktParams(0.33, 0.12, 0.08, 0.21)
@@ -100,7 +100,7 @@ def test_gap_and_close_points_are_those_of_the_surface():
 def test_profile_ends_where_the_best_of_the_others_loses_1_92():
     view = simulate(TRUTH, n_students=1500, seed=6, lengths=6)
     sure = calibrate(view).uncertainty
-    own = Answers.of(view)
+    own = DistinctSequences.of(view)
     estimates = [getattr(sure, name) for name in NAMES]
     axes = [np.linspace(e.mean - 4 * e.sd, e.mean + 4 * e.sd, 31) for e in estimates]
     lanes = np.stack(np.meshgrid(*axes[1:], indexing="ij"), axis=-1).reshape(-1, 3)

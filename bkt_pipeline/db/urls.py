@@ -1,0 +1,72 @@
+"""Postgres URLs, in whatever form the user wrote them, for each driver."""
+
+import re
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from bkt_pipeline.errors import InvalidSettings
+
+CONNECT_SECONDS = 10
+
+
+# Finds out within a minute that the other end is gone; in seconds, the last in milliseconds.
+KEEPALIVE: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+_DRIVER = re.compile(r"^(postgres(?:ql)?)(\+\w+)?://")
+
+
+_UNREADABLE = (
+    "the database URL cannot be read as a Postgres URL; expected postgresql://user:password@host:5432/name "
+    "(special characters in the password percent-encoded)"
+)
+
+
+def libpq_url(url: str) -> str:
+    """Any form of Postgres URL (``postgres://``, with a driver name, or ``host=… dbname=…``), as libpq reads it.
+
+    Raises
+    ------
+    InvalidSettings
+        It is none; or its parts show that the password is not percent-encoded, and would come out in messages.
+    """
+    plain = _DRIVER.sub("postgresql://", url.strip())
+    try:
+        parts = conninfo_to_dict(plain)
+    except psycopg.ProgrammingError:
+        # The cause quotes the string, password and all: it must not be chained.
+        raise InvalidSettings(_UNREADABLE) from None
+    misread = (
+        not re.fullmatch(r"[0-9,]*", str(parts.get("port", "")))
+        or re.search(r"[@?#\s]", str(parts.get("host", "")).removeprefix("@"))
+        or "@" in str(parts.get("dbname", ""))
+    )
+    if misread:
+        raise InvalidSettings(_UNREADABLE)
+    return plain
+
+
+def psycopg2_url(url: str) -> str:
+    """The same URL for dagster-postgres, which needs its driver named: a bare one means psycopg 3 to SQLAlchemy 2.1."""
+    plain = libpq_url(url)
+    try:
+        parsed = make_url(plain).set(drivername="postgresql+psycopg2")
+    except (ArgumentError, ValueError):
+        raise InvalidSettings(
+            "the URL of Dagster's storage cannot be read; expected postgresql://user:password@host:5432/name"
+        ) from None
+    ours = {"connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
+    parsed = parsed.update_query_dict(
+        {name: str(value) for name, value in ours.items() if name not in parsed.query}
+    )
+    return parsed.render_as_string(hide_password=False)

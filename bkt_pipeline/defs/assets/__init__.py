@@ -1,0 +1,1 @@
+"""The assets, one module for each part of the graph."""

@@ -1,0 +1,58 @@
+"""The night's two summaries: its skills and its items."""
+
+import datetime as dt
+from functools import partial
+
+import dagster as dg
+
+from bkt_pipeline import __version__
+from bkt_pipeline.db.items import items_of_night, load_items
+from bkt_pipeline.db.nights import latest_night, read_night
+from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
+from bkt_pipeline.defs.assets.skills import skill_bkt_params
+from bkt_pipeline.defs.metadata.items import summary_metadata
+from bkt_pipeline.defs.metadata.night import night_metadata
+from bkt_pipeline.defs.metadata.tables import OWNERS
+from bkt_pipeline.defs.partitions import skill_partitions
+from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.defs.run import resolve_as_of
+from bkt_pipeline.defs.tags import NIGHT_TAG
+
+
+@dg.asset(
+    deps=[dg.AssetDep(item_irt_params, partition_mapping=dg.AllPartitionMapping())],
+    group_name=ITEMS,
+    kinds={"postgres", "matplotlib"},
+    owners=OWNERS,
+    code_version=__version__,
+)
+def item_summary(
+    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+) -> dg.MaterializeResult:
+    """The night's items as a whole: how many are calibrated, and where they lie."""
+    night, opened = resolve_as_of(context, settings).date(), database.get()
+    outcomes = opened.run(partial(items_of_night, night=night))
+    stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
+    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values()))
+
+
+@dg.asset(
+    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())],
+    group_name="calibration",
+    kinds={"postgres", "matplotlib"},
+    owners=OWNERS,
+    code_version=__version__,
+)
+def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
+    """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
+    opened = database.get()
+    said = context.run.tags.get(NIGHT_TAG)
+    night = dt.date.fromisoformat(said) if said else opened.run(latest_night)
+    if night is None:
+        raise dg.Failure(
+            "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
+        )
+    skills = opened.run(partial(read_night, night=night))
+    known = context.instance.get_dynamic_partitions(skill_partitions.name)
+    silent = set(known) - {skill.skill_id for skill in skills}
+    return dg.MaterializeResult(metadata=night_metadata(night, skills) | {"without_outcome": len(silent)})

@@ -1,0 +1,1 @@
+"""What the Dagster UI shows of a materialisation: columns, numbers, tables and pictures."""

@@ -1,0 +1,123 @@
+"""What the Dagster UI shows of items: numbers that it can plot, the items as a table, and the map of all of them."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.db.items import ItemsOutcome, flag_names
+from bkt_pipeline.defs.metadata.figures import BLUE, GREEN, GREY, MISSING, ORANGE, VERMILION, figure_of, shown
+from bkt_pipeline.model.irt.fits import ItemStatus
+from bkt_pipeline.model.irt.items import SkillItems
+from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
+
+SHOWN = 50  # items of a skill in its table
+COLOURS = {
+    ItemStatus.CALIBRATED: GREEN,
+    ItemStatus.PROVISIONAL: BLUE,
+    ItemStatus.SKIPPED: ORANGE,
+    ItemStatus.INVALID: VERMILION,
+}
+
+
+def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
+    """Metadata of one skill's materialisation."""
+    told: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "as_of": as_of.isoformat(),
+        "attempts": verdict.answers,
+        "students": verdict.students,
+        **{str(status): verdict.count(status) for status in ItemStatus},
+    }
+    if verdict.reason:
+        told["reason"] = verdict.reason
+    if verdict.params_since:
+        told["skill_parameters_calibrated_at"] = verdict.params_since.isoformat()
+    if verdict.outcome != "calibrated" or verdict.items is None:
+        return told
+    fits = verdict.items.fits
+    flags = Counter(name for value in fits.flags for name in flag_names(int(value)))
+    return told | {
+        "irt_a_median": float(np.nanmedian(fits.irt_a)),
+        "irt_b_median": float(np.nanmedian(fits.irt_b)),
+        "log_likelihood": verdict.log_likelihood,
+        "flags": ", ".join(f"{count} {name}" for name, count in sorted(flags.items())) or "none",
+        "items": dg.MetadataValue.table([_record(verdict.items, place) for place in _first(verdict.items)]),
+        "dagster/row_count": len(verdict.items),
+    }
+
+
+def _first(items: SkillItems) -> Sequence[int]:
+    """Places of the items that are shown, those with most answers first."""
+    return [int(place) for place in np.argsort(-items.fits.n_attempts, kind="stable")[:SHOWN]]
+
+
+def _record(items: SkillItems, place: int) -> dg.TableRecord:
+    fit = items.fits[place]
+    numbers = {
+        name: "" if np.isnan(value) else round(value, 3)
+        for name, value in (("a", fit.irt_a), ("se_a", fit.se_a), ("b", fit.irt_b), ("se_b", fit.se_b))
+    }
+    told = {"attempts": fit.n_attempts, "status": str(fit.status), "flags": ", ".join(flag_names(fit.flags))}
+    return dg.TableRecord({"item": items.item_ids[place], **numbers, **told})
+
+
+def summary_metadata(
+    night: dt.date, outcomes: Sequence[ItemsOutcome], stored: Iterable[SkillItems]
+) -> dict[str, Any]:
+    """Metadata of the night's items as a whole."""
+    became = Counter(outcome.outcome for outcome in outcomes)
+    counts = {str(status): sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
+    told = [
+        dg.TableRecord(
+            {"skill": outcome.skill_id, "outcome": outcome.outcome, "reason": outcome.reason or ""}
+        )
+        for outcome in sorted(outcomes, key=lambda outcome: (outcome.outcome != "failed", outcome.skill_id))
+        if outcome.outcome != "calibrated"
+    ]
+    return {
+        "night": night.isoformat(),
+        "item_map": item_picture(list(stored), counts),
+        **counts,
+        **{
+            f"skills_{outcome}": became.get(outcome, 0)
+            for outcome in ("calibrated", "skipped", "overtaken", "failed")
+        },
+        "attempts": sum(outcome.attempts for outcome in outcomes),
+        "log_likelihood": sum(outcome.log_likelihood or 0.0 for outcome in outcomes),
+        "skipped_or_failed": dg.MetadataValue.table(told) if told else "none",
+    }
+
+
+def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.MetadataValue | str:
+    """The item map, difficulty against discrimination, or why there is no picture."""
+    if find_spec("matplotlib") is None:
+        return MISSING
+    figure, (where, became) = figure_of(7.0, 3.2, 2, widths=(1.6, 0.7))
+    none: list[Any] = [np.empty(0)]
+    a = np.concatenate(none + [skill.fits.irt_a for skill in skills])
+    b = np.concatenate(none + [skill.fits.irt_b for skill in skills])
+    status = np.concatenate([np.empty(0, str)] + [skill.fits.status for skill in skills])
+    for tier in (ItemStatus.PROVISIONAL, ItemStatus.CALIBRATED):
+        of = status == tier
+        where.scatter(b[of], a[of], s=10, color=COLOURS[tier], alpha=0.8, linewidth=0, label=str(tier))
+    where.set_xlim(B_BOUNDS[0] - 0.1, B_BOUNDS[1] + 0.1)
+    where.set_ylim(A_BOUNDS[0] - 0.1, A_BOUNDS[1] + 0.1)
+    where.set_xlabel("difficulty b, logits")
+    where.set_ylabel("discrimination a", color=GREY, fontsize=9)
+    where.set_title(f"map of {int(np.isin(status, ['calibrated', 'provisional']).sum())} items")
+    where.legend(frameon=False, labelcolor=GREY, fontsize=9)
+    became.barh(range(len(COLOURS)), [counts[tier] for tier in COLOURS], color=list(COLOURS.values()))
+    for row, tier in enumerate(COLOURS):
+        became.text(counts[tier], row, f" {counts[tier]}", color=GREY, va="center", fontsize=9)
+    became.set_yticks(range(len(COLOURS)), [str(tier) for tier in COLOURS])
+    became.set_xlim(0, 1.25 * max(*counts.values(), 1))
+    became.set_xticks([])
+    became.invert_yaxis()
+    became.set_title("items")
+    return shown(figure, "map of the items, and how many there are")

@@ -1,0 +1,78 @@
+"""The night's summary: what a team opens in the morning."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from bkt_pipeline.db.nights import SkillNight
+from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.defs.metadata.figures import night_picture
+
+SHOWN = 10
+
+
+OUTCOMES = ("calibrated", "skipped", "overtaken", "failed")
+
+
+def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
+    """The skills that moved most since the night before, the largest move first."""
+    moved = [skill for skill in night if skill.move > 0]
+    return sorted(moved, key=lambda skill: (-skill.move, skill.skill_id))[:SHOWN]
+
+
+def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
+    """The skills whose answers are least probable per attempt, the worst first."""
+    fitted = [(skill.per_attempt, skill) for skill in night if skill.per_attempt is not None]
+    return [skill for _, skill in sorted(fitted, key=lambda pair: (pair[0], pair[1].skill_id))[:SHOWN]]
+
+
+def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, Any]:
+    """The summary as numbers that Dagster plots over nights, tables and one picture."""
+    counts = Counter(skill.outcome for skill in skills)
+    fitted = [
+        skill for skill in skills if skill.params is not None and skill.params.log_likelihood is not None
+    ]
+    attempts = sum(skill.attempts or 0 for skill in fitted)
+    likelihood = sum(skill.params.log_likelihood or 0.0 for skill in fitted if skill.params)
+    moves = largest_moves(skills)
+    shown: dict[str, Any] = {
+        "night": night.isoformat(),
+        "overview": night_picture(skills, moves),
+        "skills": len(skills),
+        **{outcome: counts.get(outcome, 0) for outcome in OUTCOMES},
+        "attempts": attempts,
+        "log_likelihood": likelihood,
+        "largest_moves": _table([_move(skill) for skill in moves]),
+        "worst_fits": _table([_fit(skill) for skill in worst_fits(skills)]),
+        "skipped_or_failed": _table(
+            [
+                {"skill": skill.skill_id, "outcome": skill.outcome, "reason": skill.reason or ""}
+                for skill in sorted(skills, key=lambda skill: (skill.outcome != "failed", skill.skill_id))
+                if skill.outcome != "calibrated"
+            ]
+        ),
+    }
+    return shown | ({"log_likelihood_per_attempt": likelihood / attempts} if attempts else {})
+
+
+def _move(skill: SkillNight) -> dict[str, str | float | int]:
+    assert skill.params is not None
+    assert skill.previous is not None
+    row: dict[str, str | float | int] = {"skill": skill.skill_id}
+    for name, before, now in zip(PARAMETERS, skill.previous.values, skill.params.values, strict=True):
+        row[name] = f"{now:g}" if now == before else f"{before:g} → {now:g}"
+    return row | {"attempts": skill.attempts or 0}
+
+
+def _fit(skill: SkillNight) -> dict[str, str | float | int]:
+    assert skill.params is not None
+    assert skill.per_attempt is not None
+    row: dict[str, str | float | int] = {"skill": skill.skill_id, "per_attempt": round(skill.per_attempt, 4)}
+    return row | dict(zip(PARAMETERS, skill.params.values, strict=True)) | {"attempts": skill.attempts or 0}
+
+
+def _table(rows: Sequence[dict[str, str | float | int]]) -> dg.MetadataValue | str:
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows]) if rows else "none"

@@ -1,0 +1,72 @@
+"""Metadata of one skill's window and of one skill's calibration."""
+
+import datetime as dt
+from itertools import pairwise
+from typing import Any
+
+from bkt_pipeline.calibration.skill_checks import newest_attempt
+from bkt_pipeline.calibration.skills import Verdict
+from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.model.attempts import AttemptWindow
+
+
+def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, Any]:
+    """Metadata of one skill's window, and how many attempts it left out for want of a student."""
+    shown: dict[str, Any] = {
+        "as_of": window.as_of.isoformat(),
+        "window_days": window.window_days,
+        "attempts": window.n_attempts,
+        "students": window.n_students,
+        "ungraded": window.ungraded,
+        "without_student": without_student,
+        "distinct_sequences": len({window.responses[a:b].tobytes() for a, b in pairwise(window.offsets)}),
+        "dagster/row_count": window.n_students,
+    }
+    newest = newest_attempt(window)
+    if newest is None:
+        return shown
+    return shown | {
+        "newest_attempt": newest.isoformat(),
+        "success_rate": round(float(window.responses.mean()), 4),
+    }
+
+
+def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> dict[str, Any]:
+    """Metadata of one skill's materialisation; `standing` is when the row that stays was calibrated."""
+    shown: dict[str, Any] = {"outcome": verdict.outcome}
+    if verdict.reason:
+        shown["reason"] = verdict.reason
+    if verdict.window is not None:
+        shown |= {
+            "as_of": verdict.window.as_of.isoformat(),
+            "attempts": verdict.window.n_attempts,
+            "students": verdict.window.n_students,
+            "ungraded": verdict.window.ungraded,
+        }
+    if verdict.fit is None or verdict.outcome != "calibrated":
+        return shown | {
+            "stored_row_calibrated_at": standing.isoformat() if standing else "no row is stored yet"
+        }
+    fit = verdict.fit
+    for name in PARAMETERS:
+        shown[name] = getattr(fit.published, name)
+        if fit.uncertainty is not None:
+            estimate = getattr(fit.uncertainty, name)
+            shown |= {f"{name}_low": round(estimate.low, 4), f"{name}_high": round(estimate.high, 4)}
+        if verdict.previous is not None:
+            # Decimal values of a grid: what is left after 12 digits is the floats' own noise.
+            shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
+    likelihood = fit.published.log_likelihood
+    if likelihood is not None:
+        shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
+    if fit.polished is not None:
+        shown |= {
+            "estimator": fit.estimator,
+            "polish_gains": fit.polished.log_likelihood - fit.params.log_likelihood,
+        }
+    return shown | {
+        "tier": str(fit.evidence.tier),
+        "distinct_sequences": fit.n_distinct,
+        "fit_milliseconds": round(fit.seconds * 1000, 3),
+        "dagster/row_count": 1,
+    }

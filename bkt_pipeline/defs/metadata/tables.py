@@ -1,0 +1,55 @@
+"""What the Dagster UI shows of tables and outcomes: columns, numbers that it can plot, and why there are none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+from bkt_pipeline.db.platform import TARGET, TARGET_COMMENTS
+from bkt_pipeline.db.schema import SCHEMA
+
+OWNERS = ["team:learning-analytics"]
+
+
+_ID = "uuid, text or bigint"
+
+
+_PLATFORM_TYPES = {
+    **dict.fromkeys(("id", "skill_id", "item_id", "student_id"), _ID),
+    **dict.fromkeys(("active", "is_correct"), "boolean"),
+    **dict.fromkeys(("created_at", "calibrated_at"), "timestamp"),
+}
+
+
+def own_table(table: Table) -> dict[str, Any]:
+    """Metadata of a table of ours: its name and its columns, as the schema describes them."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type.compile(postgresql.dialect()).lower(),
+            column.comment,
+            dg.TableColumnConstraints(nullable=bool(column.nullable)),
+        )
+        for column in table.columns
+    ]
+    return _described(f"{SCHEMA}.{table.name}", columns)
+
+
+def platform_table(name: str, comments: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata of a table in the platform's schema, of the columns that we rely on."""
+    columns = [
+        dg.TableColumn(column, _PLATFORM_TYPES.get(column, "double precision"), said)
+        for column, said in comments.items()
+    ]
+    return _described(name, columns)
+
+
+def target_table() -> dict[str, Any]:
+    """Metadata of the table that the backend reads."""
+    return platform_table(TARGET, TARGET_COMMENTS)
+
+
+def _described(name: str, columns: list[dg.TableColumn]) -> dict[str, Any]:
+    return {"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)}

@@ -1,0 +1,79 @@
+"""How far a night has come, from its runs and outcomes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
+from bkt_pipeline.defs.partitions import skill_partitions, unfinished_skill_runs
+from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
+
+
+@dataclass(frozen=True)
+class NightState:
+    """How far a night is."""
+
+    skills: int
+    outcomes: Mapping[str, int] = field(default_factory=Counter)
+    unfinished_runs: int = 0
+    coming_retries: int = 0
+    started: bool = True
+
+    @property
+    def missing(self) -> int:
+        """Skills without an outcome."""
+        return self.skills - sum(self.outcomes.values())
+
+
+def waits_for(night: NightState) -> str | None:
+    """What the night's outcomes still wait for; None when they are all there."""
+    to_come = f"{night.missing} of {night.skills} skills have no outcome yet"
+    if night.unfinished_runs:
+        return f"{night.unfinished_runs} runs are queued or running; {to_come}"
+    if night.coming_retries:
+        return f"{night.coming_retries} crashed runs are about to be started again"
+    if night.missing and not night.started:
+        return f"the night's shards have not started; {to_come}"
+    return None
+
+
+def latest_night(instance: dg.DagsterInstance) -> dg.RunRecord | None:
+    """The last run that a night began with; the nights of the command end by themselves and do not count."""
+    succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
+    for record in instance.get_run_records(succeeded, limit=20):
+        if COMMAND_TAG not in record.dagster_run.tags:
+            return record
+    return None
+
+
+def night_state(
+    instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
+) -> NightState:
+    """How far the night is, from the runs that there are and each skill's outcome since."""
+    keys = instance.get_dynamic_partitions(skill_partitions.name)
+    of_night = runs_of_night(instance, night)
+    return NightState(
+        skills=len(keys),
+        outcomes=Counter(outcomes[key] for key in keys if key in outcomes),
+        unfinished_runs=len(unfinished_skill_runs(instance)),
+        coming_retries=coming_retries(of_night),
+        started=any(run.job_name == calibration_job.name for run in of_night),
+    )
+
+
+def runs_of_night(
+    instance: dg.DagsterInstance, night: Mapping[str, str], job: str | None = None
+) -> Sequence[dg.DagsterRun]:
+    """The runs that bear the night's tag, of one job or of all."""
+    return instance.get_runs(dg.RunsFilter(job_name=job, tags={AS_OF_TAG: night[AS_OF_TAG]}))
+
+
+def coming_retries(runs: Sequence[dg.DagsterRun]) -> int:
+    """How many of the runs crashed and will be started again by Dagster, which has not happened yet."""
+    return sum(
+        run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_TAG not in run.tags
+        for run in runs
+        if run.status == dg.DagsterRunStatus.FAILURE
+    )

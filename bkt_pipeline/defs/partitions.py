@@ -1,0 +1,111 @@
+"""The partitions, one a skill: how they follow the active skills, and how a set of them is cut into ranges."""
+
+import os
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from bkt_pipeline.defs.tags import SHARD_TAG
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.instance.runs import UNFINISHED, is_dead
+
+# Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
+for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
+    warnings.filterwarnings("ignore", message=said)
+
+
+RANGE_START = "dagster/asset_partition_range_start"
+
+
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+SINGLE = "dagster/partition"
+
+
+SKILLS_TAG = "bkt/skills"  # how many a run is for, where others lie between them
+
+
+# What Dagster refuses in a partition key.
+REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
+
+
+skill_partitions = dg.DynamicPartitionsDefinition(name="skill")
+
+
+@dataclass(frozen=True)
+class PartitionChange:
+    """How the partitions must change to be the active skills."""
+
+    added: list[str]
+    retired: list[str]
+    refused: list[str]
+
+
+def partition_change(active: Collection[str], present: Collection[str]) -> PartitionChange:
+    """Compare the active skills with the partitions that there are."""
+    refused = {key for key in active if not key or any(part in key for part in REFUSED_IN_KEYS)}
+    wanted = set(active) - refused
+    return PartitionChange(
+        added=sorted(wanted - set(present)), retired=sorted(set(present) - wanted), refused=sorted(refused)
+    )
+
+
+def ranges(chosen: Collection[str], store_order: Sequence[str], at_most: int) -> Iterator[tuple[str, str]]:
+    """Cut the chosen keys into ranges that neighbour in the partition store's order, each of so many keys at most."""
+    wanted = set(chosen)
+    start = end = None
+    count = 0
+    for key in store_order:
+        if key in wanted and count < at_most:
+            start, end, count = start or key, key, count + 1
+            continue
+        if start is not None and end is not None:
+            yield start, end
+        start, end, count = (key, key, 1) if key in wanted else (None, None, 0)
+    if start is not None and end is not None:
+        yield start, end
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """The tags that make a run cover the range of partitions."""
+    return {RANGE_START: first, RANGE_END: last}
+
+
+def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that are queued or running for one or more skills."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]
+
+
+SKILLS_PER_RUN = 1000
+
+
+def skills_per_run() -> int:
+    """How many skills a shard run takes: BKT_SKILLS_PER_RUN, or 1000."""
+    said = os.environ.get("BKT_SKILLS_PER_RUN", str(SKILLS_PER_RUN))
+    if not said.isdecimal() or int(said) < 1:
+        raise InvalidSettings(f"BKT_SKILLS_PER_RUN is {said!r}; it must be a whole number of at least 1")
+    return int(said)
+
+
+def shard_tags() -> dict[str, str]:
+    """What else a shard run is tagged with: BKT_SHARD_TAGS, such as ``ecs/cpu=2048 ecs/memory=8192``."""
+    said = os.environ.get("BKT_SHARD_TAGS", "")
+    pairs = [pair.partition("=") for pair in said.split()]
+    if not all(name and value for name, _, value in pairs):
+        raise InvalidSettings(
+            f"BKT_SHARD_TAGS is {said!r}; it must be name=value, several with a space between them"
+        )
+    return {name: value for name, _, value in pairs}
+
+
+def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:
+    """The tags of the runs that cover all of the keys, which are in the partition store's order."""
+    pieces = list(ranges(keys, keys, at_most))
+    return [
+        {**range_tags(first, last), SHARD_TAG: f"{number} of {len(pieces)}"}
+        for number, (first, last) in enumerate(pieces, start=1)
+    ]

@@ -1,0 +1,140 @@
+"""What a run is given: the database and the settings. What it stores through is in io_managers.py."""
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Sequence
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field, PrivateAttr, field_validator
+
+from bkt_pipeline.calibration.items import ItemRules
+from bkt_pipeline.calibration.skills import Rules
+from bkt_pipeline.db.database import Database, open_database
+from bkt_pipeline.defs.tags import night_of, parse_moment
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.instance.runs import note_process
+from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
+
+
+class PlatformDatabase(dg.ConfigurableResource):
+    """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
+
+    _database: Database | None = PrivateAttr(default=None)
+    _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def get(self) -> Database:
+        """The database, opened, migrated and reflected once a process."""
+        with self._opening:
+            if self._database is None:
+                self._database = open_database()
+            return self._database
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note which process the run is in."""
+        note_process(context)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of the connections when the run ends."""
+        with self._opening:
+            if self._database is not None:
+                self._database.close()
+
+
+def shared(database: Database) -> PlatformDatabase:
+    """A resource that gives all runs of this process one database, which stays open: its owner closes it."""
+
+    class SharedDatabase(PlatformDatabase):
+        def get(self) -> Database:
+            return database
+
+    return SharedDatabase()
+
+
+class CalibrationSettings(dg.ConfigurableResource):
+    """What a run calibrates on; the defaults are the contract's."""
+
+    as_of: str = Field(
+        default="",
+        description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
+    )
+    window_days: int = Field(default=30, ge=1, le=3650, description="Length of the window in days.")
+    min_attempts: int = Field(
+        default=50, ge=1, description="A skill with fewer graded attempts in the window is skipped."
+    )
+
+    polish: bool = Field(
+        default=False,
+        description="Climb on from the grid's best point to the continuous optimum, kept beside it by night.",
+    )
+    estimator: Literal["grid", "polished"] = Field(
+        default="grid",
+        description="What skill_bkt_params gets: the grid's best point, or the continuous optimum (which polishes).",
+    )
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_a_moment(cls, value: str) -> str:
+        if value:
+            parse_moment(value)
+        return value
+
+    @property
+    def rules(self) -> Rules:
+        """What of it the calibration needs to know."""
+        return Rules(min_attempts=self.min_attempts, polish=self.polish, estimator=self.estimator)
+
+    def resolve_as_of(self, record: dg.RunRecord) -> dt.datetime:
+        """The run's as_of: what its config says, else what its night is."""
+        return parse_moment(self.as_of) if self.as_of else night_of(record)
+
+
+class ItemSettings(dg.ConfigurableResource):
+    """What the items of a run are calibrated on."""
+
+    window_days: int = Field(default=90, ge=1, le=3650, description="Days of answers that are read.")
+    min_answers: int = Field(
+        default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."
+    )
+    calibrated_answers: int = Field(
+        default=CALIBRATED_ANSWERS, ge=1, description="An item with fewer graded answers is provisional."
+    )
+    method: Literal["map", "ml"] = Field(
+        default="map", description="Maximum a posteriori with weak priors, or maximum likelihood."
+    )
+    theta_from: str | None = Field(
+        default=None,
+        pattern="^(replay|mastery)$",
+        description="A student's ability: P(known) just before each attempt, by replay; or what the platform keeps "
+        "in student_skill_mastery. Default: what BKT_THETA_FROM says, or replay.",
+    )
+    update_items: bool | None = Field(
+        default=None,
+        description="Whether the platform's columns items.irt_a, irt_b, irt_calibrated_at are updated where they are "
+        "there. Default: what BKT_UPDATE_ITEMS says (yes or no), or yes.",
+    )
+
+    def rules(self) -> ItemRules:
+        """The settings as the calibration takes them."""
+        said = self.theta_from or _one_of("BKT_THETA_FROM", ("replay", "mastery"))
+        return ItemRules(
+            theta_from="mastery" if said == "mastery" else "replay",
+            method=self.method,
+            min_answers=self.min_answers,
+            calibrated_answers=self.calibrated_answers,
+        )
+
+    def may_update_items(self) -> bool:
+        """Whether the platform's own columns are ours to update."""
+        if self.update_items is not None:
+            return self.update_items
+        return _one_of("BKT_UPDATE_ITEMS", ("yes", "no")) == "yes"
+
+
+def _one_of(name: str, choices: Sequence[str]) -> str:
+    """What the environment variable says, the first of the choices where it is not set."""
+    said = os.environ.get(name, "").strip() or choices[0]
+    if said not in choices:
+        raise InvalidSettings(f"{name} is {said!r}; it must be {' or '.join(choices)}")
+    return said

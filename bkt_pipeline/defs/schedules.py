@@ -1,0 +1,18 @@
+"""The schedule that starts the night."""
+
+import dagster as dg
+
+from bkt_pipeline.defs.jobs import active_skills_job
+from bkt_pipeline.defs.tags import AS_OF_TAG, night_tags
+
+
+@dg.schedule(
+    job=active_skills_job,
+    cron_schedule="0 7 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Starts the night at 07:00 UTC; the tick is the night's as_of.",
+)
+def nightly_bkt(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    tags = night_tags(context.scheduled_execution_time)
+    return dg.RunRequest(run_key=tags[AS_OF_TAG], tags=tags)

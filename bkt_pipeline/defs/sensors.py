@@ -1,0 +1,120 @@
+"""What runs when. Each decision is a pure function beside the schedule or sensor that asks it.
+
+07:00 UTC: `nightly_bkt` starts the job `active_skills`; its success starts the shards of the job
+`calibration` (`start_shards`); when the last skill of the night has an outcome, `nightly_irt`
+starts the shards of the job of the same name, once a night, and when these have ended the job
+`night_summary`; of a night without a calibrated skill the summary only. Every run of a night
+bears the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import dagster as dg
+
+from bkt_pipeline.db.ledger import outcomes_since
+from bkt_pipeline.defs.jobs import calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.night_state import coming_retries, latest_night, night_state, runs_of_night, waits_for
+from bkt_pipeline.defs.partitions import shard_tags, shards, skill_partitions, skills_per_run
+from bkt_pipeline.defs.resources import PlatformDatabase
+from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
+from bkt_pipeline.instance.runs import end_dead_runs
+
+NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
+
+
+# Polled: a sensor on the run's status would miss a run that ended before its first look at a new instance.
+@dg.sensor(
+    name="start_shards",
+    job=calibration_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the night's shards when the active skills are known.",
+)
+def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    record = latest_night(context.instance)
+    if record is None:
+        return dg.SkipReason(NO_NIGHT)
+    night = night_tags(night_of(record))
+    as_of = night[AS_OF_TAG]
+    if context.cursor == as_of:
+        return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
+    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    requests = [
+        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=shard_tags() | night | tags)
+        for tags in shards(keys, skills_per_run())
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=as_of)
+
+
+@dg.sensor(
+    name="nightly_irt",
+    jobs=[nightly_irt_job, night_summary_job],
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the item calibration once a night, when the last skill of the night has an outcome, and the "
+    "night's summary when the items are done, or at once where no skill was calibrated.",
+)
+def nightly_irt(
+    context: dg.SensorEvaluationContext, database: PlatformDatabase
+) -> dg.SensorResult | dg.SkipReason:
+    end_dead_runs(context.instance)
+    record = latest_night(context.instance)
+    if record is None:
+        return dg.SkipReason(NO_NIGHT)
+    night = night_tags(night_of(record))
+    as_of = night[AS_OF_TAG]
+    if context.cursor == as_of:
+        return dg.SkipReason(f"item calibration of the night as of {as_of} was started; waits for the next")
+    if context.cursor == items_started(as_of):
+        if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
+            return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+        return sum_up(night, cursor=as_of)
+    outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
+    state = night_state(context.instance, night, outcomes)
+    if reason := waits_for(state):
+        return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+    if not state.outcomes.get("calibrated"):
+        if context.cursor == without_items(as_of):
+            return dg.SkipReason(
+                f"waits for the night as of {as_of}: a calibrated skill; it has none, so there is nothing to "
+                "calibrate items with"
+            )
+        return sum_up(night, cursor=without_items(as_of))
+    failed = state.outcomes.get("failed", 0) + state.missing
+    counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
+    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    requests = [
+        dg.RunRequest(
+            job_name=nightly_irt_job.name,
+            run_key=f"{as_of} {tags[SHARD_TAG]}",
+            tags=shard_tags() | night | counts | tags,
+        )
+        for tags in shards(keys, skills_per_run())
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
+
+
+def items_started(as_of: str) -> str:
+    """The sensor's cursor between the start of a night's item calibration and that of its summary."""
+    return f"{as_of} items"
+
+
+def without_items(as_of: str) -> str:
+    """The sensor's cursor when a night without a calibrated skill was summed up, until somebody mends one."""
+    return f"{as_of} without items"
+
+
+def sum_up(night: Mapping[str, str], cursor: str) -> dg.SensorResult:
+    """Start the night's summary, once for each value of the cursor."""
+    summary = dg.RunRequest(job_name=night_summary_job.name, run_key=cursor, tags=dict(night))
+    return dg.SensorResult(run_requests=[summary], cursor=cursor)
+
+
+def summary_waits_for(item_runs: Sequence[dg.DagsterRun]) -> str | None:
+    """What the night's summary still waits for; None when it can start. Failed runs do not hold it up."""
+    if running := sum(not run.is_finished for run in item_runs):
+        return f"{running} of {len(item_runs)} runs of the item calibration are queued or running"
+    if coming_retries(item_runs):
+        return "crashed runs of the item calibration are about to be started again"
+    return None

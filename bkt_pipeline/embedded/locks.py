@@ -1,0 +1,83 @@
+"""File locks (flock): the kernel frees them when a process dies, however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+from bkt_pipeline.embedded.folders import cannot_run
+
+START_TIMEOUT = 120.0
+
+
+STOP_TIMEOUT = 30.0
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def unlock(lock: int) -> None:
+    # Closing alone would leave the lock to a child forked meanwhile, which shares the open file.
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+
+def try_lock(path: Path, kind: int) -> int | None:
+    lock = _open_lock(path)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def wait_for_lock(path: Path, kind: int) -> int:
+    """The open lock; it is freed with the last descriptor of it."""
+    deadline = time.monotonic() + START_TIMEOUT + STOP_TIMEOUT
+    while (lock := try_lock(path, kind)) is None:
+        if time.monotonic() > deadline:
+            raise cannot_run(f"Another process has kept {path} locked for {START_TIMEOUT + STOP_TIMEOUT} s.")
+        time.sleep(0.02)
+    return lock
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    lock = wait_for_lock(path, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        unlock(lock)
+
+
+def is_still_at(path: Path, lock: int) -> bool:
+    """Whether `lock` is open on the file at `path`, which may have been deleted and made again since."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def can_lock(path: Path, kind: int) -> bool:
+    lock = try_lock(path, kind)
+    if lock is None:
+        return False
+    unlock(lock)
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether anyone holds `path` exclusively."""
+    return not can_lock(path, fcntl.LOCK_SH)

@@ -1,0 +1,197 @@
+"""The supervisor: a small process, parent of the server, that stops it when nobody uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bkt_pipeline.errors import EmbeddedPostgresError
+
+if sys.platform != "win32":
+    import fcntl
+
+from bkt_pipeline.embedded.binaries import ENVIRONMENT, initialise, tail, usable_binaries
+from bkt_pipeline.embedded.folders import PORT, account_for, cannot_run, socket_folder
+from bkt_pipeline.embedded.locks import (
+    START_TIMEOUT,
+    STOP_TIMEOUT,
+    is_held,
+    is_still_at,
+    try_lock,
+    unlock,
+    wait_for_lock,
+)
+from bkt_pipeline.embedded.probe import is_ready, knock
+
+# Faster for one machine's nightly batches, and as safe as the defaults at kill -9 or power loss.
+_SETTINGS = (
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "max_connections=100",
+    "shared_buffers=256MB",
+    "work_mem=32MB",
+    "maintenance_work_mem=128MB",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "checkpoint_timeout=15min",
+    "random_page_cost=1.1",
+    "jit=off",
+    # Docker gives /dev/shm 64 MB, too little for a parallel query.
+    "dynamic_shared_memory_type=mmap",
+    # The longer forms quote rows, which hold answers of students.
+    "log_error_verbosity=terse",
+    "timezone=UTC",
+    "log_timezone=UTC",
+)
+
+
+def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
+    """Start the server, or adopt one that lost its supervisor; say "ready"; stop it when nobody uses it."""
+    # Held until this process ends. The pid in it is for people: no code here believes it.
+    supervising = wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX)
+    os.pwrite(supervising, f"{os.getpid():<10}\n".encode(), 0)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+
+    sockets = socket_folder(folder)
+    server: subprocess.Popen[bytes] | None = None
+    log_start = 0
+    deadline = time.monotonic() + START_TIMEOUT
+    while not is_ready(knock(sockets)):
+        if server is not None:
+            if server.poll() is not None:
+                with (folder / "server.log").open(errors="replace") as log:
+                    log.seek(log_start)
+                    raise cannot_run(
+                        f"The embedded Postgres of {folder} stopped while starting "
+                        f"(exit code {server.returncode}):\n{tail(log.read())}"
+                    )
+        elif (lock := try_lock(folder / "server.lock", fcntl.LOCK_EX)) is not None:
+            server, log_start = _start_server(folder, sockets, lock, options)
+            # Not unlocked: from here on the lock is the server's.
+            os.close(lock)
+        elif time.monotonic() > deadline:
+            raise cannot_run(
+                f"A server of {folder} is alive but has not answered for {START_TIMEOUT:.0f} s: end the "
+                f"postgres processes that use {folder / 'pgdata'}."
+            )
+        time.sleep(0.02)
+
+    print("ready", end="", flush=True)
+    # The client reads until our ends of its pipes are closed.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    _watch(folder, sockets, server, supervising, linger, stopping)
+
+
+def _start_server(
+    folder: Path, sockets: Path, lock: int, options: Sequence[str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """The starting server, to which `lock` (on server.lock) is passed on, and where its log begins."""
+    account = account_for(folder)
+    binaries = usable_binaries(folder, account)
+    initialise(folder, binaries, account, sync="fsync=off" not in options)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    if account is not None:
+        os.chown(sockets, *account)
+    # Leftovers of a killed server: we hold server.lock, so none of this folder lives. With a container
+    # restarted, the pid in postmaster.pid may be anybody's, and Postgres would refuse to start over it.
+    for stale in (folder / "pgdata" / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
+        stale.unlink(missing_ok=True)
+    log = folder / "server.log"
+    if log.exists() and log.stat().st_size > 5_000_000:
+        log.replace(folder / "server.log.1")
+    log.touch(mode=0o600)
+    with log.open("ab") as output:
+        log_start = output.seek(0, os.SEEK_END)
+        settings = (f"unix_socket_directories={sockets}", f"port={PORT}", *_SETTINGS, *options)
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", folder / "pgdata", *(part for s in settings for part in ("-c", s))],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(lock,),
+            env=ENVIRONMENT,
+            cwd="/",
+            user=None if account is None else account[0],
+            group=None if account is None else account[1],
+            extra_groups=None if account is None else [],
+        )
+    return server, log_start
+
+
+def _watch(
+    folder: Path,
+    sockets: Path,
+    server: subprocess.Popen[bytes] | None,
+    supervising: int,
+    linger: float,
+    stopping: Sequence[int],
+) -> None:
+    """Return when the server is gone: by itself, by SIGTERM to us, or after `linger` seconds unused."""
+
+    def is_alive() -> bool:
+        # Polling reaps a server that is our child; its backends hold the lock a little longer than it.
+        return (server is not None and server.poll() is None) or is_held(folder / "server.lock")
+
+    def stop() -> None:
+        for how in (signal.SIGINT, signal.SIGQUIT):
+            if server is not None:
+                server.send_signal(how)
+            elif is_ready(knock(sockets)):
+                # It answers in its own folder, so this file is its own and no leftover.
+                pid = int((folder / "pgdata" / "postmaster.pid").read_text().split("\n", 1)[0])
+                os.kill(pid, how)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while is_alive() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if not is_alive():
+                break
+        if sockets.parent != folder:
+            # Outside of the folder it would stay behind when the folder is removed.
+            with contextlib.suppress(OSError):
+                sockets.rmdir()
+
+    unused_since: float | None = None
+    while is_still_at(folder / "supervisor.lock", supervising) and is_alive():
+        # Held while stopping: a new client waits here until the old server is gone, then starts its own.
+        unused = try_lock(folder / "users.lock", fcntl.LOCK_EX)
+        if unused is None:
+            unused_since = None
+        elif unused_since is None:
+            unused_since = time.monotonic()
+        if stopping or (unused_since is not None and time.monotonic() - unused_since >= linger):
+            return stop()
+        if unused is not None:
+            unlock(unused)
+        time.sleep(0.1)
+    if server is not None and server.poll() is None:
+        # Somebody deleted its folder: nobody can reach it any more, and it has nothing left to save.
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
+
+
+def _main() -> None:
+    # The first process ends at once, so that the supervisor is nobody's child to wait for.
+    if os.fork():
+        os._exit(0)
+    folder, linger, *options = sys.argv[1:]
+    try:
+        _supervise(Path(folder), float(linger), options)
+    except EmbeddedPostgresError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(str(cannot_run(f"The embedded Postgres of {folder} did not start: {error}.")))
+
+
+if __name__ == "__main__":
+    _main()

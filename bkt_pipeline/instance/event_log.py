@@ -1,0 +1,170 @@
+"""Dagster's event log on Postgres, with the events of a night's partitions written together.
+
+A night of 1,000 skills has some 15,000 of them. Measured side by side on a busy machine of two cores:
+a materialisation 2.7 ms on its own and 0.4 ms together, an evaluation 3.1 to 4.5 ms and 1.3 to 2.2 ms.
+
+And with the keys of the partitions kept: Dagster reads all of them 13 times to launch a run over a range and
+6 times to execute it, half a second each where there are 100,000.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+from typing import Any
+
+import dagster as dg
+from dagster_postgres import PostgresEventLogStorage
+from sqlalchemy import MetaData, Row, Table, column, func, select, table
+from sqlalchemy.dialects.postgresql import insert
+
+from bkt_pipeline.errors import InvalidSettings
+
+TOGETHER = 1000  # events that are written at once
+PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
+EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
+
+
+def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
+    """Have the run's materialisations and check evaluations within this block written together, by its end.
+
+    An instance with another storage than ours writes them one by one.
+    """
+    storage = instance.event_log_storage
+    return storage.batched_events(run_id) if isinstance(storage, BatchingEventLogStorage) else nullcontext()
+
+
+def seeing_only(
+    instance: dg.DagsterInstance, partitions_def_name: str, keys: Sequence[str]
+) -> AbstractContextManager[None]:
+    """Have Dagster see these partitions alone, in this order, within this block and process.
+
+    A run covers a range of partitions. So any set of them can be one, and one run.
+
+    Raises
+    ------
+    InvalidSettings
+        The instance has another storage than ours.
+    """
+    storage = instance.event_log_storage
+    if not isinstance(storage, BatchingEventLogStorage):
+        raise InvalidSettings(
+            f"the {len(keys)} skills do not neighbour, and Dagster's storage ({type(storage).__name__}) has no run over "
+            "such a set; calibrate them one by one, or take the storage of the project's dagster.yaml"
+        )
+    return storage.seeing_only(partitions_def_name, keys)
+
+
+class BatchingEventLogStorage(PostgresEventLogStorage):
+    """Writes many events of one kind with one statement; what it writes is what Dagster would."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._held: dict[str, list[dg.EventLogEntry]] = {}
+        self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
+        self._seen: dict[str, Sequence[str]] = {}
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def batched_events(self, run_id: str) -> Iterator[None]:
+        """As the function of this name."""
+        self._held[run_id] = []
+        try:
+            yield
+        finally:
+            self._write(self._held.pop(run_id))
+
+    @contextmanager
+    def seeing_only(self, partitions_def_name: str, keys: Sequence[str]) -> Iterator[None]:
+        """As the function of this name."""
+        self._seen[partitions_def_name] = keys
+        try:
+            yield
+        finally:
+            del self._seen[partitions_def_name]
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        held = self._held.get(event.run_id)
+        if held is None or event.dagster_event_type not in (MATERIALISED, EVALUATED):
+            super().store_event(event)
+            return
+        held.append(event)
+        if len(held) >= TOGETHER:
+            self._held[event.run_id] = []
+            self._write(held)
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        for kind, group in groupby(events, key=lambda event: event.dagster_event_type):
+            some = list(group)
+            if kind == PLANNED:
+                with self.index_transaction() as connection:
+                    stored = self._insert(connection, some)
+                self.store_asset_event(some[-1], stored[-1][0])
+            else:
+                super().store_event_batch(some)
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """The keys, read only if they are others than the last time.
+
+        Ids are never used again, so a change shows in the number of rows, their highest id or the sum of ids.
+        """
+        if partitions_def_name in self._seen:
+            return list(self._seen[partitions_def_name])
+        ids = DYNAMIC_PARTITIONS.c.id
+        of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name
+        with self.index_connection() as connection:
+            told = select(func.count(), func.max(ids), func.sum(ids)).where(of_name)
+            state = connection.execute(told).one()
+        known, keys = self._partitions.get(partitions_def_name, (None, []))
+        if state != known:
+            # Read after the state: keys that come in between are read again the next time.
+            keys = super().get_dynamic_partitions(partitions_def_name)
+            self._partitions[partitions_def_name] = (state, keys)
+        return list(keys)
+
+    def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
+        """Store it, but for the intent to check many partitions: it would be one row for each of them,
+        every one with the names of all, which grows with the square of the number of skills."""
+        planned = event.get_dagster_event().event_specific_data
+        if event.dagster_event_type == EVALUATED or planned.partitions_subset is None:
+            super().store_asset_check_event(event, event_id)
+
+    def _write(self, events: list[dg.EventLogEntry]) -> None:
+        for kind, group in groupby(events, key=lambda event: event.dagster_event_type):
+            if kind == MATERIALISED:
+                super().store_event_batch(list(group))
+            else:
+                self._write_evaluations(list(group))
+
+    def _write_evaluations(self, events: list[dg.EventLogEntry]) -> None:
+        with self.index_transaction() as connection:
+            stored = self._insert(connection, events)
+            executions = Table("asset_check_executions", MetaData(), autoload_with=connection)
+            statement = insert(executions)
+            unique = ["asset_key", "check_name", "run_id", "partition"]
+            rows = [_execution(event, *of_event) for event, of_event in zip(events, stored, strict=True)]
+            replaced = {name: statement.excluded[name] for name in rows[0] if name not in unique}
+            connection.execute(statement.on_conflict_do_update(index_elements=unique, set_=replaced), rows)
+
+    def _insert(self, connection: Any, events: Sequence[dg.EventLogEntry]) -> list[tuple[int, str]]:
+        """Id and text of each event, in their order. To have the text back is cheaper than to write it twice."""
+        statement = self.prepare_insert_event_batch(events)
+        columns = statement.table.c
+        return [tuple(row) for row in connection.execute(statement.returning(columns.id, columns.event))]
+
+
+def _execution(event: dg.EventLogEntry, event_id: int, text: str) -> dict[str, Any]:
+    evaluation = event.get_dagster_event().event_specific_data
+    target = evaluation.target_materialization_data
+    return {
+        "asset_key": evaluation.asset_key.to_string(),
+        "check_name": evaluation.check_name,
+        "partition": evaluation.partition,
+        "run_id": event.run_id,
+        "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
+        "evaluation_event": text,
+        "evaluation_event_timestamp": dt.datetime.fromtimestamp(event.timestamp, dt.UTC).replace(tzinfo=None),
+        "evaluation_event_storage_id": event_id,
+        "materialization_event_storage_id": target.storage_id if target else None,
+    }

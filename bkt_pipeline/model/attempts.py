@@ -1,0 +1,292 @@
+"""Answers as the model takes them: single attempts, and a skill's window of them.
+
+Frozen, validated when they are made, equal by value. Their repr never holds a student's id or an answer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from numbers import Integral, Real
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.errors import InvalidAttempts
+
+__all__ = ["AttemptObservation", "AttemptWindow", "Id"]
+
+
+Id = str | int | UUID
+
+
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptObservation:
+    """One graded answer of one student.
+
+    Parameters
+    ----------
+    student_id, skill_id : str, int or UUID
+        Who answered, and what the item belongs to.
+    is_correct : bool
+        Whether the answer was right; 0 and 1 are taken too.
+    timestamp : float
+        When, in Unix seconds.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the answer is not 0, 1 or a bool, the time is no finite number, or an id is missing.
+
+    Examples
+    --------
+    >>> AttemptObservation("s1", "fractions-add", True, 1767225600.0).is_correct
+    True
+    """
+
+    student_id: Id
+    skill_id: Id
+    is_correct: bool
+    timestamp: float
+
+    def __post_init__(self) -> None:
+        for name in ("student_id", "skill_id"):
+            if getattr(self, name) is None or getattr(self, name) == "":
+                raise InvalidAttempts(f"{name} is missing; give the id that the platform uses")
+        answer: Any = self.is_correct
+        if not isinstance(answer, bool | np.bool_) and not (
+            isinstance(answer, Integral) and answer in (0, 1)
+        ):
+            raise InvalidAttempts(
+                f"is_correct is {answer!r}; an answer is True, False, 1 or 0 "
+                "(leave out an attempt that is not graded yet)"
+            )
+        time: Any = self.timestamp
+        if isinstance(time, bool) or not isinstance(time, Real) or not math.isfinite(time):
+            raise InvalidAttempts(
+                f"timestamp is {time!r}; give finite Unix seconds (for a datetime, its .timestamp())"
+            )
+        object.__setattr__(self, "is_correct", bool(answer))
+        object.__setattr__(self, "timestamp", float(time))
+
+    def __repr__(self) -> str:
+        return f"AttemptObservation(skill_id={self.skill_id!r}, …)"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AttemptWindow:
+    """The graded answers to one skill in the days before `as_of`, one sequence a student.
+
+    Sequence number ``i`` is ``responses[offsets[i]:offsets[i + 1]]``.
+
+    Parameters
+    ----------
+    skill_id : str
+        The skill.
+    student_ids : tuple of str, length n_students
+        Whose sequence it is; distinct, in the order of the sequences.
+    responses : uint8 array, shape (n_attempts,)
+        1 for a right answer, 0 for a wrong one; each student's in the order they were given.
+    answered_at : int64 array, shape (n_attempts,)
+        Microseconds since the Unix epoch, never falling within a sequence.
+    offsets : int64 array, shape (n_students + 1,)
+        Where each sequence begins; strictly rising from 0 to n_attempts.
+    as_of : datetime
+        End of the window (belongs to it), with a time zone.
+    window_days : int
+        Length of the window; its beginning does not belong to it.
+    ungraded : int
+        Attempts that were left out because they are not graded yet.
+
+    Raises
+    ------
+    InvalidAttempts
+        If these do not fit together.
+
+    Examples
+    --------
+    >>> from datetime import datetime, timezone
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> us = int(noon.timestamp()) * 1_000_000
+    >>> window = AttemptWindow("fractions-add", ("s1", "s2"), np.array([0, 1, 1], np.uint8),
+    ...                        np.array([us - 9, us - 5, us - 7]), np.array([0, 2, 3]), noon, 30, 0)
+    >>> window
+    AttemptWindow(skill_id='fractions-add', 3 attempts, 2 students, as_of=2026-01-01T12:00:00+00:00)
+    """
+
+    skill_id: str
+    student_ids: tuple[str, ...]
+    responses: npt.NDArray[np.uint8]
+    answered_at: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    as_of: datetime
+    window_days: int
+    ungraded: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"window of skill {self.skill_id!r}"
+        responses = _vector(self.responses, np.uint8, "responses", where)
+        answered_at = _vector(self.answered_at, np.int64, "answered_at", where)
+        offsets = _vector(self.offsets, np.int64, "offsets", where)
+        _check_sequences(responses, answered_at, offsets, len(self.student_ids), where)
+        if len(set(self.student_ids)) != len(self.student_ids):
+            raise InvalidAttempts(f"{where}: a student has two sequences; join a student's answers into one")
+        if self.as_of.utcoffset() is None:
+            raise InvalidAttempts(f"{where}: as_of {self.as_of.isoformat()} has no time zone; give it in UTC")
+        if self.window_days < 1 or self.ungraded < 0:
+            raise InvalidAttempts(
+                f"{where}: window_days is {self.window_days} and ungraded {self.ungraded}; "
+                "need at least 1 day, and no negative count"
+            )
+        _check_times(answered_at, self.as_of, self.window_days, where)
+        object.__setattr__(self, "responses", responses)
+        object.__setattr__(self, "answered_at", answered_at)
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "student_ids", tuple(self.student_ids))
+
+    @property
+    def n_attempts(self) -> int:
+        """Graded answers in the window."""
+        return int(self.responses.size)
+
+    @property
+    def n_students(self) -> int:
+        """Students with at least one graded answer."""
+        return len(self.student_ids)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AttemptWindow):
+            return NotImplemented
+        return (
+            (self.skill_id, self.student_ids, self.as_of, self.window_days, self.ungraded)
+            == (other.skill_id, other.student_ids, other.as_of, other.window_days, other.ungraded)
+            and np.array_equal(self.responses, other.responses)
+            and np.array_equal(self.answered_at, other.answered_at)
+            and np.array_equal(self.offsets, other.offsets)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return (
+            f"AttemptWindow(skill_id={self.skill_id!r}, {self.n_attempts} attempts, "
+            f"{self.n_students} students, as_of={self.as_of.isoformat()})"
+        )
+
+
+def _vector(value: Any, dtype: type[np.generic], name: str, where: str) -> npt.NDArray[Any]:
+    """A read-only copy of `value` as a vector of `dtype`, or a clear error."""
+    array = np.asarray(value)
+    if array.ndim != 1:
+        raise InvalidAttempts(f"{where}: {name} has shape {array.shape}; it must be a vector")
+    if array.dtype != dtype:
+        exact = array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)
+        if array.size and not exact:
+            raise InvalidAttempts(f"{where}: {name} is of {array.dtype}; give {np.dtype(dtype)}")
+        if array.size and dtype is np.uint8 and not bool(((array == 0) | (array == 1)).all()):
+            raise InvalidAttempts(
+                f"{where}: {name} holds something else than 0 and 1; leave ungraded answers out"
+            )
+    array = np.array(array, dtype, order="C")
+    array.flags.writeable = False
+    return array
+
+
+def _check_sequences(
+    responses: npt.NDArray[np.uint8],
+    answered_at: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    n_students: int,
+    where: str,
+) -> None:
+    n = responses.size
+    if n and responses.max() > 1:
+        at = int(np.argmax(responses > 1))
+        raise InvalidAttempts(f"{where}: response number {at} is {responses[at]}; an answer is 1 or 0")
+    if answered_at.size != n:
+        raise InvalidAttempts(
+            f"{where}: {n} responses but {answered_at.size} times; give each answer its time"
+        )
+    if offsets.size != n_students + 1 or offsets[0] != 0 or offsets[-1] != n:
+        raise InvalidAttempts(
+            f"{where}: {offsets.size} offsets for {n_students} students and {n} answers; "
+            "need n_students + 1 of them, from 0 to the number of answers"
+        )
+    lengths = np.diff(offsets)
+    if lengths.size and lengths.min() < 1:
+        raise InvalidAttempts(
+            f"{where}: sequence number {int(np.argmax(lengths < 1))} is empty or ends before it begins; "
+            "leave out a student without graded answers"
+        )
+    backwards = np.diff(answered_at) < 0
+    if n_students > 1:
+        backwards[offsets[1:-1] - 1] = False
+    if backwards.any():
+        raise InvalidAttempts(
+            f"{where}: answer number {int(np.argmax(backwards)) + 1} is earlier than the one before it; "
+            "sort each student's answers by time"
+        )
+
+
+def _check_times(answered_at: npt.NDArray[np.int64], as_of: datetime, days: int, where: str) -> None:
+    if not answered_at.size:
+        return
+    end = (as_of - _EPOCH) // _MICROSECOND
+    begin = end - days * 86_400_000_000
+    first, last = int(answered_at.min()), int(answered_at.max())
+    if first <= begin or last > end:
+        raise InvalidAttempts(
+            f"{where}: answers from {first} to {last} µs, but the window of {days} days up to "
+            f"{as_of.isoformat()} is ({begin}, {end}]; leave out what is outside"
+        )
+
+
+def sequences_of(
+    attempts: Sequence[AttemptObservation],
+) -> tuple[Id, tuple[str, ...], npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Group a list of answers to one skill by student, each student's by time (equal times in list order).
+
+    Parameters
+    ----------
+    attempts : sequence of AttemptObservation
+
+    Returns
+    -------
+    skill_id, student_ids, responses, answered_at, offsets
+        As `AttemptWindow` takes them.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the list is empty, holds something else, or answers to several skills.
+    """
+    if not attempts:
+        raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
+    for number, attempt in enumerate(attempts):
+        if not isinstance(attempt, AttemptObservation):
+            raise InvalidAttempts(
+                f"attempt number {number} is a {type(attempt).__name__}; give AttemptObservation"
+            )
+    skills = sorted({str(attempt.skill_id) for attempt in attempts})
+    if len(skills) > 1:
+        raise InvalidAttempts(
+            f"attempts of {len(skills)} skills ({', '.join(skills[:3])}, …); calibrate one skill at a time"
+        )
+    ordered = sorted(attempts, key=lambda attempt: (str(attempt.student_id), attempt.timestamp))
+    students = [str(attempt.student_id) for attempt in ordered]
+    starts = [i for i, student in enumerate(students) if i == 0 or students[i - 1] != student]
+    return (
+        attempts[0].skill_id,
+        tuple(students[i] for i in starts),
+        np.array([attempt.is_correct for attempt in ordered], np.uint8),
+        np.array([round(attempt.timestamp * 1e6) for attempt in ordered], np.int64),
+        np.array([*starts, len(ordered)], np.int64),
+    )

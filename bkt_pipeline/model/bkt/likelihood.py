@@ -1,0 +1,73 @@
+"""How probable answers are under given parameters: exact to the last digits, whatever the length or the
+order."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.params import BktParams
+
+__all__ = ["exact_sum", "log_likelihood"]
+
+_SPLIT = 2.0**27 + 1.0
+
+
+def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
+    """Natural log of the probability of every answer in the window, all students together.
+
+    Each sequence is worked out with both masses, P(known) and P(unknown), in scales of their own, so that
+    neither is lost in a long one. The logs are summed without any rounding before the last: the order of
+    students does not matter.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+        The answers.
+    params : BktParams
+        Parameters; `log_likelihood` in them is not looked at.
+
+    Returns
+    -------
+    float
+        Nats, at most 0; ``-inf`` where an answer is impossible (slip or guess of 0).
+
+    References
+    ----------
+    Corbett & Anderson (1994), DOI 10.1007/BF01099821.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> window = simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=100, seed=1)
+    >>> round(log_likelihood(window, BktParams(0.3, 0.1, 0.1, 0.2)), 3)
+    -386.908
+    """
+    from bkt_pipeline.model.kernels.sequences import log_probabilities
+
+    everyone = np.arange(window.n_students, dtype=np.int32)
+    logs = log_probabilities(window.responses, window.offsets, everyone, *params.values)
+    return exact_sum(logs, np.ones_like(everyone))
+
+
+def exact_sum(values: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> float:
+    """Sum of ``counts * values``, rounded once: equal to adding up every repetition, in any order.
+
+    Parameters
+    ----------
+    values : float64 array, shape (n,)
+    counts : integer array, shape (n,)
+        Below 2**26.
+
+    Returns
+    -------
+    float
+    """
+    # Each half of a value has at most 26 bits, so its product with a count is exact, and fsum is exact up to
+    # the end.
+    if not np.isfinite(values).all():
+        return -math.inf
+    high = values * _SPLIT
+    high = high - (high - values)
+    return math.fsum(np.concatenate([high * counts, (values - high) * counts]).tolist()) + 0.0

@@ -1,0 +1,159 @@
+"""How well parameters predict answers they were not fitted to, each answer from the ones before it."""
+
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.grid import Grid
+from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.params import BktParams
+
+__all__ = ["auc", "hold_out", "most_likely", "predictions", "rmse"]
+
+Floats = npt.NDArray[np.float64]
+HELD_OUT_OF = 5  # one student in five
+
+
+def predictions(window: AttemptWindow, params: BktParams) -> Floats:
+    """P(right) of every answer, given the student's answers before it.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+        The answers.
+    params : BktParams
+        The parameters that predict.
+
+    Returns
+    -------
+    float64 array, shape (n_attempts,)
+        In the order of ``window.responses``.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> params = BktParams(0.3, 0.1, 0.1, 0.2)
+    >>> predictions(simulate(params, n_students=1, seed=1, lengths=3), params).round(3)
+    array([0.41 , 0.302, 0.544])
+    """
+    before, _ = replay(window.responses, window.offsets, params)
+    return predict(before, params)
+
+
+def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
+    """The window of four fifths of the students and that of the others; a student is on the same side every night.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+
+    Returns
+    -------
+    (AttemptWindow, AttemptWindow)
+        Either may be empty where students are few.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> fitted, held = hold_out(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=1000, seed=1))
+    >>> fitted.n_students, held.n_students
+    (778, 222)
+    """
+    held = np.array([_number(student) % HELD_OUT_OF == 0 for student in window.student_ids], np.bool_)
+    return _of_students(window, ~held), _of_students(window, held)
+
+
+def most_likely(window: AttemptWindow, grid: Grid) -> BktParams:
+    """The grid's best point, without how sure it is: a third of what `calibrate` costs.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+        At least one student.
+    grid : Grid
+        At least one valid point.
+
+    Returns
+    -------
+    BktParams
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.bkt.grid import DEFAULT_GRID
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> truth = BktParams(0.3, 0.1, 0.1, 0.2)
+    >>> most_likely(simulate(truth, n_students=2000, seed=1), DEFAULT_GRID).values
+    (0.3, 0.1, 0.1, 0.2)
+    """
+    surface = DistinctSequences.of(window).surface(np.array(grid.p_l0.values)[:, None], grid.lanes)
+    return BktParams(*grid.point(int(surface.argmax())))
+
+
+def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
+    """Area under the ROC curve: how often a right answer was given the higher prediction than a wrong one.
+
+    Parameters
+    ----------
+    responses : uint8 array, shape (n,)
+    predicted : float64 array, shape (n,)
+        Equal predictions count half.
+
+    Returns
+    -------
+    float or None
+        None where all answers are equal.
+
+    Examples
+    --------
+    >>> auc(np.array([0, 1, 0, 1], np.uint8), np.array([0.2, 0.9, 0.6, 0.6]))
+    0.875
+    """
+    right = int(responses.sum())
+    wrong = responses.size - right
+    if not right or not wrong:
+        return None
+    _, place, counts = np.unique(predicted, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2.0
+    return float((ranks[place][responses == 1].sum() - right * (right + 1) / 2.0) / (right * wrong))
+
+
+def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
+    """Root mean squared error of the predictions.
+
+    Parameters
+    ----------
+    responses : uint8 array, shape (n,)
+        At least one.
+    predicted : float64 array, shape (n,)
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> rmse(np.array([0, 1], np.uint8), np.array([0.5, 0.5]))
+    0.5
+    """
+    return float(np.sqrt(np.mean((responses - predicted) ** 2)))
+
+
+def _number(student: str) -> int:
+    return int.from_bytes(blake2b(student.encode(), digest_size=8).digest())
+
+
+def _of_students(window: AttemptWindow, chosen: npt.NDArray[np.bool_]) -> AttemptWindow:
+    lengths = np.diff(window.offsets)
+    answers = np.repeat(chosen, lengths)
+    return AttemptWindow(
+        window.skill_id,
+        tuple(student for student, is_chosen in zip(window.student_ids, chosen, strict=True) if is_chosen),
+        window.responses[answers],
+        window.answered_at[answers],
+        np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
+        window.as_of,
+        window.window_days,
+    )

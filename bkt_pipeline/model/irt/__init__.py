@@ -1,0 +1,4 @@
+"""Item calibration on the ability scale.
+
+The students' knowledge comes from `model/bkt`; compiled loops live in `model/kernels`.
+"""

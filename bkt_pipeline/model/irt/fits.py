@@ -1,0 +1,92 @@
+"""What an item calibration returns: fits, status and flags of each item."""
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ItemStatus(StrEnum):
+    """What became of an item."""
+
+    CALIBRATED = "calibrated"
+    PROVISIONAL = "provisional"
+    SKIPPED = "skipped"
+    INVALID = "invalid"
+
+
+class ItemFlag(IntFlag):
+    """What to know before an item's numbers are used; several can hold at once."""
+
+    AT_BOUND_A = 1
+    AT_BOUND_B = 2
+    NOT_CONVERGED = 4
+    ALL_RIGHT = 8
+    ALL_WRONG = 16
+    LOW_SPREAD = 32
+    BAD_THETA = 64
+    BAD_RESPONSE = 128
+
+
+@dataclass(frozen=True)
+class ItemFit:
+    """One item's fit; the fields are those of `ItemFits`, as plain numbers."""
+
+    irt_a: float
+    irt_b: float
+    se_a: float
+    se_b: float
+    log_likelihood: float
+    n_attempts: int
+    flags: ItemFlag
+    status: ItemStatus
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFits:
+    """The fits of many items, an array each; `fits[i]` is item i as `ItemFit`.
+
+    Attributes
+    ----------
+    irt_a, irt_b : float64[n_items]
+        Discrimination (per logit) and difficulty (logits). NaN where the status is skipped or invalid.
+    se_a, se_b : float64[n_items]
+        Standard errors: from the inverse of the observed information, the negative second derivatives of what was
+        maximised, by a and b at the optimum. With `method="map"` that is the posterior's curvature. A parameter at
+        its bound has none (NaN), and the other's is conditional on it; NaN too where the answers leave a direction
+        without curvature.
+    log_likelihood : float64[n_items]
+        Sum of natural logs of the probability of every answer at (irt_a, irt_b), in nats: the likelihood alone,
+        without priors.
+    n_attempts : int64[n_items]
+        Number of answers.
+    flags : uint8[n_items]
+        `ItemFlag` values, or-ed.
+    status : str[n_items]
+        `ItemStatus` values.
+    """
+
+    irt_a: npt.NDArray[np.float64]
+    irt_b: npt.NDArray[np.float64]
+    se_a: npt.NDArray[np.float64]
+    se_b: npt.NDArray[np.float64]
+    log_likelihood: npt.NDArray[np.float64]
+    n_attempts: npt.NDArray[np.int64]
+    flags: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return self.irt_a.size
+
+    def __getitem__(self, item: int) -> ItemFit:
+        return ItemFit(
+            irt_a=float(self.irt_a[item]),
+            irt_b=float(self.irt_b[item]),
+            se_a=float(self.se_a[item]),
+            se_b=float(self.se_b[item]),
+            log_likelihood=float(self.log_likelihood[item]),
+            n_attempts=int(self.n_attempts[item]),
+            flags=ItemFlag(int(self.flags[item])),
+            status=ItemStatus(str(self.status[item])),
+        )

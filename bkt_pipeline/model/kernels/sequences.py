@@ -1,0 +1,93 @@
+"""One sequence at a time, for one set of parameters: slower than the surface, and as accurate as doubles
+go."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.model.kernels.compile import inlined, kernel
+
+_LN2 = math.log(2.0)
+_LOST = -(1 << 40)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Answers = npt.NDArray[np.uint8]
+
+
+@inlined
+def _log_probability(
+    responses: Answers,
+    begin: int,
+    end: int,
+    prior: float,
+    transit: float,
+    slip: float,
+    guess: float,
+    interval: int,
+) -> float:
+    a = 1.0
+    b = 1.0
+    ea = 0
+    eb = 0
+    ratio = 1.0
+    since = 0
+    for i in range(end - 1, begin - 1, -1):
+        if responses[i]:
+            b = guess * ((1.0 - transit) * b + transit * (a * ratio))
+            a *= 1.0 - slip
+        else:
+            b = (1.0 - guess) * ((1.0 - transit) * b + transit * (a * ratio))
+            a *= slip
+        since += 1
+        if since == interval or i == begin:
+            since = 0
+            if a > 0.0:
+                a, shift = math.frexp(a)
+                ea += shift
+            else:
+                ea = _LOST
+            if b > 0.0:
+                b, shift = math.frexp(b)
+                eb += shift
+            else:
+                eb = ea if a > 0.0 else _LOST
+            ratio = math.ldexp(1.0, min(max(ea - eb, -1022), 1000)) if a > 0.0 else 0.0
+    a *= prior
+    b *= 1.0 - prior
+    if a <= 0.0 and b <= 0.0:
+        return -math.inf
+    if a <= 0.0:
+        return math.log(b) + _LN2 * eb
+    if b <= 0.0:
+        return math.log(a) + _LN2 * ea
+    top = max(ea, eb)
+    return math.log(math.ldexp(a, max(ea - top, -1074)) + math.ldexp(b, max(eb - top, -1074))) + _LN2 * top
+
+
+@kernel
+def log_probabilities(
+    responses: Answers,
+    offsets: Ints,
+    which: npt.NDArray[np.int32],
+    prior: float,
+    transit: float,
+    slip: float,
+    guess: float,
+) -> Floats:
+    """Natural log of the probability of each of the sequences `which`, float64 (which.size,)."""
+    least = 1.0
+    for emission in (slip, 1.0 - slip, guess, 1.0 - guess):
+        if emission > 0.0:
+            least = min(least, emission)
+    interval = 1
+    while interval < 64 and least ** (interval + 1) > 1e-90:
+        interval += 1
+    out = np.empty(which.size)
+    for i in range(which.size):
+        sequence = which[i]
+        out[i] = _log_probability(
+            responses, offsets[sequence], offsets[sequence + 1], prior, transit, slip, guess, interval
+        )
+    return out

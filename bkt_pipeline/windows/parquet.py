@@ -1,0 +1,67 @@
+"""A window as the bytes of one Parquet file, and back; a row a student, so that other tools can read it too."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bkt_pipeline.errors import WindowUnusable
+from bkt_pipeline.model.attempts import AttemptWindow
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+
+
+def encode(window: AttemptWindow) -> bytes:
+    """The columns student_id, responses (1 right, 0 wrong) and answered_at; the rest is in the file's own metadata."""
+    offsets = pa.array(window.offsets, pa.int32())
+    moments = pa.array(window.answered_at, pa.int64()).cast(_MOMENT)
+    table = pa.table(
+        {
+            "student_id": pa.array(window.student_ids, pa.string()),
+            "responses": pa.ListArray.from_arrays(offsets, pa.array(window.responses, pa.uint8())),
+            "answered_at": pa.ListArray.from_arrays(offsets, moments),
+        }
+    ).replace_schema_metadata(
+        {
+            "skill_id": window.skill_id,
+            "as_of": window.as_of.isoformat(),
+            "window_days": str(window.window_days),
+            "ungraded": str(window.ungraded),
+        }
+    )
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file, compression="zstd")
+    return bytes(file.getvalue())
+
+
+def decode(file: bytes, name: str) -> AttemptWindow:
+    """The window of `encode`, equal in every value; `name` is what an error calls the file.
+
+    Raises
+    ------
+    WindowUnusable
+        It is no such file, or not whole.
+    """
+    try:
+        return _decode(pq.read_table(pa.BufferReader(file)))
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise WindowUnusable(
+            f"{name} is no window ({type(error).__name__}); materialise attempt_window for it again"
+        ) from None
+
+
+def _decode(table: pa.Table) -> AttemptWindow:
+    said = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+    responses, moments = (table[name].combine_chunks() for name in ("responses", "answered_at"))
+    lengths = responses.value_lengths().to_numpy(zero_copy_only=False)
+    return AttemptWindow(
+        skill_id=said["skill_id"],
+        student_ids=tuple(table["student_id"].to_pylist()),
+        responses=responses.flatten().to_numpy(zero_copy_only=False),
+        answered_at=moments.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        as_of=dt.datetime.fromisoformat(said["as_of"]),
+        window_days=int(said["window_days"]),
+        ungraded=int(said["ungraded"]),
+    )

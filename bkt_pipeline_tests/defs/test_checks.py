@@ -1,0 +1,235 @@
+"""The checks as Dagster keeps them, on nights through a real instance and real databases."""
+
+import datetime as dt
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+
+from bkt_pipeline import model
+from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.db.database import open_database
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.night import NightRun, run_night
+from bkt_pipeline.instance.event_log import BatchingEventLogStorage
+from bkt_pipeline.model import AttemptWindow, SkillFit, log_likelihood
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.system.test_night import (
+    AS_OF,
+    PARAMS,
+    checks_of,
+    enrol,
+    latest,
+    next_id,
+    outcomes,
+    statuses,
+    stored,
+)
+
+LATER = AS_OF + dt.timedelta(hours=24)
+
+
+@pytest.fixture
+def calibrate_night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Callable[..., NightRun]:
+    def run(platform: Platform, as_of: dt.datetime = AS_OF) -> NightRun:
+        monkeypatch.setenv("DATABASE_URL", platform.url)
+        with open_database() as database:
+            return run_night(database, build_definitions(), instance, as_of, with_items=False)
+
+    return run
+
+
+def found(instance: dg.DagsterInstance, key: str, name: str) -> Any:
+    """The latest evaluation of the check for the partition."""
+    return next(check for check in checks_of(instance, key) if check.check_name == name)
+
+
+def test_every_check_is_evaluated_for_every_partition(
+    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [40, 40])
+    calibrate_night(platform)
+    for number in (1, 2):
+        key = str(platform.id(number))
+        of_key = checks_of(instance, key)
+        assert {check.check_name for check in of_key} == {*CALIBRATION_RULES, *WINDOW_RULES}
+        materialised = instance.get_latest_storage_id_by_partition(
+            PARAMS, dg.DagsterEventType.ASSET_MATERIALIZATION, {key}
+        )
+        of_params = [check for check in of_key if check.asset_key == PARAMS]
+        assert {check.target_materialization_data.storage_id for check in of_params} == {materialised[key]}
+
+
+def test_a_calibration_that_cannot_be_right_is_not_published(
+    platform: Platform,
+    calibrate_night: Callable[..., NightRun],
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search that stops beside the maximum, for one of two skills."""
+    enrol(platform, [40, 40])
+    good, bad = str(platform.id(1)), str(platform.id(2))
+    calibrate_night(platform)
+    before = stored(platform)
+    right = model.calibrate_all
+
+    def stops_short(windows: Mapping[str, AttemptWindow], **options: Any) -> Iterator[tuple[str, SkillFit]]:
+        for key, fit in right(windows, **options):
+            assert isinstance(fit, SkillFit)
+            if key == bad:
+                beside = replace(fit.params, p_slip=fit.params.p_slip + 0.05)
+                beside = replace(beside, log_likelihood=log_likelihood(windows[key], beside))
+                fit = replace(fit, params=beside)
+            yield key, fit
+
+    monkeypatch.setattr(model, "calibrate_all", stops_short)
+    run = calibrate_night(platform, LATER)
+    assert outcomes(run) == {good: "calibrated", bad: "failed"}
+    (reason,) = [outcome.reason for outcome in run.outcomes if outcome.skill_id == bad]
+    assert reason is not None
+    assert reason.startswith("not published, it fails log_likelihood_is_grid_maximum (actual ")
+    assert stored(platform)[bad] == before[bad]
+    assert statuses(instance) == {good: "MATERIALIZED", bad: "FAILED"}
+    check = found(instance, bad, "log_likelihood_is_grid_maximum")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert check.target_materialization_data is None
+    assert check.metadata["what_to_do"].value.startswith("the row was not replaced")
+    monkeypatch.undo()
+
+
+def test_a_row_that_something_else_changes_is_told(
+    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+) -> None:
+    """A trigger of the platform rounds what it is given."""
+    enrol(platform, [40])
+    calibrate_night(platform)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(
+            """
+            CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN NEW.p_slip := 0.42; RETURN NEW; END';
+            CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON skill_bkt_params
+                FOR EACH ROW EXECUTE FUNCTION meddle();
+            """
+        )
+    calibrate_night(platform, LATER)
+    check = found(instance, str(platform.id(1)), "stored_row_matches")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert check.metadata["differs_in"].value == "p_slip"
+
+
+def test_attempts_of_the_future_are_told_and_left_out(
+    any_platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+) -> None:
+    platform = any_platform
+    enrol(platform, [40])
+    to_come = dt.datetime.now(dt.UTC) + dt.timedelta(hours=5)
+    if platform.timestamp_type == "timestamp":
+        to_come = to_come.replace(tzinfo=None)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(
+            "INSERT INTO attempts (id, student_id, item_id, is_correct, created_at) VALUES (%s, %s, %s, true, %s)",
+            [platform.id(next_id()), platform.id(1), platform.id(1), to_come],
+        )
+    run = calibrate_night(platform)
+    check = found(instance, str(platform.id(1)), "no_future_attempts")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert check.metadata["actual"].value == 1
+    assert [outcome.attempts for outcome in run.outcomes] == [240]
+
+
+def test_last_night_is_compared_and_shown(
+    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [40])
+    key = str(platform.id(1))
+    for nights in range(6):
+        calibrate_night(platform, AS_OF + dt.timedelta(hours=24 * nights))
+    shown = latest(instance, key).metadata
+    assert [shown[f"{name}_change"].value for name in ("p_l0", "p_transit", "p_slip", "p_guess")] == [0.0] * 4
+    assert shown["p_slip_low"].value < shown["p_slip_high"].value
+    family = found(instance, key, "log_likelihood_is_in_family")
+    assert family.passed
+    assert family.metadata["nights"].value == 5
+    assert "last_night_less_margin" in found(instance, key, "log_likelihood_holds_out").metadata
+
+
+def test_events_written_together_are_what_dagster_writes_one_by_one(
+    platform: Platform,
+    calibrate_night: Callable[..., NightRun],
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    enrol(platform, [40, 3])
+    calibrate_night(platform)
+    together = kept(instance)
+    monkeypatch.setattr(BatchingEventLogStorage, "batched_events", lambda self, run_id: nullcontext())
+    calibrate_night(platform)
+    one_by_one = kept(instance)
+    one_by_one.subtract(together)
+    assert one_by_one == together
+    evaluations = 2 * len(WINDOW_RULES) + len(CALIBRATION_RULES) + 1
+    assert sum(count for row, count in together.items() if row[0] == "check") == evaluations
+
+
+def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
+    """What Dagster's tables hold, but for ids and times."""
+    with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:
+        events = connection.execute(
+            "SELECT 'event', dagster_event_type, step_key, asset_key, partition FROM event_logs "
+            "WHERE dagster_event_type LIKE 'ASSET%'"
+        ).fetchall()
+        checks = connection.execute(
+            "SELECT 'check', c.check_name, c.partition, c.execution_status, e.partition, m.dagster_event_type, "
+            "m.partition, c.evaluation_event = e.event FROM asset_check_executions c "
+            "JOIN event_logs e ON e.id = c.evaluation_event_storage_id "
+            "LEFT JOIN event_logs m ON m.id = c.materialization_event_storage_id"
+        ).fetchall()
+    return Counter([*events, *checks])
+
+
+def test_nothing_of_a_student_is_in_any_event_or_log(
+    make_platform: Callable[..., Platform],
+    calibrate_night: Callable[..., NightRun],
+    instance: dg.DagsterInstance,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A whole night with a skipped skill and one that fails in the database."""
+    platform = make_platform("text")
+    windows = enrol(platform, [40, 40, 3], lengths=30)
+    failing = platform.id(2)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("CREATE TABLE students (id text, name text)")
+        connection.execute("UPDATE attempts SET student_id = 'Ada Lovelace ' || md5(student_id) || ' of 7b'")
+        students = [row[0] for row in connection.execute("SELECT DISTINCT student_id FROM attempts")]
+    calibrate_night(platform)
+    with psycopg.connect(platform.url) as connection:
+        refusal = "DELETE FROM {0} WHERE skill_id = {1}; ALTER TABLE {0} ADD CHECK (skill_id <> {1})"
+        for table in ("skill_bkt_params", "bkt_pipeline.attempt_window"):
+            name = sql.Identifier(*table.split("."))
+            connection.execute(sql.SQL(refusal).format(name, sql.Literal(failing)))
+    calibrate_night(platform, LATER)
+    with open_database() as database:
+        run_night(database, build_definitions(), instance, LATER, [str(platform.id(1))], log_events=True)
+    with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:
+        said = [row[0] for row in connection.execute("SELECT event FROM event_logs")]
+        said += [row[0] for row in connection.execute("SELECT evaluation_event FROM asset_check_executions")]
+        said += [row[0] for row in connection.execute("SELECT run_body FROM runs")]
+    assert any("data:image/png;base64" in event for event in said)
+    assert any("STEP_FAILURE" in event for event in said)
+    everything = "\n".join([*said, *capfd.readouterr(), caplog.text])
+    told = [student for student in students if student in everything or student.split()[2] in everything]
+    assert told == []
+    assert "Lovelace" not in everything
+    for window in windows.values():
+        for begin, end in itertools.pairwise(window.offsets):
+            answers = [str(answer) for answer in window.responses[begin:end]]
+            assert not any(separator.join(answers) in everything for separator in ("", " ", ",", ", "))

@@ -1,0 +1,290 @@
+"""Items through Dagster, on a real instance and real databases."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from bkt_pipeline.calibration.item_checks import ITEM_RULES
+from bkt_pipeline.db.database import open_database
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.night import NightRun, run_night
+from bkt_pipeline.defs.partitions import range_tags
+from bkt_pipeline.model.bkt.replay import replay
+from bkt_pipeline.model.irt.two_pl import ability, fit_item, probability
+from bkt_pipeline.model.params import BktParams
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.system.test_night import AS_OF, checks_of, moment_of, next_id, statuses
+
+ITEMS = dg.AssetKey("item_irt_params")
+PARAMS = BktParams(0.3, 0.15, 0.1, 0.2)
+LAST_QUARTER = AS_OF - dt.timedelta(days=60)  # read for the items, too old for the skill's own window
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+def enrol(
+    platform: Platform,
+    skill: int,
+    items: Sequence[tuple[float, float]],
+    n_students: int = 30,
+    length: int = 8,
+    when: dt.datetime = LAST_QUARTER,
+    params: BktParams | None = PARAMS,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A skill whose students answer by the 2PL of each item's (a, b) at the ability that replay gives them; its
+    stored parameters. Returns the theta and the answers of each item."""
+    rng = np.random.default_rng(skill)
+    chosen = rng.integers(0, len(items), (n_students, length))
+    a, b = np.array(items).T
+    right = np.zeros((n_students, length), np.uint8)
+    theta = np.zeros((n_students, length))
+    known = np.full(n_students, PARAMS.p_l0)
+    for attempt in range(length):
+        theta[:, attempt] = ability(known)
+        of = chosen[:, attempt]
+        right[:, attempt] = rng.random(n_students) < probability(theta[:, attempt], a[of], b[of])
+        so_far = right[:, : attempt + 1].ravel()
+        _, after = replay(so_far, np.arange(n_students + 1) * (attempt + 1), PARAMS)
+        known = after[attempt :: attempt + 1]
+    names = [platform.id(100 * skill + place) for place in range(len(items))]
+    last = int(when.timestamp() * 1e6)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(skill)])
+        for name in names:
+            connection.execute("INSERT INTO items (id, skill_id) VALUES (%s, %s)", [name, platform.id(skill)])
+        if params is not None:
+            connection.execute(
+                "INSERT INTO skill_bkt_params VALUES (%s, %s, %s, %s, %s, NULL, now())",
+                [platform.id(skill), *params.values],
+            )
+        columns = "COPY attempts (id, student_id, item_id, is_correct, created_at) FROM STDIN"
+        with connection.cursor().copy(columns) as copy:
+            for student, attempt in np.ndindex(n_students, length):
+                moment = moment_of(last - (length - attempt) * 1_000_000, platform)
+                item = names[chosen[student, attempt]]
+                grade = bool(right[student, attempt])
+                copy.write_row((platform.id(next_id()), platform.id(student + 1), item, grade, moment))
+    return {str(name): (theta[chosen == place], right[chosen == place]) for place, name in enumerate(names)}
+
+
+@pytest.fixture
+def ready(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """The platform with all tables of ours."""
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    open_database().close()
+    return platform
+
+
+@pytest.fixture
+def calibrate(ready: Platform, instance: dg.DagsterInstance) -> Run:
+    """Calibrates the items of these skills as the sensor's runs do."""
+
+    def run(*skills: int, as_of: dt.datetime = AS_OF, **settings: Any) -> dg.ExecuteInProcessResult:
+        keys = [str(ready.id(skill)) for skill in skills]
+        instance.add_dynamic_partitions("skill", keys)
+        config = {"resources": {"item_settings": {"config": settings}}} if settings else {}
+        job = build_definitions().resolve_job_def("nightly_irt")
+        return job.execute_in_process(
+            run_config=config,
+            instance=instance,
+            tags={"bkt/as_of": as_of.isoformat(), **range_tags(keys[0], keys[-1])},
+            raise_on_error=False,
+        )
+
+    return run
+
+
+def stored(platform: Platform) -> dict[str, tuple[float | None, float | None]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute("SELECT item_id, irt_a, irt_b FROM bkt_pipeline.item_irt_params").fetchall()
+    return {item: (a, b) for item, a, b in rows}
+
+
+def expected(answers: dict[str, tuple[np.ndarray, np.ndarray]], **settings: Any) -> dict[str, Any]:
+    fits = {item: fit_item(*given, **settings) for item, given in answers.items()}
+    return {
+        item: (None, None) if np.isnan(fit.irt_a) else pytest.approx((fit.irt_a, fit.irt_b), abs=1e-6)
+        for item, fit in fits.items()
+    }
+
+
+def latest(instance: dg.DagsterInstance, partition: str) -> dict[str, Any]:
+    (record,) = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=ITEMS, asset_partitions=[partition]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+
+def logged(instance: dg.DagsterInstance, run_id: str, words: str) -> list[str]:
+    return [entry.user_message for entry in instance.all_logs(run_id) if words in entry.user_message]
+
+
+def test_a_night_recovers_simulated_items_with_the_row_that_stood(
+    ready: Platform, instance: dg.DagsterInstance
+) -> None:
+    """The skill's own window is empty: it is skipped, and its last good row replays the answers of the quarter."""
+    with psycopg.connect(ready.url) as connection:
+        connection.execute(
+            "ALTER TABLE items ADD irt_a real, ADD irt_b real, ADD irt_calibrated_at timestamptz"
+        )
+    truth = [(0.8, -1.5), (1.0, -0.5), (1.4, 0.0), (1.8, 0.5), (1.2, 1.5), (2.2, 1.0)]
+    answers = enrol(ready, 1, truth, n_students=500, length=10)
+    few = enrol(ready, 2, [(1.0, 0.0)], n_students=4)
+    with open_database() as database:
+        run: NightRun = run_night(database, build_definitions(), instance, AS_OF)
+    assert [outcome.outcome for outcome in run.outcomes] == ["skipped", "skipped"]
+    found = stored(ready)
+    assert found == expected(answers) | dict.fromkeys(few, (None, None))
+    errors = np.array([found[item] for item in answers], float) - np.array(truth)
+    assert np.sqrt((errors**2).mean(0)) == pytest.approx([0, 0], abs=0.25)
+
+    assert run.items is not None
+    first, second = run.items
+    assert (first.outcome, first.calibrated, first.attempts) == ("calibrated", 6, 5000)
+    assert (second.outcome, second.skipped) == ("skipped", 1)
+    with psycopg.connect(ready.url) as connection:
+        shown = connection.execute(
+            "SELECT id::text, irt_a, irt_b FROM items WHERE irt_a IS NOT NULL"
+        ).fetchall()
+    assert {item: (a, b) for item, a, b in shown} == {
+        item: pytest.approx(found[item], rel=1e-6) for item in answers
+    }
+    key = str(ready.id(1))
+    of_items = [check for check in checks_of(instance, key) if check.asset_key == ITEMS]
+    assert {check.check_name: check.passed for check in of_items} == dict.fromkeys(ITEM_RULES, True)
+    summary = instance.get_latest_materialization_event(dg.AssetKey("item_summary"))
+    assert summary is not None
+    assert summary.asset_materialization is not None
+    told = summary.asset_materialization.metadata
+    assert (told["calibrated"].value, told["skipped"].value) == (6, 1)
+    assert "data:image/png;base64," in str(told["item_map"].value)
+    assert len(str(told["item_map"].value)) < 30_000
+
+
+def test_skipped_skills_are_green_with_the_reason_and_a_warning(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance
+) -> None:
+    enrol(ready, 1, [(1.0, 0.0)], n_students=5)
+    enrol(ready, 2, [(1.0, 0.0)], params=None)
+    assert calibrate(1, 2).success
+    first, second = (str(ready.id(skill)) for skill in (1, 2))
+    assert statuses(instance, ITEMS) == dict.fromkeys([first, second], "MATERIALIZED")
+    assert latest(instance, first)["reason"] == "no item has 50 graded answers; the most that one has is 40"
+    assert "never calibrated" in latest(instance, second)["reason"]
+    (check,) = checks_of(instance, first)
+    assert (check.check_name, check.passed) == ("items_have_enough_answers", False)
+    assert check.severity == dg.AssetCheckSeverity.WARN
+
+
+def test_one_failing_skill_is_red_alone_and_green_when_mended(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance
+) -> None:
+    """One skill's row is refused, another's parameters are none."""
+    answers = enrol(ready, 1, [(1.0, 0.0)])
+    enrol(ready, 2, [(1.0, 0.0)])
+    enrol(ready, 3, [(1.0, 0.0)])
+    good, refused, impossible = (str(ready.id(skill)) for skill in (1, 2, 3))
+    with psycopg.connect(ready.url) as connection:
+        refusal = "ALTER TABLE bkt_pipeline.item_irt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
+        connection.execute(sql.SQL(refusal).format(refused))
+        connection.execute("UPDATE skill_bkt_params SET p_guess = 0.7 WHERE skill_id = %s", [ready.id(3)])
+    failed = calibrate(1, 2, 3)
+    assert not failed.success
+    assert stored(ready) == expected(answers)
+    assert statuses(instance, ITEMS) == {good: "MATERIALIZED", refused: "FAILED", impossible: "FAILED"}
+    (said,) = [e for e in failed.all_events if e.is_step_failure]
+    assert "p_guess is 0.7" in said.step_failure_data.error.to_string()
+    with psycopg.connect(ready.url) as connection:
+        connection.execute("ALTER TABLE bkt_pipeline.item_irt_params DROP CONSTRAINT refused")
+        connection.execute("UPDATE skill_bkt_params SET p_guess = 0.2")
+    assert calibrate(2, 3).success
+    assert set(statuses(instance, ITEMS).values()) == {"MATERIALIZED"}
+
+
+def test_an_older_night_is_overtaken(ready: Platform, calibrate: Run, instance: dg.DagsterInstance) -> None:
+    enrol(ready, 1, [(1.0, 0.0)])
+    calibrate(1)
+    newest = stored(ready)
+    assert calibrate(1, as_of=AS_OF - dt.timedelta(days=1), method="ml").success
+    assert stored(ready) == newest
+    assert latest(instance, str(ready.id(1)))["outcome"] == "overtaken"
+
+
+def test_settings_reach_the_fit(ready: Platform, calibrate: Run) -> None:
+    answers = enrol(ready, 1, [(1.0, 0.0), (1.5, 0.5)], n_students=20)
+    assert calibrate(1, method="ml", min_answers=70).success
+    assert stored(ready) == expected(answers, method="ml", min_answers=70)
+
+
+def test_theta_can_come_from_the_platforms_mastery(
+    ready: Platform, calibrate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = enrol(ready, 1, [(1.0, 0.0)], params=None)
+    monkeypatch.setenv("BKT_THETA_FROM", "mastery")
+    refused = calibrate(1)
+    (said,) = [e for e in refused.all_events if e.is_step_failure]
+    assert "no table student_skill_mastery" in said.step_failure_data.error.to_string()
+    with psycopg.connect(ready.url) as connection:
+        connection.execute(
+            "CREATE TABLE student_skill_mastery AS SELECT DISTINCT student_id, skill_id,"
+            " (get_byte(uuid_send(student_id), 15) + 1) / 40.0 AS p_known"
+            " FROM attempts JOIN items ON items.id = item_id"
+        )
+    assert calibrate(1).success
+    ((item, (_, right)),) = answers.items()
+    students = np.repeat(np.arange(1, 31), 8)
+    fit = fit_item(ability((students + 1) / 40), right)
+    assert stored(ready) == {item: pytest.approx((fit.irt_a, fit.irt_b), abs=1e-6)}
+
+
+@pytest.mark.parametrize("refusal", ["rights", "setting"])
+def test_where_the_platforms_items_may_not_be_updated_the_night_goes_on(
+    ready: Platform,
+    calibrate: Run,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: str,
+) -> None:
+    answers = enrol(ready, 1, [(1.0, 0.0)]) | enrol(ready, 2, [(1.0, 0.0)])
+    role = sql.Identifier(f"bkt_limited_{refusal}")
+    with psycopg.connect(ready.url) as connection:
+        connection.execute(
+            "ALTER TABLE items ADD irt_a real, ADD irt_b real, ADD irt_calibrated_at timestamptz"
+        )
+        connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+        for grant in (
+            "SELECT ON ALL TABLES IN SCHEMA public",
+            "ALL ON SCHEMA bkt_pipeline",
+            "ALL ON ALL TABLES IN SCHEMA bkt_pipeline",
+        ):
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(grant), role))
+    try:
+        if refusal == "rights":
+            monkeypatch.setenv("DATABASE_URL", f"{ready.url}&options=-c%20role%3Dbkt_limited_rights")
+        else:
+            monkeypatch.setenv("BKT_UPDATE_ITEMS", "no")
+        result = calibrate(1, 2)
+        assert result.success
+    finally:
+        with psycopg.connect(ready.url) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {role}; DROP ROLE {role}").format(role=role))
+            updated = connection.execute("SELECT count(irt_a) FROM items").fetchone()
+    assert updated == (0,)
+    assert stored(ready) == expected(answers)
+    warned = logged(instance, result.run_id, "the role may not update items.irt_a")
+    assert len(warned) == (1 if refusal == "rights" else 0)
+
+
+def test_a_setting_nobody_can_mean_is_named(
+    calibrate: Run, ready: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(ready, 1, [(1.0, 0.0)])
+    monkeypatch.setenv("BKT_UPDATE_ITEMS", "perhaps")
+    (said,) = [e for e in calibrate(1).all_events if e.is_step_failure]
+    assert "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in said.step_failure_data.error.to_string()

@@ -1,0 +1,113 @@
+"""What the sensors start, look by look, on a real instance."""
+
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.partitions import range_tags
+from bkt_pipeline.defs.resources import PlatformDatabase
+from bkt_pipeline.defs.sensors import nightly_irt, start_shards
+from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.defs.test_summaries import summary
+from bkt_pipeline_tests.system.test_night import AS_OF, enrol
+
+NIGHT = night_tags(AS_OF)
+
+
+class Sensor:
+    """Looks as the daemon has it look, with the cursor of the look before."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.cursor: str | None = None
+
+    def look(self) -> list[tuple[str | None, str | None]] | str:
+        """Job and run key of each run that it starts, or why it starts none."""
+        resources = {"database": PlatformDatabase()}
+        with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
+            said = nightly_irt(context)
+        if isinstance(said, dg.SkipReason):
+            return said.skip_message or ""
+        assert isinstance(said, dg.SensorResult)
+        self.cursor = said.cursor
+        return [(request.job_name, request.run_key) for request in said.run_requests or []]
+
+
+@pytest.fixture
+def run(
+    platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+
+    def run(job: str, *keys: str, **settings: int) -> None:
+        done = (
+            build_definitions()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=instance,
+                tags=NIGHT | (range_tags(*keys) if keys else {}),
+                run_config={"resources": {"settings": {"config": settings}}} if settings else {},
+            )
+        )
+        assert done.success
+
+    return run
+
+
+def test_a_night_without_a_calibrated_skill_is_summed_up_and_starts_no_items(
+    platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
+) -> None:
+    keys = list(enrol(platform, [3, 4]))
+    sensor = Sensor(instance)
+    assert "waits for a night" in sensor.look()
+    run("active_skills_job")
+    assert "the night's shards have not started; 2 of 2 skills have no outcome yet" in sensor.look()
+    run("calibration", keys[0], keys[-1])
+    assert sensor.look() == [("night_summary", sensor.cursor)]
+    run("night_summary")
+    shown = summary(instance)
+    counts = [shown[name].value for name in ("skills", "calibrated", "skipped", "without_outcome")]
+    assert counts == [2, 0, 2, 0]
+    reasons = [record.data["reason"] for record in shown["skipped_or_failed"].records]
+    assert reasons == [f"{n} graded attempts in 30 days, fewer than 50" for n in (18, 24)]
+    assert "nothing to calibrate items with" in sensor.look()
+
+    # Somebody mends one of them: its items follow, and a summary that knows of it.
+    first_summary = sensor.cursor
+    run("calibration", keys[1], keys[1], min_attempts=20)
+    ((job, _),) = sensor.look()
+    assert job == "nightly_irt"
+    ((job, run_key),) = sensor.look()
+    assert job == "night_summary"
+    assert run_key != first_summary
+    assert "waits for the next" in sensor.look()
+
+
+def test_skills_that_a_crash_left_without_a_word_are_counted(
+    platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
+) -> None:
+    keys = list(enrol(platform, [3, 3, 3]))
+    run("active_skills_job")
+    run("calibration", keys[0], keys[0])
+    run("night_summary")
+    assert summary(instance)["without_outcome"].value == 2
+
+
+def test_a_night_that_began_before_any_look_gets_its_shards_once(
+    platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
+) -> None:
+    enrol(platform, [3, 4])
+
+    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        with dg.build_sensor_context(instance, cursor=cursor) as context:
+            return start_shards(context)
+
+    assert "waits for a night" in look(None).skip_message
+    run("active_skills_job")
+    first = look(None)
+    assert [request.run_key for request in first.run_requests] == [f"{AS_OF.isoformat()} 1 of 1"]
+    assert all(NIGHT.items() <= request.tags.items() for request in first.run_requests)
+    assert "waits for the next" in look(first.cursor).skip_message

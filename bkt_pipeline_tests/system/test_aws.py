@@ -1,0 +1,319 @@
+"""deploy/aws, over real HTTP to a moto server: a night whose shards are tasks of ECS, its logs and windows in S3."""
+
+import datetime as dt
+import json
+import platform as platform_module
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import dagster as dg
+import psycopg
+import pytest
+import requests
+import yaml
+
+from bkt_pipeline.cli.main import main
+from bkt_pipeline.db.database import open_database
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.night import run_night
+from bkt_pipeline.defs.partitions import shard_tags
+from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
+from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead
+from bkt_pipeline.instance.storage import storage_url
+from bkt_pipeline.windows.postgres import load_windows
+from bkt_pipeline.windows.s3 import S3Windows
+from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, database_of
+from bkt_pipeline_tests.helpers.deployment import let_a_near_tick_pass
+from bkt_pipeline_tests.helpers.ecs import (
+    AWS,
+    PARTS,
+    Account,
+    allows,
+    as_list,
+    metadata_endpoint,
+    recording,
+    rendered,
+)
+from bkt_pipeline_tests.system.test_daemon import shift
+from bkt_pipeline_tests.system.test_night import enrol, stored
+from bkt_pipeline_tests.windows.test_postgres import window_of
+
+PATIENCE = 300  # seconds; a busy machine starts processes slowly
+README = (AWS / "README.md").read_text()
+VALUES = dict.fromkeys(
+    ("AWS_ACCOUNT", "AWS_REGION", "BUCKET", "REPOSITORY", "VERSION", "DATABASE_SECRET", "DAGSTER_SECRET"), "x"
+)
+
+
+def definition_of(part: str) -> dict[str, object]:
+    return dict(rendered(f"task-definitions/{part}.json", **VALUES))
+
+
+def variables_of(part: str) -> set[str]:
+    (container,) = rendered(f"task-definitions/{part}.json", **VALUES)["containerDefinitions"]
+    return {pair["name"] for pair in (*container["environment"], *container["secrets"])}
+
+
+def test_every_variable_of_the_instance_is_told_and_given() -> None:
+    named = {
+        name
+        for file in ("dagster.yaml", "workspace.yaml")
+        for name in re.findall(r"env: (\w+)", (AWS / file).read_text())
+    }
+    assert named == {"BKT_LOG_BUCKET", "BKT_RUN_TASK_DEFINITION", "BKT_CODE_HOST"}
+    for part in PARTS:
+        for name in variables_of(part):
+            assert f"`{name}`" in README, (part, name)
+    for name in named | {"DAGSTER_POSTGRES_URL"}:
+        assert all(name in variables_of(part) for part in ("daemon", "webserver", "run")), name
+    for part in ("run", "code"):
+        assert "DATABASE_URL" in variables_of(part)
+
+
+def test_a_secret_is_never_a_plain_variable() -> None:
+    for part in PARTS:
+        (container,) = rendered(f"task-definitions/{part}.json", **VALUES)["containerDefinitions"]
+        assert not {pair["name"] for pair in container["environment"]} & {
+            "DATABASE_URL",
+            "DAGSTER_POSTGRES_URL",
+        }
+
+
+def test_what_dagster_does_not_differ_in_is_as_in_the_local_instance() -> None:
+    """Only where runs are started and what they print differ by design, and how long a start may take."""
+    here, there = (
+        yaml.safe_load(path.read_text()) for path in (PROJECT / "dagster.yaml", AWS / "dagster.yaml")
+    )
+    assert set(there) - set(here) == {"run_launcher", "compute_logs"}
+    assert {name for name in here if here[name] != there.get(name)} == {"concurrency", "run_monitoring"}
+
+
+def test_the_image_gets_every_file_that_it_needs() -> None:
+    """What is copied is there and is not ignored, and nothing that is copied links to what is not."""
+    lines = (AWS / "Dockerfile").read_text().splitlines()
+    copied = [
+        words[1:-1] for words in map(str.split, lines) if words[:1] == ["COPY"] and "--from" not in words[1]
+    ]
+    sources = [source for words in copied for source in words]
+    ignored_but = (AWS / "Dockerfile.dockerignore").read_text().splitlines()
+    assert [
+        source for source in sources if f"!{source}" not in ignored_but or not (PROJECT / source).exists()
+    ] == []
+    whole = [PROJECT / source for source in sources]
+    for link in (path for path in (PROJECT / "bkt_pipeline").rglob("*") if path.is_symlink()):
+        assert link.resolve() in whole, link
+
+
+def test_every_file_is_in_the_readme() -> None:
+    for path in AWS.rglob("*"):
+        if path.is_file() and path.name not in ("README.md", "Dockerfile.dockerignore"):
+            stem = f"{path.parent.name}/" if path.parent != AWS else ""
+            assert f"{stem}{path.name}" in README or f"{stem}$part.json" in README, path
+
+
+def test_a_run_on_ecs_is_never_called_dead_by_its_process() -> None:
+    """Two containers of one machine may have one name, and number their processes each from one."""
+    gone = {PROCESS_TAG: f"{platform_module.node()} 999999999 then"}
+    assert is_dead(dg.DagsterRun(job_name="calibration", tags=gone))
+    assert not is_dead(dg.DagsterRun(job_name="calibration", tags=gone | {"ecs/task_arn": "arn:aws:ecs:…"}))
+
+
+def test_a_task_without_its_secrets_is_refused_and_calibrates_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4/x")
+    assert main(["nightly"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "DATABASE_URL is not set in this ECS task" in line
+    with pytest.raises(EmbeddedPostgresError, match="DAGSTER_POSTGRES_URL is not set in this ECS task"):
+        storage_url()
+
+
+@pytest.mark.parametrize(
+    ("said", "tags"),
+    [
+        ("", {}),
+        ("ecs/cpu=2048 ecs/memory=8192", {"ecs/cpu": "2048", "ecs/memory": "8192"}),
+        ("a=b=c", {"a": "b=c"}),
+    ],
+)
+def test_shard_runs_bear_the_tags_that_are_said(
+    monkeypatch: pytest.MonkeyPatch, said: str, tags: dict[str, str]
+) -> None:
+    monkeypatch.setenv("BKT_SHARD_TAGS", said)
+    assert shard_tags() == tags
+
+
+@pytest.mark.parametrize("said", ["ecs/cpu", "=2048", "ecs/cpu="])
+def test_other_shard_tags_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("BKT_SHARD_TAGS", said)
+    with pytest.raises(InvalidSettings, match="BKT_SHARD_TAGS is "):
+        shard_tags()
+
+
+# --------------------------------------------------------------------------------------------------------
+# A night
+
+
+@pytest.fixture
+def account(
+    bucket: str,
+    aws: str,
+    databases: Databases,
+    dagster_template: str,
+    platform: Platform,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Account]:
+    requests.post(
+        f"{aws}/moto-api/state-manager/set-transition",
+        # Else a task that is looked at five times has stopped.
+        data=json.dumps({"model_name": "ecs::task", "transition": {"progression": "manual", "times": 10**9}}),
+        timeout=10,
+    )
+    folder = tmp_path / "opt-dagster"
+    folder.mkdir()
+    dagster_url = databases.create(dagster_template)
+    with metadata_endpoint() as metadata_url:
+        account = Account.set_up(folder, metadata_url, bucket, platform.url, dagster_url)
+        yield account
+        account.stop_all()
+    databases.drop(dagster_url)
+
+
+def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
+    account: Account,
+    aws: str,
+    bucket: str,
+    platform: Platform,
+    databases: Databases,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = list(enrol(platform, [30, 40, 3]))
+    shift(platform, dt.datetime.now(dt.UTC))
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    open_database().close()
+    here = databases.create(database_of(platform.url))
+    # Of an earlier night, to be replaced.
+    older = window_of(keys[0], [[True]], dt.datetime.now(dt.UTC) - dt.timedelta(days=1))
+    assert S3Windows(bucket, "bkt").store_one(older, "an earlier run")
+
+    with recording(aws) as asked, on_ecs(account, monkeypatch) as there:
+        as_of = a_night(account, there)
+        shards = list(there.get_runs(dg.RunsFilter(job_name="calibration")))
+        as_the_webserver_does(account, there, shards[0].run_id, monkeypatch)
+
+    # Each shard was a task of its own, as big as its tags say.
+    assert sorted(run.tags["bkt/shard"] for run in shards) == ["1 of 2", "2 of 2"]
+    assert len({run.tags["ecs/task_arn"] for run in shards}) == 2
+    for run in shards:
+        task = account.task(run.tags["ecs/task_arn"])
+        (override,) = task["overrides"]["containerOverrides"]
+        assert (task["overrides"]["cpu"], task["overrides"]["memory"]) == ("2048", "8192")
+        assert override["command"][:3] == ["dagster", "api", "execute_run"]
+        assert len(json.dumps(task["overrides"])) < 8192, "ECS takes no more"
+        assert platform.url not in json.dumps(task), "a secret is in no override"
+        assert {"key": "bkt/shard", "value": run.tags["bkt/shard"]} in task["tags"]
+
+    # What they printed is in the bucket.
+    for run in shards:
+        (log, *_) = account.logs_of(run.run_id)
+        assert b"attempt_window" in boto3.client("s3").get_object(Bucket=bucket, Key=log)["Body"].read()
+
+    # The same night in one process, its windows in Postgres, on a copy of the platform.
+    in_process = Platform(here, "uuid", "timestamptz")
+    monkeypatch.setenv("DATABASE_URL", here)
+    with open_database() as database:
+        run_night(database, build_definitions(), instance, as_of, with_items=False)
+        windows = database.run(lambda connection: load_windows(connection, keys))
+    assert set(stored(in_process)) == set(keys[:2])
+    assert stored(platform) == stored(in_process)
+    assert S3Windows(bucket, "bkt").load(keys) == windows
+    with psycopg.connect(platform.url) as connection:
+        assert connection.execute("SELECT count(*) FROM bkt_pipeline.attempt_windows").fetchone() == (0,)
+    databases.drop(here)
+
+    # Each part did what its policy allows, and its policy allows little else.
+    refused = [who for who in asked if not allows(account.policies.get(who[0], []), *who[1:])]
+    assert sorted(set(refused)) == []
+    unseen = {
+        part: {action for statement in account.policies[part] for action in as_list(statement["Action"])}
+        - {action for who, action, _ in asked if who == part}
+        for part in ("run", "daemon", "webserver")
+    }
+    assert {part: actions for part, actions in unseen.items() if actions} == UNSEEN
+
+
+# Requests that say so cannot be seen here: what AWS looks up on its own (the roles and tags of a task; whether one
+# who asks for a missing object may know that it is missing), and what is done only when a task has died.
+UNSEEN = {
+    "run": {"s3:ListBucket"},
+    "daemon": {"iam:PassRole", "ecs:TagResource", "ecs:StopTask", "logs:GetLogEvents"},
+}
+
+
+@contextmanager
+def on_ecs(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """The instance of deploy/aws/dagster.yaml, as its own parts have it, with the webserver's role."""
+    with monkeypatch.context() as patch:
+        for name, value in account.environment_of("webserver").items():
+            patch.setenv(name, value)
+        # The session that boto3 shares keeps the credentials that it found first.
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        with dg.DagsterInstance.from_config(str(account.folder)) as there:
+            yield there
+
+
+def a_night(account: Account, there: dg.DagsterInstance) -> dt.datetime:
+    """Start the services, then a night by hand, and wait until its shards are done; returns its as_of."""
+    let_a_near_tick_pass()
+    account.run_task("code", *account.code_command(), BKT_SKILLS_PER_RUN="2")
+    account.run_task("daemon")
+    wait_for(account, there, "the code location", account.code_answers)
+    account.run_task("run", "dagster", "job", "launch", "-j", "active_skills_job")
+
+    def done() -> bool:
+        runs = there.get_runs(dg.RunsFilter(job_name="calibration"))
+        return len(runs) == 2 and all(run.is_finished for run in runs)
+
+    wait_for(account, there, "two shards", done)
+    runs = there.get_runs()
+    assert Counter((run.job_name, run.status) for run in runs if run.is_finished) == {
+        ("active_skills_job", dg.DagsterRunStatus.SUCCESS): 1,
+        ("calibration", dg.DagsterRunStatus.SUCCESS): 2,
+    }
+    account.stop_all()
+    (as_of,) = {run.tags["bkt/as_of"] for run in runs if run.job_name == "calibration"}
+    return dt.datetime.fromisoformat(as_of)
+
+
+def as_the_webserver_does(
+    account: Account, there: dg.DagsterInstance, run_id: str, patch: pytest.MonkeyPatch
+) -> None:
+    """Show what a run has printed, and end a run."""
+    (key, *_) = account.logs_of(run_id)
+    log_key = key.removeprefix("logs/storage/").rpartition(".")[0].split("/")
+    shutil.rmtree(account.folder / "compute_logs")
+    assert b"attempt_window" in (there.compute_log_manager.get_log_data(log_key).stderr or b"")
+    lasting = account.run_task("run", "sleep", "1000")
+    tags = {"ecs/task_arn": lasting, "ecs/cluster": "bkt"}
+    run = there.add_run(dg.DagsterRun(job_name="lasting", status=dg.DagsterRunStatus.STARTED, tags=tags))
+    assert there.run_launcher.terminate(run.run_id)
+    assert account.task(lasting)["lastStatus"] == "STOPPED"
+
+
+def wait_for(account: Account, there: dg.DagsterInstance, what: str, happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        account.start_what_is_asked_for()
+        if time.monotonic() > deadline:
+            runs = [(run.job_name, run.status.value, run.tags) for run in there.get_runs()]
+            raise AssertionError(f"{what}: not within {PATIENCE} s\n{runs}\n{account.said()}")
+        time.sleep(0.5)

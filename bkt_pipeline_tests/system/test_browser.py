@@ -1,0 +1,208 @@
+"""The Dagster UI as a person uses it: a real browser on `bkt-pipeline ui`, on a fresh home with the synthetic school.
+
+Needs Chromium (BKT_CHROMIUM, or chromium on the PATH) and the package playwright; is skipped, and says so, without.
+BKT_SCREENSHOTS names a folder that keeps what was seen.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers.processes import COMMAND, end_group
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+PATIENCE = 300  # seconds; a busy machine starts processes slowly
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SKILL = "fractions-add"
+UNSURE = "angles-polygons"  # five students
+SIX_ARE_GREEN = """() => [...document.querySelectorAll("div")].filter(one => {
+    const [r, g, b] = getComputedStyle(one).borderTopColor.match(/[\\d.]+/g).map(Number)
+    return one.offsetWidth > 40 && g > r + 60 && g > b + 20
+}).length >= 6"""
+GROUPS = "%2C".join(f"global%40global%3A{group}" for group in ("platform", "calibration", "items"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("BKT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is on the PATH, and BKT_CHROMIUM names none")
+    return found
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(os.environ.get("BKT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ui(chromium: str) -> Iterator[str]:
+    """The address of `bkt-pipeline ui` after one night."""
+    home = Path(tempfile.mkdtemp(prefix="bkt-ui-"))
+    if os.geteuid() == 0:
+        home.chmod(0o711)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "DATABASE"))}
+    environment = own | {"BKT_PIPELINE_HOME": str(home), "PYTHONPATH": str(PROJECT)}
+    subprocess.run([*COMMAND, "nightly"], env=environment, cwd=home, check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home / "ui.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "ui", "--port", str(port)],
+            env=environment,
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait_for_answer(f"http://127.0.0.1:{port}/server_info", process, home / "ui.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end_group(process)
+        # The embedded server notices that nobody uses it, and stops, some seconds later.
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait_for_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    pytest.fail(f"the UI did not come up:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def page(ui: str, chromium: str) -> Iterator["Page"]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=ARGUMENTS, timeout=1000 * PATIENCE
+        )
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=ui)
+        page.set_default_timeout(1000 * PATIENCE)
+        yield page
+        browser.close()
+
+
+def visit(page: "Page", address: str, until: Callable[[], "Locator"]) -> "Locator":
+    """Open the page and wait for what it must show; load it again where that does not come."""
+    from playwright.sync_api import Error
+
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            page.goto(address, timeout=1000 * PATIENCE / 3)
+            shown = until()
+            shown.wait_for(timeout=1000 * PATIENCE / 6)
+            return shown
+        except Error:
+            if time.monotonic() > end:
+                raise
+
+
+def shoot(page: "Page", shots: Path, name: str) -> None:
+    """Keep what is seen, once it stands still: until then something is being drawn."""
+    before = None
+    for _ in range(20):
+        seen = page.screenshot(animations="disabled")
+        if seen == before:
+            break
+        before = seen
+        page.wait_for_timeout(300)
+    (shots / f"{name}.png").write_bytes(seen)
+
+
+def test_a_person_finds_their_way(page: "Page", shots: Path) -> None:
+    # Lineage, from the platform's tables to the summary.
+    visit(
+        page, f"/asset-groups?expanded={GROUPS}", lambda: page.get_by_text("nightly_summary", exact=True).last
+    )
+    for asset in ("skills", "items", "attempts", "active_skills", "attempt_window", "item_irt_params"):
+        page.get_by_text(asset, exact=True).last.wait_for(state="attached")
+    page.wait_for_function(SIX_ARE_GREEN)
+    shoot(page, shots, "lineage")
+
+    # A check, partition by partition.
+    check = "/assets/skill_bkt_params?view=checks&checkDetail=parameters_are_identified"
+    visit(page, check, lambda: page.get_by_role("tab", name="Execution history"))
+    page.get_by_role("tab", name="Partitions").last.click()
+    page.get_by_text(re.compile(r"Passed\s*\(\d\d\)")).wait_for()
+    page.get_by_text(UNSURE).first.click()
+    page.get_by_text("what_to_do").wait_for()
+    shoot(page, shots, "check-partitions")
+
+    # The plot over nights and skills.
+    visit(page, "/assets/skill_bkt_params", lambda: page.get_by_role("button", name="Plots")).click()
+    page.locator("canvas").first.wait_for()
+    page.get_by_role("button", name="Plots").scroll_into_view_if_needed()
+    shoot(page, shots, "plots")
+
+    # The backfill dialog.
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="All", exact=True).click()
+    page.get_by_text("64 partitions").first.wait_for()
+    shoot(page, shots, "backfill")
+    page.get_by_role("button", name="Cancel").click()
+
+    # The launchpad, filled in.
+    pad = "/locations/bkt_pipeline/jobs/calibration/playground"
+    visit(page, pad, lambda: page.get_by_text("min_attempts").first)
+    for setting in ("as_of", "window_days", "min_attempts"):
+        page.get_by_text(setting).first.wait_for()
+    shoot(page, shots, "launchpad")
+
+    # One skill, launched by clicking, until it is green.
+    history = page.get_by_text("View all historical events")
+    one_skill = f"/assets/skill_bkt_params?view=partitions&partition={SKILL}"
+    visit(page, one_skill, lambda: page.get_by_text("View all historical events (1)"))
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_text("Launched run").first.wait_for()
+    end = time.monotonic() + PATIENCE
+    while visit(page, one_skill, lambda: history).inner_text() != "View all historical events (2)":
+        assert time.monotonic() < end, "the run that was launched has not ended"
+        page.wait_for_timeout(2000)
+    page.get_by_text("Materialized", exact=True).first.wait_for()
+    page.get_by_text("Show Markdown").click()
+    picture = page.locator("img[src^='data:image/png']")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    shoot(page, shots, "skill")
+
+    # The morning's summary.
+    visit(page, "/assets/nightly_summary", lambda: page.get_by_text("Show Markdown").first).click()
+    page.locator("img[src^='data:image/png']").wait_for()
+    shoot(page, shots, "summary")

@@ -1,0 +1,138 @@
+"""What the README says is run here, word by word."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bkt_pipeline.cli.main import parser
+from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline_tests.conftest import PROJECT
+
+README = (PROJECT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [
+    line for block in fenced("sh") for line in block.splitlines() if line and not line.startswith("#")
+]
+# The two that make the virtual environment are run by .ci/run, which takes them from the README, in a fresh clone.
+INSTALLING = [line for line in COMMANDS if line.startswith("python3 -m venv")]
+SERVING = [line for line in COMMANDS if line.split("#")[0].strip().endswith("dagster dev -p 3000")]
+ELSEWHERE = [line for line in COMMANDS if "DATABASE_URL=postgresql://" in line]
+RUNNABLE = [line for line in COMMANDS if line not in [*INSTALLING, *SERVING, *ELSEWHERE]]
+
+
+@pytest.fixture(scope="module")
+def home(server_home: Path) -> Iterator[Path]:
+    folder = server_home / "readme"
+    yield folder
+    embedded.release(folder)
+
+
+def shell(line: str, home: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return subprocess.run(
+        ["bash", "-c", line.replace(".venv/bin/", f"{BIN}/")],
+        env={**keep, "BKT_PIPELINE_HOME": str(home), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    assert COMMANDS[:2] == INSTALLING
+    assert COMMANDS[0].endswith("&& .venv/bin/bkt-pipeline nightly")
+    assert "[test]" in COMMANDS[1]
+    assert "pytest" in COMMANDS[1]
+
+
+@pytest.mark.parametrize("line", RUNNABLE)
+def test_a_command_runs_as_written(line: str, home: Path, tmp_path: Path) -> None:
+    ran = shell(line, home, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_a_command_for_another_database_runs_on_it(line: str, home: Path, tmp_path: Path, platform) -> None:
+    ran = shell(re.sub(r"postgresql://\S+", shlex.quote(platform.url), line), home, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("line", SERVING)
+def test_plain_dagster_dev_serves_the_clone(line: str, home: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    command = line.replace(".venv/bin/", f"{BIN}/").replace("3000", str(port))
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec env {command}"],
+        env={**keep, "BKT_PIPELINE_HOME": str(home)},
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert answers(f"http://127.0.0.1:{port}/server_info")
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            # It interrupts its children and waits, for ever where whoever started us has them ignore that.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as page:
+                return bool(page.status == 200)
+        except OSError:
+            time.sleep(0.5)
+    return False
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = fenced("python")
+    ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("BktParams(p_l0=")
+
+
+def subcommands() -> dict[str, str]:
+    top = parser()
+    (action,) = [action for action in top._actions if action.dest == "command"]
+    return {name: sub.format_help() for name, sub in action.choices.items()}
+
+
+def test_every_command_is_in_the_readme_and_explains_itself() -> None:
+    for name, text in subcommands().items():
+        assert f"`bkt-pipeline {name}" in README, name
+        assert len(text.split()) > 30, name
+
+
+def test_every_variable_is_in_the_readme() -> None:
+    for module in (PROJECT / "bkt_pipeline").rglob("*.py"):
+        for name in re.findall(r"environ(?:\.get\(|\.setdefault\(|\[)\"([A-Z_]+)\"", module.read_text()):
+            if name not in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "XDG_DATA_HOME"):
+                assert f"`{name}`" in README, (module.name, name)

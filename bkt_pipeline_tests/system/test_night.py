@@ -1,0 +1,442 @@
+"""Nights through Dagster, on a real instance and real databases."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.db.database import open_database
+from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.night import NightFailed, NightRun, run_night
+from bkt_pipeline.defs.partitions import range_tags
+from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.model import AttemptWindow, BktParams, calibrate
+from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline_tests.conftest import Platform
+
+AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
+PARAMS, WINDOW = dg.AssetKey("skill_bkt_params"), dg.AssetKey("attempt_window")
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+ERROR = dg.AssetCheckSeverity.ERROR
+
+
+def enrol(platform: Platform, sizes: Iterable[int], lengths: int = 6) -> dict[str, AttemptWindow]:
+    """A skill for each size, with so many students of 6 attempts each; the windows that a night must find."""
+    windows = {}
+    with psycopg.connect(platform.url) as connection:
+        for number, n_students in enumerate(sizes, start=1):
+            skill = platform.id(number)
+            window = simulate(
+                BktParams(0.3, 0.15, 0.1, 0.2),
+                n_students=n_students,
+                seed=number,
+                lengths=lengths,
+                skill_id=str(skill),
+            )
+            windows[str(skill)] = window
+            connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [skill])
+            connection.execute("INSERT INTO items VALUES (%s, %s)", [skill, skill])
+            insert(connection, platform, skill, window)
+    return windows
+
+
+def insert(connection: psycopg.Connection, platform: Platform, item: Any, window: AttemptWindow) -> None:
+    students = np.repeat(np.arange(window.n_students), np.diff(window.offsets))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO attempts (id, student_id, item_id, is_correct, created_at) VALUES (%s, %s, %s, %s, %s)",
+            [
+                (
+                    platform.id(next_id()),
+                    platform.id(int(student) + 1),
+                    item,
+                    bool(right),
+                    moment_of(int(micros), platform),
+                )
+                for student, right, micros in zip(students, window.responses, window.answered_at, strict=True)
+            ],
+        )
+
+
+_ids = iter(range(1, 10**9))
+
+
+def next_id() -> int:
+    return next(_ids)
+
+
+def moment_of(micros: int, platform: Platform) -> dt.datetime:
+    moment = EPOCH + dt.timedelta(microseconds=micros)
+    return moment.replace(tzinfo=None) if platform.timestamp_type == "timestamp" else moment
+
+
+@pytest.fixture
+def night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch):
+    """Runs a night on a platform and says what came of it."""
+
+    def run(platform: Platform, as_of: dt.datetime = AS_OF, skills: Iterable[str] = ()) -> NightRun:
+        monkeypatch.setenv("DATABASE_URL", platform.url)
+        with open_database() as database:
+            return run_night(database, build_definitions(), instance, as_of, list(skills), with_items=False)
+
+    return run
+
+
+def stored(platform: Platform) -> dict[str, tuple[float, ...]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute(
+            "SELECT skill_id::text, p_l0, p_transit, p_slip, p_guess, log_likelihood FROM skill_bkt_params"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def outcomes(run: NightRun) -> dict[str, str]:
+    return {outcome.skill_id: outcome.outcome for outcome in run.outcomes}
+
+
+def refuse(platform: Platform, skill: str) -> None:
+    """Have the platform's own constraint refuse the skill's row."""
+    refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(sql.SQL(refusal).format(skill))
+
+
+def statuses(instance: dg.DagsterInstance, key: dg.AssetKey = PARAMS) -> dict[str, str]:
+    found = instance.get_status_by_partition(
+        key, instance.get_dynamic_partitions("skill"), dg.DynamicPartitionsDefinition(name="skill")
+    )
+    return {partition: status.value if status else "MISSING" for partition, status in (found or {}).items()}
+
+
+def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, night) -> None:
+    windows = enrol(any_platform, [40, 60, 3])
+    run = night(any_platform)
+    expected = {key: calibrate(window).params for key, window in windows.items() if window.n_attempts >= 50}
+    assert stored(any_platform) == {
+        key: (*params.values, params.log_likelihood) for key, params in expected.items()
+    }
+    assert outcomes(run) == {
+        str(any_platform.id(n)): o for n, o in [(1, "calibrated"), (2, "calibrated"), (3, "skipped")]
+    }
+
+
+def test_the_same_night_twice_stores_the_same(platform: Platform, night) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    first = stored(platform)
+    night(platform)
+    assert stored(platform) == first
+
+
+def test_a_skipped_skill_is_never_red_and_says_why(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [80, 3])
+    night(platform)
+    key = str(platform.id(2))
+    assert statuses(instance)[key] == "MATERIALIZED"
+    event = latest(instance, key)
+    assert event.metadata["outcome"].value == "skipped"
+    assert event.metadata["reason"].value == "18 graded attempts in 30 days, fewer than 50"
+    assert event.metadata["stored_row_calibrated_at"].value == "no row is stored yet"
+    (check,) = [check for check in checks_of(instance, key) if check.asset_key == PARAMS]
+    check_name = "skill_has_enough_attempts"
+    assert (check.check_name, check.passed) == (check_name, False)
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    of_neighbour = {check.check_name: check.passed for check in checks_of(instance, str(platform.id(1)))}
+    assert of_neighbour == dict.fromkeys([*CALIBRATION_RULES, *WINDOW_RULES], True)
+
+
+def test_the_row_of_a_skipped_skill_stays_as_it_is(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    before = stored(platform)
+    later = AS_OF + dt.timedelta(days=90)
+    run = night(platform, later)
+    key = str(platform.id(1))
+    assert outcomes(run) == {key: "skipped"}
+    assert stored(platform) == before
+    since = latest(instance, key).metadata["stored_row_calibrated_at"].value
+    assert dt.datetime.fromisoformat(since) < dt.datetime.now(dt.UTC)
+
+
+def test_one_failing_skill_is_red_alone_and_green_when_mended(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30, 30, 30])
+    bad = str(platform.id(2))
+    night(platform, AS_OF - dt.timedelta(hours=1), [str(platform.id(1))])
+    refuse(platform, bad)
+    run = night(platform)
+    assert outcomes(run) == {
+        str(platform.id(1)): "calibrated",
+        bad: "failed",
+        str(platform.id(3)): "calibrated",
+    }
+    assert set(stored(platform)) == {str(platform.id(1)), str(platform.id(3))}
+    assert statuses(instance) == {
+        str(platform.id(1)): "MATERIALIZED",
+        bad: "FAILED",
+        str(platform.id(3)): "MATERIALIZED",
+    }
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT refused")
+    night(platform, skills=[bad])
+    assert set(statuses(instance).values()) == {"MATERIALIZED"}
+
+
+def test_each_window_has_its_own_numbers_and_one_that_was_not_stored_is_red(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    windows = enrol(platform, [30, 20, 30])
+    first, second, bad = windows
+    night(platform, AS_OF - dt.timedelta(hours=1), [first])
+    with psycopg.connect(platform.url) as connection:
+        refusal = "ALTER TABLE bkt_pipeline.attempt_windows ADD CONSTRAINT no_three CHECK (skill_id <> {})"
+        connection.execute(sql.SQL(refusal).format(bad))
+    run = night(platform)
+    assert outcomes(run) == {first: "calibrated", second: "calibrated", bad: "failed"}
+    for key in (PARAMS, WINDOW):
+        assert statuses(instance, key) == {first: "MATERIALIZED", second: "MATERIALIZED", bad: "FAILED"}
+    for key in (first, second):
+        shown = {name: value.value for name, value in latest(instance, key, WINDOW).metadata.items()}
+        window = windows[key]
+        assert (shown["attempts"], shown["students"]) == (window.n_attempts, window.n_students)
+        assert shown["success_rate"] == pytest.approx(window.responses.mean(), abs=1e-4)
+        assert shown["distinct_sequences"] == calibrate(window).n_distinct
+        newest = EPOCH + dt.timedelta(microseconds=int(window.answered_at.max()))
+        assert shown["newest_attempt"] == newest.isoformat()
+    events = instance.fetch_materializations(dg.AssetRecordsFilter(WINDOW, asset_partitions=[second]), 9)
+    assert len(events.records) == 1, "an event more than the one with its numbers"
+
+    alone = click(instance, [WINDOW], bad)
+    assert not alone.success, "nothing else in the run can tell"
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE bkt_pipeline.attempt_windows DROP CONSTRAINT no_three")
+    assert click(instance, [WINDOW], bad).success
+    assert statuses(instance, WINDOW)[bad] == "MATERIALIZED"
+
+
+def test_attempts_without_a_student_are_counted_and_left_out(
+    make_platform: Callable[..., Platform], night, instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform("bigint", "timestamp")
+    whole, part = enrol(platform, [30, 30])
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("ALTER TABLE attempts ALTER student_id DROP NOT NULL")
+        connection.execute(
+            "UPDATE attempts SET student_id = NULL WHERE item_id::text = %s AND student_id = %s",
+            [part, platform.id(7)],
+        )
+    run = night(platform)
+    assert [outcome.attempts for outcome in run.outcomes] == [180, 174]
+    counted = [latest(instance, key, WINDOW).metadata["without_student"].value for key in (whole, part)]
+    assert counted == [0, 6]
+
+
+def test_one_click_on_windows_parameters_and_items_runs_all_of_them(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    key = next(iter(enrol(platform, [30])))
+    night(platform)
+    items = dg.AssetKey("item_irt_params")
+    done = click(instance, [WINDOW, PARAMS, items], key)
+    assert done.success
+    assert not [event for event in done.all_events if event.is_step_skipped]
+    assert statuses(instance, items) == {key: "MATERIALIZED"}
+
+
+def click(instance: dg.DagsterInstance, assets: list[dg.AssetKey], key: str) -> dg.ExecuteInProcessResult:
+    """The run that a person starts for one skill of these assets."""
+    return (
+        build_definitions()
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            instance=instance,
+            asset_selection=assets,
+            partition_key=key,
+            tags=night_tags(AS_OF),
+            raise_on_error=False,
+        )
+    )
+
+
+def test_partitions_follow_the_active_skills(platform: Platform, night, instance: dg.DagsterInstance) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("UPDATE skills SET active = false WHERE id = %s", [platform.id(1)])
+        connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(3)])
+    run = night(platform)
+    assert list(instance.get_dynamic_partitions("skill")) == [str(platform.id(2)), str(platform.id(3))]
+    assert outcomes(run) == {str(platform.id(2)): "calibrated", str(platform.id(3)): "skipped"}
+
+
+def test_no_active_skill_retires_nothing_and_fails(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("UPDATE skills SET active = false")
+    with pytest.raises(NightFailed, match="no active row"):
+        night(platform)
+    assert list(instance.get_dynamic_partitions("skill")) == [str(platform.id(1))]
+
+
+def test_an_unknown_skill_is_named(platform: Platform, night) -> None:
+    enrol(platform, [30])
+    with pytest.raises(InvalidSettings, match="fractions"):
+        night(platform, skills=["fractions"])
+
+
+def test_scattered_skills_are_one_run_and_no_others_are_touched(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    first, between, second, few, _, bad = enrol(platform, [30, 30, 30, 3, 30, 30])
+    night(platform, AS_OF - dt.timedelta(days=1), [first])
+    refuse(platform, bad)
+    run = night(platform, skills=[bad, second, few, first])
+    assert outcomes(run) == {first: "calibrated", second: "calibrated", few: "skipped", bad: "failed"}
+    assert set(stored(platform)) == {first, second}
+    newest, _ = instance.get_runs(dg.RunsFilter(job_name="calibration"))
+    with psycopg.connect(platform.url) as connection:
+        of_night = "SELECT DISTINCT run_id FROM bkt_pipeline.night_skills WHERE night = %s"
+        assert connection.execute(of_night, [AS_OF.date()]).fetchall() == [(newest.run_id,)]
+    shown = {key: status for key, status in statuses(instance).items() if status != "MISSING"}
+    assert shown == {first: "MATERIALIZED", second: "MATERIALIZED", few: "MATERIALIZED", bad: "FAILED"}
+    assert statuses(instance, dg.AssetKey("attempt_window"))[between] == "MISSING"
+
+
+def test_another_storage_of_dagsters_has_nights_but_no_run_over_scattered_skills(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = enrol(platform, [30, 30, 30])
+    first, _, last = windows
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with dg.DagsterInstance.ephemeral() as other, open_database() as database:
+        whole = run_night(database, build_definitions(), other, AS_OF)
+        assert outcomes(whole) == dict.fromkeys(windows, "calibrated")
+        with pytest.raises(InvalidSettings, match="do not neighbour"):
+            run_night(database, build_definitions(), other, AS_OF, [first, last])
+
+
+def test_a_run_over_scattered_skills_is_not_repeated_over_all_between(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    first, between, last = enrol(platform, [30, 30, 30])
+    assert set(outcomes(night(platform, skills=[first, last])).values()) == {"calibrated"}
+    [first_run] = instance.get_runs(dg.RunsFilter(job_name="calibration"))
+    again = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(instance=instance, tags=dict(first_run.tags), raise_on_error=False)
+    )
+    assert not again.success
+    assert between not in stored(platform)
+
+
+def test_an_older_night_never_replaces_a_newer_one(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30])
+    night(platform)
+    newest = stored(platform)
+    run = night(platform, AS_OF - dt.timedelta(days=1))
+    assert outcomes(run) == {str(platform.id(1)): "overtaken"}
+    assert stored(platform) == newest
+    assert latest(instance, str(platform.id(1))).metadata["outcome"].value == "overtaken"
+
+
+def test_the_nights_result_is_the_stored_rows(platform: Platform, night) -> None:
+    enrol(platform, [30, 30, 2])
+    run = night(platform)
+    names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
+    assert run.result == {
+        "calibrated_skills": {
+            key: dict(zip(names, row, strict=True)) for key, row in stored(platform).items()
+        },
+        "count": 2,
+    }
+
+
+def test_a_reversed_range_fails_loudly(platform: Platform, night, instance: dg.DagsterInstance) -> None:
+    enrol(platform, [30, 30])
+    night(platform)
+    first, last = instance.get_dynamic_partitions("skill")
+    result = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(instance=instance, tags=range_tags(last, first), raise_on_error=False)
+    )
+    assert not result.success
+
+
+def test_the_source_tables_are_never_written(platform: Platform, night) -> None:
+    enrol(platform, [30, 3])
+    before = fingerprint(platform)
+    night(platform)
+    assert fingerprint(platform) == before
+
+
+def fingerprint(platform: Platform) -> list[Any]:
+    statement = "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {} t"
+    with psycopg.connect(platform.url) as connection:
+        return [
+            connection.execute(sql.SQL(statement).format(sql.Identifier(table))).fetchone()
+            for table in ("skills", "items", "attempts")
+        ]
+
+
+def latest(
+    instance: dg.DagsterInstance, partition: str, asset: dg.AssetKey = PARAMS
+) -> dg.AssetMaterialization:
+    (record,) = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[partition]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    return record.asset_materialization
+
+
+def checks_of(instance: dg.DagsterInstance, partition: str) -> list[Any]:
+    return [
+        entry.dagster_event.event_specific_data
+        for run in instance.get_runs()
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if entry.dagster_event.event_specific_data.partition == partition
+    ]
+
+
+def test_the_polished_estimator_publishes_the_continuous_optimum(
+    platform: Platform, instance: dg.DagsterInstance, night
+) -> None:
+    window = enrol(platform, [60])[str(platform.id(1))]
+    night(platform)
+    (of_grid,) = stored(platform).values()
+    done = (
+        build_definitions()
+        .resolve_job_def("calibration")
+        .execute_in_process(
+            instance=instance,
+            partition_key=window.skill_id,
+            run_config={
+                "resources": {"settings": {"config": {"as_of": AS_OF.isoformat(), "estimator": "polished"}}}
+            },
+        )
+    )
+    assert done.success
+    (row,) = stored(platform).values()
+    polished = calibrate(window, polished=True).polished
+    assert polished is not None
+    assert row == (*polished.values, polished.log_likelihood)
+    assert row[-1] > of_grid[-1]
+    assert all(check.passed for check in checks_of(instance, window.skill_id) if check.severity == ERROR)

@@ -1,0 +1,175 @@
+"""Going back to an earlier night, and letting go of the oldest."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from bkt_pipeline import __version__
+from bkt_pipeline.cli.main import main
+from bkt_pipeline.db.database import Database, open_database
+from bkt_pipeline.db.ledger import Outcome, record
+from bkt_pipeline.db.params import publish
+from bkt_pipeline.db.rollback import roll_back
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.model import BktParams, calibrate
+from bkt_pipeline.model.simulate import simulate
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.helpers.state import snapshot, torn
+
+FIRST = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture
+def database(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with open_database() as opened:
+        yield opened
+
+
+def night(database: Database, platform: Platform, number: int, *skills: int) -> dict[str, tuple[float, ...]]:
+    """Calibrate the skills as of that night; returns what is published of all skills then."""
+    as_of = FIRST + number * DAY
+    for skill in skills:
+        key = str(platform.id(skill))
+        answers = simulate(
+            BktParams(0.3, 0.1, 0.1, 0.2),
+            n_students=30,
+            seed=100 * skill + number,
+            lengths=5,
+            skill_id=key,
+        )
+        fit = replace(calibrate(answers), as_of=as_of)
+
+        def store(connection, fit=fit, key=key) -> bool:
+            record(connection, Outcome(key, as_of, "calibrated", attempts=fit.n_attempts), f"run {number}")
+            return publish(connection, database.platform, fit, f"run {number}", __version__)
+
+        assert database.run(store)
+    return published(platform)
+
+
+def published(platform: Platform) -> dict[str, tuple[float, ...]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute(
+            "SELECT skill_id::text, p_l0, p_transit, p_slip, p_guess, log_likelihood FROM skill_bkt_params"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def date(number: int) -> str:
+    return (FIRST + number * DAY).date().isoformat()
+
+
+def ledger(platform: Platform) -> dict[tuple[str, str], str]:
+    rows = snapshot(platform.url)["night_skills"]
+    return {(row["night"], row["skill_id"]): row["outcome"] for row in rows}
+
+
+def test_a_night_is_restored_as_it_stood_at_its_end(
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Skill 2 was not calibrated in the second night: what it had from the first is what it gets back."""
+    night(database, platform, 0, 1, 2)
+    then = night(database, platform, 1, 1)
+    now = night(database, platform, 2, 1, 2, 3)
+    assert main(["rollback", "--night", date(1)]) == 0
+    assert published(platform) == then | {str(platform.id(3)): now[str(platform.id(3))]}
+    out = capfd.readouterr().out
+    assert "2 skills have the parameters again" in out
+    assert "1 were first calibrated later, and keep what they have" in out
+    marks = {key: outcome for key, outcome in ledger(platform).items() if outcome != "calibrated"}
+    assert marks == {
+        (date(2), str(platform.id(1))): "rolled_back",
+        (date(2), str(platform.id(2))): "rolled_back",
+    }
+    assert "parameters that are not the calibration which is said to be published" not in torn(platform.url)
+
+
+def test_one_skill_goes_back_alone(database: Database, platform: Platform) -> None:
+    then = night(database, platform, 0, 1, 2)
+    now = night(database, platform, 1, 1, 2)
+    one, two = (str(platform.id(n)) for n in (1, 2))
+    assert main(["rollback", "--night", date(0), "--skill", one]) == 0
+    assert published(platform) == {one: then[one], two: now[two]}
+
+
+def test_the_next_night_publishes_again(database: Database, platform: Platform) -> None:
+    night(database, platform, 0, 1)
+    night(database, platform, 1, 1)
+    assert main(["rollback", "--night", date(0)]) == 0
+    before = published(platform)
+    assert night(database, platform, 2, 1) != before
+    assert ledger(platform)[date(2), str(platform.id(1))] == "calibrated"
+
+
+def test_a_rollback_can_itself_be_taken_back(database: Database, platform: Platform) -> None:
+    night(database, platform, 0, 1)
+    now = night(database, platform, 1, 1)
+    before = snapshot(platform.url)
+    assert main(["rollback", "--night", date(0)]) == 0
+    assert main(["rollback", "--night", date(1)]) == 0
+    assert published(platform) == now
+    assert snapshot(platform.url) == before
+
+
+def test_what_cannot_be_restored_is_said_and_changes_nothing(
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    night(database, platform, 1, 1)
+    before = snapshot(platform.url)
+    for arguments, said in (
+        (["--night", date(0)], f"the kept nights are {date(1)} to {date(1)}"),
+        (["--night", "yesterday"], "'yesterday' is no date"),
+        (["--night", date(1), "--skill", "fractions"], "no parameters were ever stored for fractions"),
+    ):
+        assert main(["rollback", *arguments]) == 2
+        assert said in capfd.readouterr().err
+    assert snapshot(platform.url) == before
+
+
+def test_a_rollback_is_one_transaction(database: Database, platform: Platform) -> None:
+    night(database, platform, 0, 1, 2)
+    night(database, platform, 1, 1, 2)
+    before = snapshot(platform.url)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'not this one'; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER two BEFORE UPDATE ON skill_bkt_params FOR EACH ROW"
+            f" WHEN (old.skill_id = '{platform.id(2)}') EXECUTE FUNCTION refuse()"
+        )
+    assert main(["rollback", "--night", date(0)]) == 2
+    assert snapshot(platform.url) == before
+
+
+def test_pruning_keeps_what_it_takes_to_go_back_to_any_kept_night(
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    night(database, platform, 0, 1, 2)
+    night(database, platform, 1, 1)
+    at_two = night(database, platform, 2, 1)
+    night(database, platform, 3, 1, 2)
+    assert main(["prune", "--nights", "2"]) == 0
+    assert f"kept the nights since {date(2)}; deleted 2 parameters, 3 outcomes" in capfd.readouterr().out
+    assert {key for key, _ in ledger(platform)} == {date(2), date(3)}
+    assert main(["rollback", "--night", date(2)]) == 0
+    assert published(platform) == at_two
+
+
+def test_pruning_nothing_is_fine(database: Database, platform: Platform) -> None:
+    night(database, platform, 0, 1)
+    before = snapshot(platform.url)
+    assert main(["prune"]) == 0
+    assert snapshot(platform.url) == before
+    assert main(["prune", "--nights", "0"]) == 2
+
+
+def test_a_rollback_without_any_night_says_so(database: Database) -> None:
+    with pytest.raises(InvalidSettings, match="no night is kept yet"):
+        database.run(lambda connection: roll_back(connection, database.platform, FIRST.date()))
