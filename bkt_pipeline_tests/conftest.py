@@ -4,6 +4,7 @@
 `platform`         a learning platform's database: its source tables, empty, uuid ids, timestamptz
 `any_platform`     the same; the test runs once for each type of id and of timestamp that platforms use
 `make_platform`    the same as a function, for a test that needs a given type or several databases
+`night`            a night without items, run in this process on a platform
 `make_night`       the command `nightly` in processes of its own, on a copy of a platform
 `own_server`       the home of a server that the test may kill
 `instance`         a Dagster instance by the project's dagster.yaml, its storage empty
@@ -13,13 +14,14 @@
 URLs are plain `postgresql://` ones. A test sees none of the developer's own settings.
 """
 
+import datetime as dt
 import itertools
 import logging
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +38,11 @@ from bkt_pipeline_tests.helpers.folders import delete
 if TYPE_CHECKING:
     import dagster as dg
 
+    from bkt_pipeline.defs.night import NightRun
     from bkt_pipeline_tests.helpers.nights import Night
 
 PROJECT = Path(__file__).parent.parent
+AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 OWN_SETTINGS = (
     "DATABASE_URL",
     "BKT_PIPELINE_HOME",
@@ -232,6 +236,21 @@ def _dagster_home(patch: pytest.MonkeyPatch, folder: Path, url: str) -> Iterator
     patch.setenv("DAGSTER_HOME", str(folder))
     patch.setenv("DAGSTER_POSTGRES_URL", url)
     yield
+
+
+@pytest.fixture
+def night(instance: "dg.DagsterInstance", monkeypatch: pytest.MonkeyPatch) -> Callable[..., "NightRun"]:
+    """Runs a night on a platform, its items left out, and returns what came of it."""
+    from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.definitions import build_definitions
+    from bkt_pipeline.defs.night import run_night
+
+    def run(platform: Platform, as_of: dt.datetime = AS_OF, skills: Iterable[str] = ()) -> "NightRun":
+        monkeypatch.setenv("DATABASE_URL", platform.url)
+        with open_database() as database:
+            return run_night(database, build_definitions(), instance, as_of, list(skills), with_items=False)
+
+    return run
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from bkt_pipeline_tests.conftest import PROJECT, Platform
 from bkt_pipeline_tests.helpers.nights import Night
 from bkt_pipeline_tests.helpers.processes import COMMAND, PROC, ProcessList, end_group, listening
-from bkt_pipeline_tests.system.test_night import enrol
-from bkt_pipeline_tests.system.test_secrets import PASSWORD, secret
+from bkt_pipeline_tests.helpers.schools import enrol
+from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
 LOOPBACK, EVERYWHERE = "0100007F", "00000000"  # as the kernel writes them

@@ -20,9 +20,8 @@ from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage
 from bkt_pipeline.model import AttemptWindow, SkillFit, log_likelihood
-from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.system.test_night import (
-    AS_OF,
+from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.helpers.schools import (
     PARAMS,
     checks_of,
     enrol,
@@ -36,26 +35,16 @@ from bkt_pipeline_tests.system.test_night import (
 LATER = AS_OF + dt.timedelta(hours=24)
 
 
-@pytest.fixture
-def calibrate_night(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Callable[..., NightRun]:
-    def run(platform: Platform, as_of: dt.datetime = AS_OF) -> NightRun:
-        monkeypatch.setenv("DATABASE_URL", platform.url)
-        with open_database() as database:
-            return run_night(database, build_definitions(), instance, as_of, with_items=False)
-
-    return run
-
-
 def found(instance: dg.DagsterInstance, key: str, name: str) -> Any:
     """The latest evaluation of the check for the partition."""
     return next(check for check in checks_of(instance, key) if check.check_name == name)
 
 
 def test_every_check_is_evaluated_for_every_partition(
-    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+    platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [40, 40])
-    calibrate_night(platform)
+    night(platform)
     for number in (1, 2):
         key = str(platform.id(number))
         of_key = checks_of(instance, key)
@@ -69,14 +58,14 @@ def test_every_check_is_evaluated_for_every_partition(
 
 def test_a_calibration_that_cannot_be_right_is_not_published(
     platform: Platform,
-    calibrate_night: Callable[..., NightRun],
+    night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A search that stops beside the maximum, for one of two skills."""
     enrol(platform, [40, 40])
     good, bad = str(platform.id(1)), str(platform.id(2))
-    calibrate_night(platform)
+    night(platform)
     before = stored(platform)
     right = model.calibrate_all
 
@@ -90,7 +79,7 @@ def test_a_calibration_that_cannot_be_right_is_not_published(
             yield key, fit
 
     monkeypatch.setattr(model, "calibrate_all", stops_short)
-    run = calibrate_night(platform, LATER)
+    run = night(platform, LATER)
     assert outcomes(run) == {good: "calibrated", bad: "failed"}
     (reason,) = [outcome.reason for outcome in run.outcomes if outcome.skill_id == bad]
     assert reason is not None
@@ -105,11 +94,11 @@ def test_a_calibration_that_cannot_be_right_is_not_published(
 
 
 def test_a_row_that_something_else_changes_is_told(
-    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+    platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     """A trigger of the platform rounds what it is given."""
     enrol(platform, [40])
-    calibrate_night(platform)
+    night(platform)
     with psycopg.connect(platform.url) as connection:
         connection.execute(
             """
@@ -119,14 +108,14 @@ def test_a_row_that_something_else_changes_is_told(
                 FOR EACH ROW EXECUTE FUNCTION meddle();
             """
         )
-    calibrate_night(platform, LATER)
+    night(platform, LATER)
     check = found(instance, str(platform.id(1)), "stored_row_matches")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert check.metadata["differs_in"].value == "p_slip"
 
 
 def test_attempts_of_the_future_are_told_and_left_out(
-    any_platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+    any_platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     platform = any_platform
     enrol(platform, [40])
@@ -138,7 +127,7 @@ def test_attempts_of_the_future_are_told_and_left_out(
             "INSERT INTO attempts (id, student_id, item_id, is_correct, created_at) VALUES (%s, %s, %s, true, %s)",
             [platform.id(next_id()), platform.id(1), platform.id(1), to_come],
         )
-    run = calibrate_night(platform)
+    run = night(platform)
     check = found(instance, str(platform.id(1)), "no_future_attempts")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert check.metadata["actual"].value == 1
@@ -146,12 +135,12 @@ def test_attempts_of_the_future_are_told_and_left_out(
 
 
 def test_last_night_is_compared_and_shown(
-    platform: Platform, calibrate_night: Callable[..., NightRun], instance: dg.DagsterInstance
+    platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [40])
     key = str(platform.id(1))
     for nights in range(6):
-        calibrate_night(platform, AS_OF + dt.timedelta(hours=24 * nights))
+        night(platform, AS_OF + dt.timedelta(hours=24 * nights))
     shown = latest(instance, key).metadata
     assert [shown[f"{name}_change"].value for name in ("p_l0", "p_transit", "p_slip", "p_guess")] == [0.0] * 4
     assert shown["p_slip_low"].value < shown["p_slip_high"].value
@@ -163,15 +152,15 @@ def test_last_night_is_compared_and_shown(
 
 def test_events_written_together_are_what_dagster_writes_one_by_one(
     platform: Platform,
-    calibrate_night: Callable[..., NightRun],
+    night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     enrol(platform, [40, 3])
-    calibrate_night(platform)
+    night(platform)
     together = kept(instance)
     monkeypatch.setattr(BatchingEventLogStorage, "batched_events", lambda self, run_id: nullcontext())
-    calibrate_night(platform)
+    night(platform)
     one_by_one = kept(instance)
     one_by_one.subtract(together)
     assert one_by_one == together
@@ -197,7 +186,7 @@ def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
 
 def test_nothing_of_a_student_is_in_any_event_or_log(
     make_platform: Callable[..., Platform],
-    calibrate_night: Callable[..., NightRun],
+    night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -210,13 +199,13 @@ def test_nothing_of_a_student_is_in_any_event_or_log(
         connection.execute("CREATE TABLE students (id text, name text)")
         connection.execute("UPDATE attempts SET student_id = 'Ada Lovelace ' || md5(student_id) || ' of 7b'")
         students = [row[0] for row in connection.execute("SELECT DISTINCT student_id FROM attempts")]
-    calibrate_night(platform)
+    night(platform)
     with psycopg.connect(platform.url) as connection:
         refusal = "DELETE FROM {0} WHERE skill_id = {1}; ALTER TABLE {0} ADD CHECK (skill_id <> {1})"
         for table in ("skill_bkt_params", "bkt_pipeline.attempt_window"):
             name = sql.Identifier(*table.split("."))
             connection.execute(sql.SQL(refusal).format(name, sql.Literal(failing)))
-    calibrate_night(platform, LATER)
+    night(platform, LATER)
     with open_database() as database:
         run_night(database, build_definitions(), instance, LATER, [str(platform.id(1))], log_events=True)
     with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:

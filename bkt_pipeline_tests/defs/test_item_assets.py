@@ -18,8 +18,8 @@ from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.model.bkt.replay import replay
 from bkt_pipeline.model.irt.two_pl import ability, fit_item, probability
 from bkt_pipeline.model.params import BktParams
-from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.system.test_night import AS_OF, checks_of, moment_of, next_id, statuses
+from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.helpers.schools import checks_of, moment_of, next_id, statuses
 
 ITEMS = dg.AssetKey("item_irt_params")
 PARAMS = BktParams(0.3, 0.15, 0.1, 0.2)

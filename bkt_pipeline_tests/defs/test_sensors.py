@@ -10,9 +10,8 @@ from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 from bkt_pipeline.defs.tags import night_tags
-from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.defs.test_summaries import summary
-from bkt_pipeline_tests.system.test_night import AS_OF, enrol
+from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.helpers.schools import enrol, summary
 
 NIGHT = night_tags(AS_OF)
 

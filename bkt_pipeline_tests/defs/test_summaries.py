@@ -15,8 +15,8 @@ from bkt_pipeline.defs.metadata.figures import learning_curve, night_picture, sk
 from bkt_pipeline.defs.metadata.night import largest_moves, night_metadata, worst_fits
 from bkt_pipeline.model import BktParams, calibrate, log_likelihood
 from bkt_pipeline.model.simulate import simulate
-from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.system.test_night import AS_OF, enrol, latest, night  # noqa: F401
+from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.helpers.schools import enrol, latest, summary
 
 TRUTH = BktParams(0.3, 0.15, 0.1, 0.2)
 
@@ -80,7 +80,7 @@ def test_moves_and_fits_are_in_order() -> None:
 
 def test_nights_end_with_a_summary_and_only_a_single_skill_has_a_picture(
     platform: Platform,
-    night,  # noqa: F811
+    night,
     instance: dg.DagsterInstance,
 ) -> None:
     enrol(platform, [40, 40, 2])
@@ -94,10 +94,3 @@ def test_nights_end_with_a_summary_and_only_a_single_skill_has_a_picture(
     assert len(png_of(latest(instance, str(platform.id(2))).metadata["picture"])) < 15_000
     moves = summary(instance)["largest_moves"].records
     assert [record.data["skill"] for record in moves] == [str(platform.id(2))]
-
-
-def summary(instance: dg.DagsterInstance) -> dict[str, dg.MetadataValue]:
-    event = instance.get_latest_materialization_event(dg.AssetKey("nightly_summary"))
-    assert event is not None
-    assert event.asset_materialization is not None
-    return dict(event.asset_materialization.metadata)

@@ -40,9 +40,8 @@ from bkt_pipeline_tests.helpers.ecs import (
     recording,
     rendered,
 )
-from bkt_pipeline_tests.system.test_daemon import shift
-from bkt_pipeline_tests.system.test_night import enrol, stored
-from bkt_pipeline_tests.windows.test_postgres import window_of
+from bkt_pipeline_tests.helpers.schools import enrol, shift, stored
+from bkt_pipeline_tests.helpers.stored_windows import window_of
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
 README = (AWS / "README.md").read_text()

@@ -20,8 +20,8 @@ from psycopg import sql
 
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.deployment import BIN, WORKSPACE, Deployment, last_tick, let_a_near_tick_pass
+from bkt_pipeline_tests.helpers.schools import enrol, shift, statuses, stored
 from bkt_pipeline_tests.helpers.state import torn
-from bkt_pipeline_tests.system.test_night import enrol, statuses, stored
 
 
 @pytest.fixture
@@ -249,15 +249,6 @@ def launch_night(deployment: Deployment) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def shift(platform: Platform, last: dt.datetime) -> None:
-    """Move all attempts so that the last one is at that time."""
-    with psycopg.connect(platform.url) as connection:
-        connection.execute(
-            "UPDATE attempts SET created_at = created_at + (%s - (SELECT max(created_at) FROM attempts))",
-            [last],
-        )
 
 
 def finished(deployment: Deployment, job: str) -> int:

@@ -17,8 +17,8 @@ from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.instance.runs import UNFINISHED
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
+from bkt_pipeline_tests.helpers.schools import enrol, statuses
 from bkt_pipeline_tests.helpers.state import snapshot, torn
-from bkt_pipeline_tests.system.test_night import enrol, statuses
 
 SKILLS = 10
 NIGHTS, KILLS_A_NIGHT = 4, 13

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from bkt_pipeline.db.database import open_database
-from bkt_pipeline_tests.conftest import PROJECT, Platform
+from bkt_pipeline_tests.conftest import AS_OF, PROJECT, Platform
 from bkt_pipeline_tests.helpers import children
+from bkt_pipeline_tests.helpers.schools import PARAMS, enrol
 from bkt_pipeline_tests.helpers.state import snapshot, torn
-from bkt_pipeline_tests.system.test_night import AS_OF, PARAMS, enrol
 
 SKILLS = 8
 HOUR = dt.timedelta(hours=1)

@@ -15,8 +15,8 @@ import pytest
 
 from bkt_pipeline_tests.conftest import Platform, database_of
 from bkt_pipeline_tests.helpers.nights import Night
+from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot
-from bkt_pipeline_tests.system.test_night import enrol
 
 # Debian puts it where only root looks.
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

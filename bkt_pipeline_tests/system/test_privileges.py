@@ -13,8 +13,8 @@ from bkt_pipeline.db.migrations import config
 from bkt_pipeline.db.platform import reflect
 from bkt_pipeline_tests.conftest import PROJECT, Platform, database_of
 from bkt_pipeline_tests.helpers.nights import Night
+from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot
-from bkt_pipeline_tests.system.test_night import enrol
 
 MakeNight = Callable[[Platform], Night]
 OWNER, NIGHTLY = "platform_owner", "bkt_nightly"

@@ -13,9 +13,9 @@ from bkt_pipeline.cli.main import main
 from bkt_pipeline_tests.conftest import PROJECT, Platform
 from bkt_pipeline_tests.helpers.nights import Night
 from bkt_pipeline_tests.helpers.processes import COMMAND, PROC, ProcessList
+from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
 
 MakeNight = Callable[[Platform], Night]
-PASSWORD = "Pa55-w0rd-xyzzy"
 STUDENT = "student-zoe-{:03}"
 NAME = "-zoe-"  # the three letters alone may stand in the base64 of a picture
 
@@ -36,10 +36,6 @@ def school(make_platform: Callable[..., Platform]) -> Platform:
                     [STUDENT.format(student), skill, student],
                 )
     return platform
-
-
-def secret(url: str) -> str:
-    return url.replace("postgres@", f"postgres:{PASSWORD}@")
 
 
 def everything(night: Night, *more: str) -> str:

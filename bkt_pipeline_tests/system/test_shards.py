@@ -7,8 +7,8 @@ from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.nights import AS_OF, Night
+from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot, torn
-from bkt_pipeline_tests.system.test_night import enrol
 
 SIZES = [20] * 11 + [3]
 

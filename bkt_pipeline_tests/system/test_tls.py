@@ -16,8 +16,8 @@ import pytest
 
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
+from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot
-from bkt_pipeline_tests.system.test_night import enrol
 
 MakeNight = Callable[[Platform], Night]
 # The embedded server's binaries are built without TLS.

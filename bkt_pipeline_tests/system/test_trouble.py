@@ -21,8 +21,8 @@ from bkt_pipeline_tests.conftest import Platform, database_of
 from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
 from bkt_pipeline_tests.helpers.proxy import Proxy
+from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot, torn
-from bkt_pipeline_tests.system.test_night import enrol
 
 MakeNight = Callable[[Platform], Night]
 SOME = [20, 20, 20, 20, 20, 3]

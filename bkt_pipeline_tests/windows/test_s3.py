@@ -23,16 +23,10 @@ from bkt_pipeline.errors import InvalidSettings, WindowStoreUnavailable, WindowU
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows import s3 as s3_windows
 from bkt_pipeline.windows.s3 import Head, S3Windows, Standing, name_of, place_of
+from bkt_pipeline_tests.conftest import AS_OF as NIGHT
 from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.system.test_night import AS_OF as NIGHT
-from bkt_pipeline_tests.system.test_night import (
-    checks_of,
-    enrol,
-    outcomes,
-    statuses,
-    stored,
-)
-from bkt_pipeline_tests.windows.test_postgres import AS_OF, SECOND, window_of, windows
+from bkt_pipeline_tests.helpers.schools import checks_of, enrol, outcomes, statuses, stored
+from bkt_pipeline_tests.helpers.stored_windows import AS_OF, SECOND, window_of, windows
 
 DAY = dt.timedelta(days=1)
 WINDOW = dg.AssetKey("attempt_window")
