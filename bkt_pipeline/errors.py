@@ -14,7 +14,8 @@
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
         ├── SchemaNotReady          our own tables are missing or of another version
-        └── SourceSchemaError       the platform's tables are not what we rely on
+        ├── SourceSchemaError       the platform's tables are not what we rely on
+        └── RowNotTaken             a table dropped a row without an error
 
 A message says what is wrong, which value, where, and what to do next. It never
 holds a password or anything of a student.
@@ -71,3 +72,7 @@ class SchemaNotReady(DatabaseError):
 
 class SourceSchemaError(DatabaseError):
     """The platform's tables lack something this pipeline relies on."""
+
+
+class RowNotTaken(DatabaseError):
+    """A table took a row without an error and did not keep it."""

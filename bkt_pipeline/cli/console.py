@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from bkt_pipeline.db.items import ItemsOutcome
-from bkt_pipeline.db.ledger import Outcome
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.db.ledger import ItemsOutcome, SkillOutcome
 from bkt_pipeline.defs.progress import Progress
 from bkt_pipeline.model.irt.fits import ItemStatus
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 PIPE_WIDTH = 160  # a pipe has no width; wide enough for every column of the night's table
 STYLES = {
-    "calibrated": "green",
-    "skipped": "yellow",
-    "overtaken": "yellow",
-    "failed": "red",
-    "rolled_back": "yellow",
+    Outcome.CALIBRATED: "green",
+    Outcome.SKIPPED: "yellow",
+    Outcome.OVERTAKEN: "yellow",
+    Outcome.FAILED: "red",
+    Outcome.ROLLED_BACK: "yellow",
 }
 
 
@@ -78,7 +78,7 @@ class ConsoleLog(logging.Handler):
         self.console.print(record.getMessage(), markup=False)
 
 
-def night_table(outcomes: Sequence[Outcome], parameters: dict[str, dict[str, float]]) -> Table:
+def night_table(outcomes: Sequence[SkillOutcome], parameters: dict[str, dict[str, float]]) -> Table:
     """A row a skill: its data, its parameters, its fit, what became of it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("skill", overflow="fold")
@@ -109,14 +109,14 @@ def night_table(outcomes: Sequence[Outcome], parameters: dict[str, dict[str, flo
     return table
 
 
-def night_totals(outcomes: Sequence[Outcome], seconds: float) -> str:
+def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:
     """The line below the table."""
     counts = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in STYLES}
-    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
     likelihood = sum(outcome.log_likelihood or 0.0 for outcome in outcomes)
     return (
-        f"{len(outcomes)} skills: {said or 'none'}; {attempts:,} attempts, "
+        f"{len(outcomes)} skills: {listed or 'none'}; {attempts:,} attempts, "
         f"log-likelihood {likelihood:,.1f}, {seconds:.1f} s"
     )
 
@@ -124,13 +124,13 @@ def night_totals(outcomes: Sequence[Outcome], seconds: float) -> str:
 def items_totals(outcomes: Sequence[ItemsOutcome], seconds: float) -> str:
     """The line for the items, and one for each skill whose items failed."""
     counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
-    said = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    listed = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     attempts = sum(outcome.attempts for outcome in outcomes)
-    lines = [f"{sum(counts.values()):,} items: {said or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
+    lines = [f"{sum(counts.values()):,} items: {listed or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
     lines += [
-        f"[{STYLES['failed']}]failed[/]: items of {_plain(outcome.skill_id)}: {_plain(outcome.reason or '')}"
+        f"[{STYLES[Outcome.FAILED]}]failed[/]: items of {_plain(outcome.skill_id)}: {_plain(outcome.reason or '')}"
         for outcome in outcomes
-        if outcome.outcome == "failed"
+        if outcome.outcome is Outcome.FAILED
     ]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.cli.upkeep import add_commands
 from bkt_pipeline.errors import BktError
 
@@ -174,8 +175,10 @@ def run_nightly(options: argparse.Namespace) -> int:
         if night.items is not None:
             shown.print(console.items_totals(night.items, night.items_seconds))
         shown.print("Look at it in the browser: bkt-pipeline ui, then http://127.0.0.1:3000")
-    became = [outcome.outcome for outcome in (*night.outcomes, *(night.items or ()))]
-    return SOME_FAILED if "failed" in became else DONE
+    for run_id, cause in night.failed_runs.items():
+        print(f"run {run_id} did not succeed: {cause}", file=sys.stderr)
+    failed = any(row.outcome is Outcome.FAILED for row in (*night.outcomes, *(night.items or ())))
+    return SOME_FAILED if failed or night.failed_runs else DONE
 
 
 def run_ui(options: argparse.Namespace) -> int:
@@ -258,5 +261,5 @@ def run_doctor(options: argparse.Namespace) -> int:
     for name, value in findings():
         tell(name, value)
     windows = s3_windows()
-    tell("windows", windows.look() if windows else PostgresWindows.where)
+    tell("windows", windows.look() if windows else PostgresWindows.location)
     return DONE

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import sys
 from functools import partial
 from typing import Any
 
@@ -80,9 +81,11 @@ def run_rollback(options: argparse.Namespace) -> int:
         f"{len(done.restored)} skills have the parameters again that they had after the night of {night}, "
         f"{len(done.unchanged)} had them already"
     )
+    for key, why in done.refused.items():
+        print(f"{key} could not be restored: {why}", file=sys.stderr)
     if done.without:
         print(f"{len(done.without)} were first calibrated later, and keep what they have")
-    return 0
+    return 1 if done.refused else 0
 
 
 def run_prune(options: argparse.Namespace) -> int:

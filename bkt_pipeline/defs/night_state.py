@@ -10,6 +10,8 @@ from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
 from bkt_pipeline.defs.partitions import skill_partitions, unfinished_skill_runs
 from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
 
+PAGE = 50  # runs that are read at a time
+
 
 @dataclass(frozen=True)
 class NightState:
@@ -39,12 +41,15 @@ def waits_for(night: NightState) -> str | None:
     return None
 
 
-def latest_night(instance: dg.DagsterInstance) -> dg.RunRecord | None:
+def latest_night_run(instance: dg.DagsterInstance) -> dg.RunRecord | None:
     """The last run that a night began with; the nights of the command end by themselves and do not count."""
     succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
-    for record in instance.get_run_records(succeeded, limit=20):
-        if COMMAND_TAG not in record.dagster_run.tags:
-            return record
+    cursor = None
+    while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
+        for record in records:
+            if COMMAND_TAG not in record.dagster_run.tags:
+                return record
+        cursor = records[-1].dagster_run.run_id
     return None
 
 

@@ -2,18 +2,18 @@
 
 import os
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline.errors import InvalidSettings
-from bkt_pipeline.instance.runs import UNFINISHED, is_dead
+from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
-# Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
-for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
-    warnings.filterwarnings("ignore", message=said)
+# Both are used on purpose, within a pinned minor version: known and documented, so silenced.
+for parameter in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
+    warnings.filterwarnings("ignore", message=parameter)
 
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -23,9 +23,7 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 
 SINGLE = "dagster/partition"
-
-
-SKILLS_TAG = "bkt/skills"  # how many a run is for, where others lie between them
+SKILLS_PER_RUN = 1000
 
 
 # What Dagster refuses in a partition key.
@@ -76,11 +74,24 @@ def range_tags(first: str, last: str) -> dict[str, str]:
 
 def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that are queued or running for one or more skills."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES))
     return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]
 
 
-SKILLS_PER_RUN = 1000
+def keys_in_use(instance: dg.DagsterInstance) -> set[str]:
+    """The partitions that unfinished runs need: a run whose partition is deleted fails."""
+    order = instance.get_dynamic_partitions(skill_partitions.name)
+    return {key for run in unfinished_skill_runs(instance) for key in keys_of(run.tags, order)}
+
+
+def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
+    """The partitions that a run's tags cover, given all partitions in the store's order."""
+    if SINGLE in tags:
+        return [tags[SINGLE]]
+    if tags[RANGE_START] not in order or tags[RANGE_END] not in order:
+        # Dagster cannot run it any more.
+        return []
+    return order[order.index(tags[RANGE_START]) : order.index(tags[RANGE_END]) + 1]
 
 
 def skills_per_run() -> int:

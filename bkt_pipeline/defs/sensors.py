@@ -14,7 +14,13 @@ import dagster as dg
 
 from bkt_pipeline.db.ledger import outcomes_since
 from bkt_pipeline.defs.jobs import calibration_job, night_summary_job, nightly_irt_job
-from bkt_pipeline.defs.night_state import coming_retries, latest_night, night_state, runs_of_night, waits_for
+from bkt_pipeline.defs.night_state import (
+    coming_retries,
+    latest_night_run,
+    night_state,
+    runs_of_night,
+    waits_for,
+)
 from bkt_pipeline.defs.partitions import shard_tags, shards, skill_partitions, skills_per_run
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
@@ -32,7 +38,7 @@ NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
     description="Starts the night's shards when the active skills are known.",
 )
 def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    record = latest_night(context.instance)
+    record = latest_night_run(context.instance)
     if record is None:
         return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
@@ -59,7 +65,7 @@ def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
 ) -> dg.SensorResult | dg.SkipReason:
     end_dead_runs(context.instance)
-    record = latest_night(context.instance)
+    record = latest_night_run(context.instance)
     if record is None:
         return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))

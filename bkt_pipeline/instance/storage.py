@@ -31,7 +31,7 @@ def storage_url() -> str:
     )
 
 
-UNFINISHED = "bkt_pipeline_unfinished"
+CREATION_MARK = "bkt_pipeline_unfinished"
 
 
 @contextmanager
@@ -45,14 +45,14 @@ def creating_tables_atomically(url: str) -> Iterator[None]:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(hashtextextended('bkt_pipeline:dagster', 0))")
-            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [UNFINISHED])
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [CREATION_MARK])
             if cursor.fetchone() == (True,):
                 cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
             cursor.execute("SELECT NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')")
             if cursor.fetchone() == (True,):
-                cursor.execute(f"CREATE TABLE {UNFINISHED} ()")
+                cursor.execute(f"CREATE TABLE {CREATION_MARK} ()")
             yield
-            cursor.execute(f"DROP TABLE IF EXISTS {UNFINISHED}")
+            cursor.execute(f"DROP TABLE IF EXISTS {CREATION_MARK}")
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):

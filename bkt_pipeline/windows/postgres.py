@@ -154,7 +154,7 @@ class _MomentsDumper(Dumper):
 class PostgresWindows:
     """The tables attempt_windows and attempt_window, one transaction a window."""
 
-    where = f"{SCHEMA}.{attempt_window_table.name}"
+    location = f"{SCHEMA}.{attempt_window_table.name}"
 
     def __init__(self, database: Database) -> None:
         self._database = database

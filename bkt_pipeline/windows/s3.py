@@ -111,7 +111,7 @@ class S3Windows:
     """The windows below s3://bucket/prefix; a `WindowStore`."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        self.where = f"s3://{bucket}/{prefix}".rstrip("/")
+        self.location = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         root = f"{prefix}/windows" if prefix else "windows"
         self._heads, self._data = f"{root}/heads/", f"{root}/data/"
@@ -152,7 +152,7 @@ class S3Windows:
         """Where that is, once it has been seen that it can be read."""
         with self._trouble_told():
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._heads, MaxKeys=1)
-        return f"{self.where}, which can be read (ATTEMPT_WINDOW_STORE)"
+        return f"{self.location}, which can be read (ATTEMPT_WINDOW_STORE)"
 
     def store_one(self, window: AttemptWindow, run_id: str) -> bool:
         """Make this the skill's window, unless a newer one is stored; says whether it did."""
@@ -322,7 +322,7 @@ class S3Windows:
             what = "S3 cannot be reached; see whether the network lets it, through a NAT or an S3 endpoint"
         else:
             return None
-        return WindowStoreUnavailable(f"windows cannot be kept at {self.where}: {what}")
+        return WindowStoreUnavailable(f"windows cannot be kept at {self.location}: {what}")
 
 
 def _head_of(window: AttemptWindow, run_id: str, key: str) -> Head:

@@ -28,7 +28,7 @@ class WindowStore(Protocol):
     """
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """Its place, as a person may read it."""
 
     def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
