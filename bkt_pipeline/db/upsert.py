@@ -65,3 +65,16 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 def lock_skill(connection: Connection, skill_id: str) -> None:
     """Hold the skill until the transaction ends; whoever writes something of it takes this first."""
     connection.execute(_LOCK, {"name": f"bkt_pipeline:{skill_id}"})
+
+
+_LOCKS = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name"
+)
+
+
+def lock_skills(connection: Connection, skill_ids: Sequence[str]) -> None:
+    """Lock several skills as `lock_skill` does, in the order given.
+
+    Pass them sorted, as Python sorts str: transactions that lock in one order cannot deadlock.
+    """
+    connection.execute(_LOCKS, {"names": [f"bkt_pipeline:{skill_id}" for skill_id in skill_ids]})

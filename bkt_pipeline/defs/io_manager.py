@@ -29,7 +29,7 @@ from bkt_pipeline.db.ledger import Outcome, of_runs, record
 from bkt_pipeline.db.params import publish, rows_of_run, standing_since
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.errors import DatabaseUnavailable
+from bkt_pipeline.errors import DatabaseUnavailable, WindowOvertaken
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.irt.fits import ItemStatus
@@ -60,7 +60,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         if not obj:
             return
         database = self.database.get()
-        for key, error in window_store(database).store(obj, context.run_id):
+        for key, error in window_store(database.run).store(obj, context.run_id):
+            if isinstance(error, WindowOvertaken):
+                continue
             context.log.error("the window of skill %s was not stored: %s", key, reason(error))
             failure = Outcome(key, obj[key].as_of, "failed", f"its window was not stored: {reason(error)}")
             database.run(lambda connection, failure=failure: record(connection, failure, context.run_id))
@@ -77,17 +79,17 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
 
     def _load_windows(self, context: dg.InputContext, keys: Sequence[str]) -> dict[str, AttemptWindow]:
         windows = {}
-        for key, window in window_store(self.database.get()).load(keys).items():
-            if isinstance(window, Exception):
+        for key, stored in window_store(self.database.get().run).load(keys).items():
+            if isinstance(stored, Exception):
                 # The calibration says that it has none, and what to do.
-                context.log.error("the window of skill %s cannot be read: %s", key, reason(window))
+                context.log.error("the window of skill %s cannot be read: %s", key, reason(stored))
             else:
-                windows[key] = window
+                windows[key] = stored.window
         return windows
 
     def windows_are_in(self) -> str:
         """Where the windows are kept, as a person may read it."""
-        return window_store(self.database.get()).where
+        return window_store(self.database.get().run).location
 
     def failures(self, run_id: str) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""
