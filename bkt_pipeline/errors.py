@@ -10,6 +10,7 @@
     ├── InvalidFile            a file to load that has bad rows
     ├── WindowStoreUnavailable no window can be kept where ATTEMPT_WINDOW_STORE says
     ├── WindowUnusable         one skill's window cannot be stored or read there
+    ├── WindowOvertaken        one skill's window was not kept: a newer one is stored
     └── DatabaseError
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
@@ -52,6 +53,10 @@ class WindowStoreUnavailable(BktError):
 
 class WindowUnusable(BktError):
     """One skill's window cannot be stored or read; those of the others can."""
+
+
+class WindowOvertaken(BktError):
+    """One skill's window was not kept, because a newer one is stored; not a failure."""
 
 
 class DatabaseError(BktError):

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -251,15 +252,22 @@ def run_load(options: argparse.Namespace) -> int:
 def run_doctor(options: argparse.Namespace) -> int:
     """Look and tell."""
     from bkt_pipeline.cli.console import out
+    from bkt_pipeline.db.connection import close
+    from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.doctor import findings
-    from bkt_pipeline.windows.postgres import PostgresWindows
-    from bkt_pipeline.windows.store import s3_windows
+    from bkt_pipeline.db.retry import retrying
+    from bkt_pipeline.windows.store import window_store
 
     def tell(name: str, value: str) -> None:
         out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
 
     for name, value in findings():
         tell(name, value)
-    windows = s3_windows()
-    tell("windows", windows.look() if windows else PostgresWindows.location)
+    engine, _ = connect(patience_seconds=0)
+    try:
+        windows = window_store(partial(retrying, engine))
+        windows.check_access()
+    finally:
+        close(engine)
+    tell("windows", f"{windows.location}, which can be read and written")
     return DONE

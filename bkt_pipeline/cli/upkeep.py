@@ -42,9 +42,10 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
     prune = commands.add_parser(
         "prune",
-        help="let go of old nights",
-        description="Keeps the parameters and outcomes of the newest nights, with what it takes to roll back "
-        "to any of them, and deletes the rest, with the answers of skills that none of these nights has read.",
+        help="delete old nights",
+        description="Keeps the parameters and outcomes of the newest nights, with what it takes to roll back to any "
+        "of them, and deletes the rest. It also deletes the windows of skills that were not read in as many days "
+        "before the newest night, such as those of retired skills.",
     )
     prune.add_argument(
         "--nights",
@@ -89,22 +90,25 @@ def run_rollback(options: argparse.Namespace) -> int:
 
 
 def run_prune(options: argparse.Namespace) -> int:
-    """Prune, and tell what went."""
+    """Prune, and report what was deleted."""
     from bkt_pipeline.db.database import open_database
-    from bkt_pipeline.db.prune import prune
-    from bkt_pipeline.windows.store import s3_windows
+    from bkt_pipeline.db.prune import prune, windows_since
+    from bkt_pipeline.windows.store import window_store
 
     if options.nights < 1:
         raise InvalidSettings(f"--nights is {options.nights}; at least the last one is kept")
-    kept_elsewhere = s3_windows()
     with open_database() as database:
+        store = window_store(database.run)
         gone = database.run(partial(prune, nights=options.nights))
-    windows = kept_elsewhere.prune(gone.since if gone else dt.date.min) if kept_elsewhere else 0
+        since = database.run(partial(windows_since, nights=options.nights))
+        windows = store.prune(since) if since else 0
     if gone is None:
-        print(f"there are not more than {options.nights} nights; nothing was deleted")
+        print(
+            f"there are not more than {options.nights} nights; deleted {windows} windows of skills no longer read"
+        )
     else:
         print(
             f"kept the nights since {gone.since}; deleted {gone.fits} parameters, {gone.outcomes} outcomes "
-            f"and {gone.windows + windows} windows"
+            f"and {windows} windows"
         )
     return 0

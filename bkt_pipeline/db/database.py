@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +24,12 @@ log = logging.getLogger("bkt_pipeline")
 _NOT_ALLOWED = "42501"
 EMBEDDED_NAME = "bkt"
 SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills while the school is in it
+
+
+class Run(Protocol):
+    """Does work in one transaction, as `Database.run`."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True)

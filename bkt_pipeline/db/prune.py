@@ -3,41 +3,30 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Date, and_, cast, delete, literal, or_, select, union
+from sqlalchemy import Connection, and_, delete, func, literal, or_, select, union
+from sqlalchemy.sql.selectable import Subquery
 
 from bkt_pipeline.db.clock import LATEST_NIGHT
-from bkt_pipeline.db.schema import (
-    attempt_window,
-    attempt_windows,
-    night_items,
-    night_skills,
-    published_params,
-    skill_fits,
-)
+from bkt_pipeline.db.schema import night_items, night_skills, published_params, skill_fits
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The oldest night that is kept, and how many rows went."""
+    """The oldest night that is kept, and how many rows were deleted."""
 
     since: dt.date
     fits: int
     outcomes: int
-    windows: int
 
 
 def prune(connection: Connection, nights: int) -> Pruned | None:
     """Keep the newest `nights` nights, what it takes to go back to any of them, and what the backend reads now.
 
-    The windows of skills that no kept night has read are deleted too. None where there are no more nights.
+    None if there are no more nights than that.
     """
-    known = union(select(night_skills.c.night), select(skill_fits.c.night)).subquery()
+    known = _nights()
     since = connection.execute(
-        select(known.c.night)
-        .where(known.c.night <= LATEST_NIGHT)
-        .order_by(known.c.night.desc())
-        .offset(nights - 1)
-        .limit(1)
+        select(known.c.night).order_by(known.c.night.desc()).offset(nights - 1).limit(1)
     ).scalar()
     if since is None:
         return None
@@ -59,25 +48,25 @@ def prune(connection: Connection, nights: int) -> Pruned | None:
         )
         .exists()
     )
-    # A night in the future comes from a clock or a date that was wrong.
-    fits = connection.execute(
-        delete(skill_fits).where(
-            or_(and_(skill_fits.c.night < since, superseded), skill_fits.c.night > LATEST_NIGHT), ~is_read_now
-        )
-    ).rowcount
-    old = or_(night_skills.c.night < since, night_skills.c.night > LATEST_NIGHT)
-    outcomes = connection.execute(delete(night_skills).where(old)).rowcount
-    connection.execute(
-        delete(night_items).where(or_(night_items.c.night < since, night_items.c.night > LATEST_NIGHT))
-    )
-    windows = (
-        connection.execute(
-            delete(attempt_windows)
-            .where(cast(attempt_windows.c.as_of, Date) < since)
-            .returning(attempt_windows.c.skill_id)
-        )
-        .scalars()
-        .all()
-    )
-    connection.execute(delete(attempt_window).where(attempt_window.c.skill_id.in_(windows)))
-    return Pruned(since, fits, outcomes, len(windows))
+    old = or_(and_(skill_fits.c.night < since, superseded), skill_fits.c.night > LATEST_NIGHT)
+    fits = connection.execute(delete(skill_fits).where(old, ~is_read_now)).rowcount
+    outcomes = 0
+    for ledger in (night_skills, night_items):
+        outside = or_(ledger.c.night < since, ledger.c.night > LATEST_NIGHT)
+        outcomes += connection.execute(delete(ledger).where(outside)).rowcount
+    return Pruned(since, fits, outcomes)
+
+
+def windows_since(connection: Connection, nights: int) -> dt.date | None:
+    """The first day whose windows are kept: `nights` days up to the newest night; None before the first night.
+
+    It counts days and not nights, so that the answers to a retired skill are deleted however few nights there were.
+    """
+    last = connection.execute(select(func.max(_nights().c.night))).scalar()
+    return dt.date.fromordinal(max(1, last.toordinal() - nights + 1)) if last else None
+
+
+def _nights() -> Subquery:
+    """The nights that are kept, without those of a clock error: a night in the future is not the newest."""
+    known = union(select(night_skills.c.night), select(skill_fits.c.night)).subquery()
+    return select(known.c.night).where(known.c.night <= LATEST_NIGHT).subquery()

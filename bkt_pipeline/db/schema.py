@@ -38,6 +38,13 @@ attempt_windows = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", moment, nullable=False, comment="End of the window, included"),
     Column("window_days", Integer, nullable=False, comment="Length of the window in days"),
+    Column(
+        "sequences",
+        Text,
+        nullable=False,
+        server_default="window",
+        comment="Where each sequence begins: window, or from_first_answer, which may be before the window",
+    ),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),

@@ -12,6 +12,7 @@ from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.resources import PlatformDatabase
+from bkt_pipeline.errors import WindowOvertaken
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.irt.items import SkillItems
@@ -41,7 +42,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             return
         database = self.database.get()
         failed = {}
-        for key, error in window_store(database).store(obj, context.run_id):
+        for key, error in window_store(database.run).store(obj, context.run_id):
+            if isinstance(error, WindowOvertaken):
+                continue
             context.log.error("the window of skill %s was not stored: %s", key, reason(error))
             why = f"its window was not stored: {reason(error)}"
             failed[key] = SkillOutcome(key, obj[key].as_of, Outcome.FAILED, why)
@@ -64,11 +67,11 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         handed_on = self._stored.get(upstream.run_id, {}) if upstream is not None else {}
         windows = {key: handed_on[key] for key in keys if key in handed_on}
         missing = [key for key in keys if key not in windows]
-        loaded = window_store(self.database.get()).load(missing) if missing else {}
-        for key, window in loaded.items():
-            if isinstance(window, Exception):
+        loaded = window_store(self.database.get().run).load(missing) if missing else {}
+        for key, stored in loaded.items():
+            if isinstance(stored, Exception):
                 # The calibration reports that the skill has no window, and what to do.
-                context.log.error("the window of skill %s cannot be read: %s", key, reason(window))
+                context.log.error("the window of skill %s cannot be read: %s", key, reason(stored))
             else:
-                windows[key] = window
+                windows[key] = stored.window
         return windows

@@ -123,7 +123,7 @@ def attempt_window(
     failed = SkillVerdicts(opened, as_of, context.run.run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
     missing = opened.run(partial(left_out, source=opened.platform, keys=keys, as_of=as_of, window_days=days))
-    place = {"stored_in": window_store(opened).location}
+    place = {"stored_in": window_store(opened.run).location}
     yield from materialisations(
         context,
         (
