@@ -64,9 +64,9 @@ def store_items(
     run_id: str,
     *,
     update_platform: bool,
-) -> set[str]:
-    """Upsert the items of some skills, and with `update_platform` the platform's own columns; returns the skills
-    of which any row was written.
+) -> set[tuple[str, str]]:
+    """Upsert the items of some skills, and with `update_platform` the platform's own columns; returns the skill and
+    item of each row that was written.
 
     An item is a pair of skill and item. Rows of a newer as_of stay. An item that was not calibrated gets a row that
     says why, but never in the place of parameters from an earlier night.
@@ -85,7 +85,7 @@ def store_items(
             row for row in rows if (row["skill_id"], row["item_id"]) in written and row["irt_a"] is not None
         ]
         _update_platform(connection, source, shown)
-    return {skill for skill, _ in written}
+    return written
 
 
 # Building such a statement takes longer than running it.

@@ -156,9 +156,10 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
             self.run_id,
             update_platform=self.update_platform,
         )
+        skills_written = {skill for skill, _ in written}
         return [
             verdict
-            if verdict.outcome is not Outcome.CALIBRATED or verdict.skill_id in written
+            if verdict.outcome is not Outcome.CALIBRATED or verdict.skill_id in skills_written
             else replace(verdict, outcome=Outcome.OVERTAKEN, reason=overtaken())
             for verdict in verdicts
         ]

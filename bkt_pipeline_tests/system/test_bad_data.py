@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from bkt_pipeline.calibration.skills import Rules, judge
+from bkt_pipeline.calibration.skills import SkillOptions, judge
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.definitions import build_definitions
@@ -254,7 +254,8 @@ def test_generated_nights_never_crash_and_keep_exactly_the_evidence(
         for key, window in windows.items():
             assert sequences(window) == expected[key]
         verdicts = {
-            verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, Rules(min_attempts=3), {})
+            verdict.skill_id: verdict
+            for verdict in judge(keys, loaded, {}, AS_OF, SkillOptions(min_attempts=3), {})
         }
         assert {key: verdict.outcome for key, verdict in verdicts.items()} == {
             key: "calibrated" if windows[key].n_attempts >= 3 else "skipped" for key in keys
