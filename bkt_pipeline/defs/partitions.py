@@ -1,6 +1,5 @@
 """The partitions, one a skill: how they follow the active skills, and how a set of them is cut into ranges."""
 
-import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 import dagster as dg
 
 from bkt_pipeline.defs.tags import SHARD_TAG
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import UNFINISHED, is_dead
 
 # Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
@@ -78,28 +76,6 @@ def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that are queued or running for one or more skills."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]
-
-
-SKILLS_PER_RUN = 1000
-
-
-def skills_per_run() -> int:
-    """How many skills a shard run takes: BKT_SKILLS_PER_RUN, or 1000."""
-    said = os.environ.get("BKT_SKILLS_PER_RUN", str(SKILLS_PER_RUN))
-    if not said.isdecimal() or int(said) < 1:
-        raise InvalidSettings(f"BKT_SKILLS_PER_RUN is {said!r}; it must be a whole number of at least 1")
-    return int(said)
-
-
-def shard_tags() -> dict[str, str]:
-    """What else a shard run is tagged with: BKT_SHARD_TAGS, such as ``ecs/cpu=2048 ecs/memory=8192``."""
-    said = os.environ.get("BKT_SHARD_TAGS", "")
-    pairs = [pair.partition("=") for pair in said.split()]
-    if not all(name and value for name, _, value in pairs):
-        raise InvalidSettings(
-            f"BKT_SHARD_TAGS is {said!r}; it must be name=value, several with a space between them"
-        )
-    return {name: value for name, _, value in pairs}
 
 
 def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:

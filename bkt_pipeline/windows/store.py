@@ -4,13 +4,13 @@ A store keeps each skill's last window, whole. The newest as_of wins: an older w
 newer one, and of two runs as of the same moment the later one stands.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.errors import WindowStoreUnavailable
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.settings import settings
 
 if TYPE_CHECKING:
     from bkt_pipeline.windows.s3 import S3Windows
@@ -53,8 +53,8 @@ def s3_windows() -> "S3Windows | None":
     WindowStoreUnavailable
         The packages for it are not installed.
     """
-    said = os.environ.get("ATTEMPT_WINDOW_STORE", "").strip()
-    if not said:
+    configured = settings().attempt_window_store
+    if not configured:
         return None
     try:
         from bkt_pipeline.windows.s3 import S3Windows, place_of
@@ -64,4 +64,4 @@ def s3_windows() -> "S3Windows | None":
         raise WindowStoreUnavailable(
             f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; pip install 'bkt_pipeline[aws]'"
         ) from None
-    return S3Windows(*place_of(said))
+    return S3Windows(*place_of(configured))
