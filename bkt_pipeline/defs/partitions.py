@@ -1,6 +1,5 @@
 """The partitions, one a skill: how they follow the active skills, and how a set of them is cut into ranges."""
 
-import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 import dagster as dg
 
 from bkt_pipeline.defs.tags import SHARD_TAG
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
 # Both are used on purpose, within a pinned minor version: known and documented, so silenced.
@@ -23,7 +21,6 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 
 SINGLE = "dagster/partition"
-SKILLS_PER_RUN = 1000
 
 
 # What Dagster refuses in a partition key.
@@ -92,25 +89,6 @@ def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
         # Dagster cannot run it any more.
         return []
     return order[order.index(tags[RANGE_START]) : order.index(tags[RANGE_END]) + 1]
-
-
-def skills_per_run() -> int:
-    """How many skills a shard run takes: BKT_SKILLS_PER_RUN, or 1000."""
-    said = os.environ.get("BKT_SKILLS_PER_RUN", str(SKILLS_PER_RUN))
-    if not said.isdecimal() or int(said) < 1:
-        raise InvalidSettings(f"BKT_SKILLS_PER_RUN is {said!r}; it must be a whole number of at least 1")
-    return int(said)
-
-
-def shard_tags() -> dict[str, str]:
-    """What else a shard run is tagged with: BKT_SHARD_TAGS, such as ``ecs/cpu=2048 ecs/memory=8192``."""
-    said = os.environ.get("BKT_SHARD_TAGS", "")
-    pairs = [pair.partition("=") for pair in said.split()]
-    if not all(name and value for name, _, value in pairs):
-        raise InvalidSettings(
-            f"BKT_SHARD_TAGS is {said!r}; it must be name=value, several with a space between them"
-        )
-    return {name: value for name, _, value in pairs}
 
 
 def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:

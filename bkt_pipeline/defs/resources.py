@@ -1,9 +1,7 @@
 """What a run is given: the database and the settings."""
 
 import datetime as dt
-import os
 import threading
-from collections.abc import Sequence
 from typing import Literal
 
 import dagster as dg
@@ -14,9 +12,9 @@ from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import MIN_ATTEMPTS, WINDOW_DAYS, SkillOptions
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.tags import night_of, parse_moment
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
+from bkt_pipeline.settings import settings
 
 
 class PlatformDatabase(dg.ConfigurableResource):
@@ -126,7 +124,7 @@ class ItemSettings(dg.ConfigurableResource):
     @property
     def options(self) -> ItemOptions:
         """What the calibration needs to know."""
-        theta_from = self.theta_from or _one_of("BKT_THETA_FROM", ("replay", "mastery"))
+        theta_from = self.theta_from or settings().theta_from
         return ItemOptions(
             window_days=self.window_days,
             theta_from="mastery" if theta_from == "mastery" else "replay",
@@ -139,12 +137,4 @@ class ItemSettings(dg.ConfigurableResource):
         """Whether the platform's own columns are ours to update."""
         if self.update_items is not None:
             return self.update_items
-        return _one_of("BKT_UPDATE_ITEMS", ("yes", "no")) == "yes"
-
-
-def _one_of(name: str, choices: Sequence[str]) -> str:
-    """What the environment variable says, the first of the choices where it is not set."""
-    said = os.environ.get(name, "").strip() or choices[0]
-    if said not in choices:
-        raise InvalidSettings(f"{name} is {said!r}; it must be {' or '.join(choices)}")
-    return said
+        return settings().update_items

@@ -21,10 +21,11 @@ from bkt_pipeline.defs.night_state import (
     runs_of_night,
     waits_for,
 )
-from bkt_pipeline.defs.partitions import shard_tags, shards, skill_partitions, skills_per_run
+from bkt_pipeline.defs.partitions import shards, skill_partitions
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
 from bkt_pipeline.instance.runs import end_dead_runs
+from bkt_pipeline.settings import settings
 
 NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
 
@@ -47,8 +48,8 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
     keys = context.instance.get_dynamic_partitions(skill_partitions.name)
     requests = [
-        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=shard_tags() | night | tags)
-        for tags in shards(keys, skills_per_run())
+        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=settings().shard_tags | night | tags)
+        for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=as_of)
 
@@ -94,9 +95,9 @@ def nightly_irt(
         dg.RunRequest(
             job_name=nightly_irt_job.name,
             run_key=f"{as_of} {tags[SHARD_TAG]}",
-            tags=shard_tags() | night | counts | tags,
+            tags=settings().shard_tags | night | counts | tags,
         )
-        for tags in shards(keys, skills_per_run())
+        for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
 

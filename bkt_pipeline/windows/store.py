@@ -18,7 +18,6 @@ What a stored window decides
 """
 
 import datetime as dt
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from bkt_pipeline.db.database import Run
 from bkt_pipeline.errors import WindowStoreUnavailable
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.settings import settings
 
 NEEDED_PACKAGES = ("boto3", "botocore", "pyarrow")
 
@@ -120,7 +120,7 @@ def window_store(run: Run) -> WindowStore:
     WindowStoreUnavailable
         The packages for S3 are not installed.
     """
-    url = os.environ.get("ATTEMPT_WINDOW_STORE", "").strip()
+    url = settings().attempt_window_store
     if not url:
         from bkt_pipeline.windows.postgres import PostgresWindows
 

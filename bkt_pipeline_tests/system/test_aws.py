@@ -22,10 +22,10 @@ from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import run_night
-from bkt_pipeline.defs.partitions import shard_tags
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead
 from bkt_pipeline.instance.storage import storage_url
+from bkt_pipeline.settings import settings
 from bkt_pipeline.windows.postgres import load_windows
 from bkt_pipeline.windows.s3 import S3Windows
 from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, database_of
@@ -146,14 +146,14 @@ def test_shard_runs_bear_the_tags_that_are_said(
     monkeypatch: pytest.MonkeyPatch, said: str, tags: dict[str, str]
 ) -> None:
     monkeypatch.setenv("BKT_SHARD_TAGS", said)
-    assert shard_tags() == tags
+    assert settings().shard_tags == tags
 
 
 @pytest.mark.parametrize("said", ["ecs/cpu", "=2048", "ecs/cpu="])
 def test_other_shard_tags_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("BKT_SHARD_TAGS", said)
     with pytest.raises(InvalidSettings, match="BKT_SHARD_TAGS is "):
-        shard_tags()
+        settings()
 
 
 # --------------------------------------------------------------------------------------------------------
