@@ -59,6 +59,19 @@ def latest_night_date(connection: Connection) -> dt.date | None:
     return night
 
 
+def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
+    """How many graded attempts each of the last so many nights before `night` read, the latest first."""
+    ledger = night_skills
+    rows = connection.execute(
+        select(func.coalesce(func.sum(ledger.c.attempts), 0))
+        .where(ledger.c.night < night)
+        .group_by(ledger.c.night)
+        .order_by(ledger.c.night.desc())
+        .limit(nights)
+    )
+    return [int(attempts) for attempts in rows.scalars()]
+
+
 def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     """Every skill that has an outcome in the night, in the order of their ids."""
     now, fits = night_skills, skill_fits

@@ -7,6 +7,7 @@ import dagster as dg
 
 from bkt_pipeline.calibration.check import Check, Finding
 from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
+from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.defs.partitions import skill_partitions
@@ -16,12 +17,12 @@ from bkt_pipeline.instance.event_log import batched_events
 Findings = Mapping[str, Sequence[Finding]]
 
 
-def specs(asset: str, checks: Iterable[Check]) -> list[dg.AssetCheckSpec]:
+def specs(
+    asset: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition | None = skill_partitions
+) -> list[dg.AssetCheckSpec]:
     """The checks of one asset as Dagster declares them."""
     return [
-        dg.AssetCheckSpec(
-            check.name, asset=asset, partitions_def=skill_partitions, description=check.description
-        )
+        dg.AssetCheckSpec(check.name, asset=asset, partitions_def=partitions, description=check.description)
         for check in checks
     ]
 
@@ -29,6 +30,7 @@ def specs(asset: str, checks: Iterable[Check]) -> list[dg.AssetCheckSpec]:
 attempt_window_checks = specs("attempt_window", WINDOW_CHECKS)
 skill_bkt_params_checks = specs("skill_bkt_params", SKILL_CHECKS)
 item_irt_params_checks = specs("item_irt_params", ITEM_CHECKS)
+nightly_summary_checks = specs("nightly_summary", NIGHT_CHECKS, None)
 
 
 def evaluations(
@@ -54,6 +56,21 @@ def evaluations(
         yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{spec.name}")
 
 
+def as_check_result(finding: Finding, specs: Iterable[dg.AssetCheckSpec]) -> dg.AssetCheckResult:
+    """A finding on an asset without partitions."""
+    return dg.AssetCheckResult(
+        check_name=finding.name,
+        passed=finding.passed,
+        severity=_severity(finding),
+        description=next(spec.description for spec in specs if spec.name == finding.name),
+        metadata=dict(finding.numbers),
+    )
+
+
+def _severity(finding: Finding) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if finding.error else dg.AssetCheckSeverity.WARN
+
+
 def _target(
     context: dg.AssetExecutionContext, storage_id: int
 ) -> AssetCheckEvaluationTargetMaterializationData:
@@ -76,7 +93,7 @@ def _evaluation(
         description=description,
         metadata=finding.numbers,
         target_materialization_data=target,
-        severity=dg.AssetCheckSeverity.ERROR if finding.error else dg.AssetCheckSeverity.WARN,
+        severity=_severity(finding),
         blocking=False,
         partition=partition,
     )

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import dagster as dg
 from sqlalchemy import Connection
 
+from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
 from bkt_pipeline.db.clock import refuse_future
@@ -23,6 +25,7 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
+from bkt_pipeline.db.nights import attempts_of_earlier_nights
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.partitions import range_tags, ranges, skill_partitions
@@ -42,13 +45,19 @@ class NightFailed(BktError):
 @dataclass(frozen=True)
 class NightRun:
     """What a night did: an outcome for each of its skills, and its result; and what became of the items, with the
-    seconds that took, or None where they were left out. `failed_runs` are the runs that did not succeed, and why."""
+    seconds that took, or None where they were left out. `failed_runs` are the runs that did not succeed, and why; `warning` is what is wrong with the night as a whole."""
 
     outcomes: list[SkillOutcome]
     result: dict[str, Any]
     items: list[ItemsOutcome] | None
     items_seconds: float
     failed_runs: dict[str, str]
+    warning: str | None = None
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether any skill failed, or its items."""
+        return any(row.outcome is Outcome.FAILED for row in (*self.outcomes, *(self.items or ())))
 
 
 class _Runner:
@@ -94,6 +103,8 @@ class _Runner:
             if done.success:
                 continue
             cause = _cause(done)
+            if _was_interrupted(done):
+                raise KeyboardInterrupt
             if lost := _what_was_lost(done):
                 raise lost(f"{cause}; what was stored until then stays")
             some = present[present.index(first) : present.index(last) + 1]
@@ -127,6 +138,8 @@ def run_night(
     runner = _Runner(definitions, instance, as_of, log_events=log_events)
     end_dead_runs(instance)
     first = runner.run(active_skills_job.name)
+    if not first.success and _was_interrupted(first):
+        raise KeyboardInterrupt
     if not first.success:
         raise NightFailed(f"the active skills could not be read: {_cause(first)}")
     present = list(instance.get_dynamic_partitions(skill_partitions.name))
@@ -140,16 +153,29 @@ def run_night(
         item_runs = runner.cover(nightly_irt_job.name, chosen, present, ItemsOutcome, database)
     seconds = time.perf_counter() - started
     summary = runner.run(night_summary_job.name)
+    if not summary.success and _was_interrupted(summary):
+        raise KeyboardInterrupt
     if not summary.success:
         # The night is complete without its summary.
         log.warning("the night's summary could not be made: %s", _cause(summary))
+    outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
-        outcomes=database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids])),
+        outcomes=outcomes,
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
         items=database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
+        warning=None if skills else _warning(database, outcomes, as_of.date()),
     )
+
+
+def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.date) -> str | None:
+    """What is wrong with the night as a whole, as its checks find it; None if nothing is."""
+    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    attempts = sum(outcome.attempts or 0 for outcome in outcomes)
+    failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
+    return "; ".join(f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed) or None
 
 
 def _outcomes(
@@ -177,6 +203,12 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
     if error is None:
         return f"run {result.run_id} failed"
     return error.message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C or SIGTERM ended the run."""
+    error = _root(result)
+    return error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def _what_was_lost(result: dg.ExecuteInProcessResult) -> type[BktError] | None:

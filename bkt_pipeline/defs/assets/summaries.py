@@ -1,16 +1,19 @@
 """The night's two summaries: its skills and its items."""
 
 import datetime as dt
+from collections import Counter
 from functools import partial
 
 import dagster as dg
 
 from bkt_pipeline import __version__
+from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
 from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
-from bkt_pipeline.db.nights import latest_night_date, read_night
+from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_night_date, read_night
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
+from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS
@@ -44,6 +47,7 @@ def item_summary(
     kinds={"postgres", "matplotlib"},
     owners=OWNERS,
     code_version=__version__,
+    check_specs=nightly_summary_checks,
 )
 def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
     """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
@@ -55,6 +59,12 @@ def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabas
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
     skills = opened.run(partial(read_night, night=night))
+    earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    counts = Counter(skill.outcome for skill in skills)
+    findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
     known = context.instance.get_dynamic_partitions(skill_partitions.name)
     without = set(known) - {skill.skill_id for skill in skills}
-    return dg.MaterializeResult(metadata=night_metadata(night, skills) | {"without_outcome": len(without)})
+    return dg.MaterializeResult(
+        metadata=night_metadata(night, skills) | {"without_outcome": len(without)},
+        check_results=[as_check_result(finding, nightly_summary_checks) for finding in findings],
+    )
