@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -49,7 +49,7 @@ def out() -> Console:
 def err() -> Console:
     """The console for everything else: the terminal itself, even while Dagster captures what a run prints."""
     try:
-        raw: io.BufferedIOBase = os.fdopen(os.dup(sys.stderr.fileno()), "wb")
+        raw: Any = os.fdopen(os.dup(sys.stderr.fileno()), "wb")
     except (AttributeError, OSError, ValueError):
         # stderr is closed.
         raw = io.BytesIO()

@@ -18,8 +18,6 @@ from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.windows.store import window_store
 
-LOADERS = {"skill_bkt_params": load_fits, "item_irt_params": load_items}
-
 
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     """Stores the values of a run's partitions, and loads them back as ``{partition key: value}``.
@@ -59,8 +57,10 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         keys = list(context.asset_partition_keys)
         if context.asset_key.path[-1] == "attempt_window":
             return self._load_windows(context, keys)
-        load = LOADERS[context.asset_key.path[-1]]
-        return self.database.get().run(lambda connection: load(connection, keys))
+        database = self.database.get()
+        if context.asset_key.path[-1] == "skill_bkt_params":
+            return database.run(partial(load_fits, keys=keys))
+        return database.run(partial(load_items, keys=keys))
 
     def _load_windows(self, context: dg.InputContext, keys: Sequence[str]) -> dict[str, AttemptWindow]:
         upstream = context.upstream_output

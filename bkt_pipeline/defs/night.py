@@ -28,7 +28,7 @@ from bkt_pipeline.db.ledger import (
 from bkt_pipeline.db.nights import attempts_of_earlier_nights
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
-from bkt_pipeline.defs.partitions import range_tags, ranges, skill_partitions
+from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
@@ -44,8 +44,23 @@ class NightFailed(BktError):
 
 @dataclass(frozen=True)
 class NightRun:
-    """What a night did: an outcome for each of its skills, and its result; and what became of the items, with the
-    seconds that took, or None where they were left out. `failed_runs` are the runs that did not succeed, and why; `warning` is what is wrong with the night as a whole."""
+    """What a night did.
+
+    Attributes
+    ----------
+    outcomes
+        One for each skill of the night.
+    result
+        The parameters of the calibrated skills, as `night_result` returns them.
+    items
+        What became of the items of each skill; None where they were left out.
+    items_seconds
+        How long the items took.
+    failed_runs
+        The runs that did not succeed, and why.
+    warning
+        What is wrong with the night as a whole, if anything.
+    """
 
     outcomes: list[SkillOutcome]
     result: dict[str, Any]
@@ -142,7 +157,7 @@ def run_night(
         raise KeyboardInterrupt
     if not first.success:
         raise NightFailed(f"the active skills could not be read: {_cause(first)}")
-    present = list(instance.get_dynamic_partitions(skill_partitions.name))
+    present = skill_keys(instance)
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
     chosen = [key for key in present if key in skills] if skills else present
@@ -202,7 +217,8 @@ def _cause(result: dg.ExecuteInProcessResult) -> str:
     error = _root(result)
     if error is None:
         return f"run {result.run_id} failed"
-    return error.message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+    message: str = error.message
+    return message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

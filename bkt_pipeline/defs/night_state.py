@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
-from bkt_pipeline.defs.partitions import skill_partitions, unfinished_skill_runs
+from bkt_pipeline.defs.partitions import skill_keys, unfinished_skill_runs
 from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
 
 PAGE = 50  # runs that are read at a time
@@ -57,7 +57,7 @@ def night_state(
     instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
 ) -> NightState:
     """How far the night is, from the runs that there are and each skill's outcome since."""
-    keys = instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(instance)
     of_night = runs_of_night(instance, night)
     return NightState(
         skills=len(keys),

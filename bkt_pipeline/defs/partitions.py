@@ -27,7 +27,13 @@ SINGLE = "dagster/partition"
 REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 
 
-skill_partitions = dg.DynamicPartitionsDefinition(name="skill")
+PARTITIONS_NAME = "skill"
+skill_partitions = dg.DynamicPartitionsDefinition(name=PARTITIONS_NAME)
+
+
+def skill_keys(instance: dg.DagsterInstance) -> list[str]:
+    """All partitions, in the store's order."""
+    return list(instance.get_dynamic_partitions(PARTITIONS_NAME))
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 def keys_in_use(instance: dg.DagsterInstance) -> set[str]:
     """The partitions that unfinished runs need: a run whose partition is deleted fails."""
-    order = instance.get_dynamic_partitions(skill_partitions.name)
+    order = skill_keys(instance)
     return {key for run in unfinished_skill_runs(instance) for key in keys_of(run.tags, order)}
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
@@ -17,7 +17,7 @@ from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.settings import settings
 
 
-class PlatformDatabase(dg.ConfigurableResource):
+class PlatformDatabase(dg.ConfigurableResource[Any]):
     """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
 
     _database: Database | None = PrivateAttr(default=None)
@@ -51,7 +51,7 @@ def shared(database: Database) -> PlatformDatabase:
     return SharedDatabase()
 
 
-class CalibrationSettings(dg.ConfigurableResource):
+class CalibrationSettings(dg.ConfigurableResource[Any]):
     """Settings of a calibration run."""
 
     as_of: str = Field(
@@ -94,7 +94,7 @@ class CalibrationSettings(dg.ConfigurableResource):
         return parse_moment(self.as_of) if self.as_of else night_of(record)
 
 
-class ItemSettings(dg.ConfigurableResource):
+class ItemSettings(dg.ConfigurableResource[Any]):
     """What the items of a run are calibrated on."""
 
     window_days: int = Field(

@@ -51,6 +51,6 @@ def resolve_as_of(
 
 def run_record(context: dg.AssetExecutionContext) -> dg.RunRecord:
     """What the instance knows about the run."""
-    record = context.instance.get_run_record_by_id(context.run.run_id)
+    record: dg.RunRecord | None = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
     return record

@@ -21,7 +21,7 @@ from bkt_pipeline.defs.night_state import (
     runs_of_night,
     waits_for,
 )
-from bkt_pipeline.defs.partitions import shards, skill_partitions
+from bkt_pipeline.defs.partitions import shards, skill_keys
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
 from bkt_pipeline.instance.runs import end_dead_runs
@@ -46,7 +46,7 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     as_of = night[AS_OF_TAG]
     if context.cursor == as_of:
         return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
-    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(context.instance)
     requests = [
         dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=settings().shard_tags | night | tags)
         for tags in shards(keys, settings().skills_per_run)
@@ -90,7 +90,7 @@ def nightly_irt(
         return sum_up(night, cursor=without_items(as_of))
     failed = state.outcomes.get("failed", 0) + state.missing
     counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
-    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(context.instance)
     requests = [
         dg.RunRequest(
             job_name=nightly_irt_job.name,

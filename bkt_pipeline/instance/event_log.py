@@ -91,7 +91,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store it, but for the intent to check many partitions: it would be one row for each of them,
         every one with the names of all, which grows with the square of the number of skills."""
-        planned = event.get_dagster_event().event_specific_data
+        planned: Any = event.get_dagster_event().event_specific_data
         if event.dagster_event_type == EVALUATED or planned.partitions_subset is None:
             super().store_asset_check_event(event, event_id)
 
@@ -120,7 +120,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
 
 
 def _execution(event: dg.EventLogEntry, event_id: int, text: str) -> dict[str, Any]:
-    evaluation = event.get_dagster_event().event_specific_data
+    evaluation: Any = event.get_dagster_event().event_specific_data
     target = evaluation.target_materialization_data
     return {
         "asset_key": evaluation.asset_key.to_string(),

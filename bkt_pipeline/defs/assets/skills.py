@@ -1,8 +1,9 @@
 """The assets of the skills. The mathematics is in `model`, the statements in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -21,7 +22,13 @@ from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_b
 from bkt_pipeline.defs.metadata.figures import skill_picture
 from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, own_table, target_table
-from bkt_pipeline.defs.partitions import keys_in_use, partition_change, skill_partitions
+from bkt_pipeline.defs.partitions import (
+    PARTITIONS_NAME,
+    keys_in_use,
+    partition_change,
+    skill_keys,
+    skill_partitions,
+)
 from bkt_pipeline.defs.progress import Progress, batches, gathered
 from bkt_pipeline.defs.reporting import failed_skills, materialisations, report, unmaterialised_output
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
@@ -46,19 +53,19 @@ BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(ho
 )
 def active_skills(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """The skills that are active on the platform; each is a partition of what follows."""
     opened = database.get()
     as_of = resolve_as_of(context, settings, opened)
     active = opened.run(partial(read_active_skills, source=opened.platform))
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
-    change = partition_change(active, context.instance.get_dynamic_partitions(skill_partitions.name))
+    change = partition_change(active, skill_keys(context.instance))
     later = sorted(keys_in_use(context.instance) & set(change.retired)) if change.retired else []
     retired = [key for key in change.retired if key not in later]
-    context.instance.add_dynamic_partitions(skill_partitions.name, change.added)
+    context.instance.add_dynamic_partitions(PARTITIONS_NAME, change.added)
     for key in retired:
-        context.instance.delete_dynamic_partition(skill_partitions.name, key)
+        context.instance.delete_dynamic_partition(PARTITIONS_NAME, key)
     if later:
         context.log.warning("%d skills are retired later: unfinished runs need their partitions", len(later))
     if change.refused:
@@ -101,7 +108,7 @@ def attempt_window(
     database: PlatformDatabase,
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-):
+) -> Iterator[Any]:
     """The graded attempts of the skill in the window, one ordered sequence for each student.
 
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
@@ -158,7 +165,7 @@ def skill_bkt_params(
     attempt_window: dict[str, AttemptWindow],
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-):
+) -> Iterator[Any]:
     """The skill's four BKT parameters, as the platform's backend reads them.
 
     Each skill is stored first and reported after. A failed one has no materialisation, and the run fails for it at

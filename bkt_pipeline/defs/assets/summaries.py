@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -17,7 +18,7 @@ from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS
-from bkt_pipeline.defs.partitions import skill_partitions
+from bkt_pipeline.defs.partitions import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
 from bkt_pipeline.defs.tags import NIGHT_TAG
@@ -32,7 +33,7 @@ from bkt_pipeline.defs.tags import NIGHT_TAG
 )
 def item_summary(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """The night's items as a whole: how many are calibrated, and where they lie."""
     opened = database.get()
     night = resolve_as_of(context, settings, opened).date()
@@ -49,7 +50,9 @@ def item_summary(
     code_version=__version__,
     check_specs=nightly_summary_checks,
 )
-def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
+def nightly_summary(
+    context: dg.AssetExecutionContext, database: PlatformDatabase
+) -> dg.MaterializeResult[Any]:
     """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
     opened = database.get()
     tag = context.run.tags.get(NIGHT_TAG)
@@ -62,7 +65,7 @@ def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabas
     earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
     counts = Counter(skill.outcome for skill in skills)
     findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
-    known = context.instance.get_dynamic_partitions(skill_partitions.name)
+    known = skill_keys(context.instance)
     without = set(known) - {skill.skill_id for skill in skills}
     return dg.MaterializeResult(
         metadata=night_metadata(night, skills) | {"without_outcome": len(without)},

@@ -61,11 +61,15 @@ def _first(items: SkillItems) -> Sequence[int]:
 
 def _record(items: SkillItems, place: int) -> dg.TableRecord:
     fit = items.fits[place]
-    numbers = {
+    numbers: dict[str, Any] = {
         name: "" if np.isnan(value) else round(value, 3)
         for name, value in (("a", fit.irt_a), ("se_a", fit.se_a), ("b", fit.irt_b), ("se_b", fit.se_b))
     }
-    shown = {"attempts": fit.n_attempts, "status": str(fit.status), "flags": ", ".join(flag_names(fit.flags))}
+    shown: dict[str, Any] = {
+        "attempts": fit.n_attempts,
+        "status": str(fit.status),
+        "flags": ", ".join(flag_names(fit.flags)),
+    }
     return dg.TableRecord({"item": items.item_ids[place], **numbers, **shown})
 
 

@@ -63,7 +63,7 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
     if fit.polished is not None:
         shown |= {
             "estimator": fit.estimator,
-            "polish_gains": fit.polished.log_likelihood - fit.params.log_likelihood,
+            "polish_gains": (fit.polished.log_likelihood or 0.0) - (fit.params.log_likelihood or 0.0),
         }
     return shown | {
         "tier": str(fit.evidence.tier),
