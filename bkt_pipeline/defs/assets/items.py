@@ -52,7 +52,7 @@ def item_irt_params(
     settings: CalibrationSettings,
     item_settings: ItemSettings,
     progress: dg.ResourceParam[Progress],
-) -> Iterator[Any]:
+):
     """Discrimination and difficulty of the skill's items, calibrated with the skill's parameters of this night.
 
     Each skill's items are stored first and reported after. A failed skill has no materialisation, and the run fails

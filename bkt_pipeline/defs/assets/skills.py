@@ -1,9 +1,8 @@
 """The assets of the skills. The mathematics is in `model`, the statements in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import dagster as dg
 
@@ -53,7 +52,7 @@ BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(ho
 )
 def active_skills(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
-) -> dg.MaterializeResult[Any]:
+) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of what follows."""
     opened = database.get()
     as_of = resolve_as_of(context, settings, opened)
@@ -108,7 +107,7 @@ def attempt_window(
     database: PlatformDatabase,
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-) -> Iterator[Any]:
+):
     """The graded attempts of the skill in the window, one ordered sequence for each student.
 
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
@@ -165,7 +164,7 @@ def skill_bkt_params(
     attempt_window: dict[str, AttemptWindow],
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
-) -> Iterator[Any]:
+):
     """The skill's four BKT parameters, as the platform's backend reads them.
 
     Each skill is stored first and reported after. A failed one has no materialisation, and the run fails for it at

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections import Counter
 from functools import partial
-from typing import Any
 
 import dagster as dg
 
@@ -33,7 +32,7 @@ from bkt_pipeline.defs.tags import NIGHT_TAG
 )
 def item_summary(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
-) -> dg.MaterializeResult[Any]:
+) -> dg.MaterializeResult:
     """The night's items as a whole: how many are calibrated, and where they lie."""
     opened = database.get()
     night = resolve_as_of(context, settings, opened).date()
@@ -50,9 +49,7 @@ def item_summary(
     code_version=__version__,
     check_specs=nightly_summary_checks,
 )
-def nightly_summary(
-    context: dg.AssetExecutionContext, database: PlatformDatabase
-) -> dg.MaterializeResult[Any]:
+def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
     """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
     opened = database.get()
     tag = context.run.tags.get(NIGHT_TAG)
