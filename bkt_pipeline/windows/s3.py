@@ -15,12 +15,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import boto3
-import numpy as np
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -171,9 +170,8 @@ class S3Windows(WindowStore):
             stored = decode(answer["Body"].read(), key)
             if student_id not in stored.window.student_ids:
                 return False
-            version, window = _version_of(answer, key), _without(stored.window, student_id)
-            file = encode(replace(stored, window=window))
-            if self._replace(key, version, file, window.as_of, uuid.uuid4().hex):
+            version, file = _version_of(answer, key), encode(stored.without(student_id))
+            if self._replace(key, version, file, stored.window.as_of, uuid.uuid4().hex):
                 return True
         raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
 
@@ -286,16 +284,3 @@ def _version_of(answer: Mapping[str, Any], key: str) -> Version:
         raise WindowUnusable(
             f"{key} is not a window of ours; delete it and materialise attempt_window for it again"
         ) from None
-
-
-def _without(window: AttemptWindow, student_id: str) -> AttemptWindow:
-    place = window.student_ids.index(student_id)
-    begin, end = window.offsets[place : place + 2]
-    answers = slice(begin, end)
-    return replace(
-        window,
-        student_ids=(*window.student_ids[:place], *window.student_ids[place + 1 :]),
-        responses=np.delete(window.responses, answers),
-        answered_at=np.delete(window.answered_at, answers),
-        offsets=np.concatenate([window.offsets[: place + 1], window.offsets[place + 2 :] - (end - begin)]),
-    )
