@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 
 from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.windows.store import StoredWindow
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
-def encode(window: AttemptWindow) -> bytes:
+def encode(stored: StoredWindow) -> bytes:
     """Columns student_id, responses (1 right, 0 wrong) and answered_at; everything else is in the file's metadata."""
+    window = stored.window
     offsets = pa.array(window.offsets, pa.int32())
     moments = pa.array(window.answered_at, pa.int64()).cast(_MOMENT)
     table = pa.table(
@@ -29,6 +31,7 @@ def encode(window: AttemptWindow) -> bytes:
             "window_days": str(window.window_days),
             "ungraded": str(window.ungraded),
             "sequences": window.sequences,
+            "run_id": stored.run_id,
         }
     )
     file = pa.BufferOutputStream()
@@ -36,7 +39,7 @@ def encode(window: AttemptWindow) -> bytes:
     return bytes(file.getvalue())
 
 
-def decode(file: bytes, name: str) -> AttemptWindow:
+def decode(file: bytes, name: str) -> StoredWindow:
     """The window of `encode`, equal in every value; `name` is what an error calls the file.
 
     Raises
@@ -52,11 +55,11 @@ def decode(file: bytes, name: str) -> AttemptWindow:
         ) from None
 
 
-def _decode(table: pa.Table) -> AttemptWindow:
+def _decode(table: pa.Table) -> StoredWindow:
     fields = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
     responses, moments = (table[name].combine_chunks() for name in ("responses", "answered_at"))
     lengths = responses.value_lengths().to_numpy(zero_copy_only=False)
-    return AttemptWindow(
+    window = AttemptWindow(
         skill_id=fields["skill_id"],
         student_ids=tuple(table["student_id"].to_pylist()),
         responses=responses.flatten().to_numpy(zero_copy_only=False),
@@ -67,3 +70,4 @@ def _decode(table: pa.Table) -> AttemptWindow:
         ungraded=int(fields["ungraded"]),
         sequences=fields["sequences"],
     )
+    return StoredWindow(window, fields["run_id"])

@@ -54,9 +54,12 @@ _STORE_HEADS = (
     )
     .returning(attempt_windows.c.skill_id)
 )
-# One statement, so that the counts and the answers are of one moment, and one row per skill.
+# One statement, so that the counts and the answers are of one moment, and one row per skill. Python has no as_of
+# outside these years, nor an infinite one.
 _LOAD = text("""
-    SELECT h.*, r.student_ids, r.lengths, r.responses, r.moments
+    SELECT h.skill_id, h.window_days, h.sequences, h.attempts, h.students, h.ungraded, h.run_id,
+        CASE WHEN h.as_of BETWEEN '0002-01-01' AND '9998-12-31' THEN h.as_of END AS as_of,
+        r.student_ids, r.lengths, r.responses, r.moments
     FROM bkt_pipeline.attempt_windows h
     LEFT JOIN LATERAL (
         SELECT array_agg(student_id) AS student_ids, array_agg(length(answers)) AS lengths,
@@ -205,6 +208,8 @@ def load_windows(connection: Connection, keys: Sequence[str]) -> dict[str, Store
 def _window_of(row: Row[Any]) -> StoredWindow | WindowUnusable:
     lengths = row.lengths or []
     try:
+        if row.as_of is None:
+            raise ValueError("its as_of is not a date that Python has")
         window = AttemptWindow(
             skill_id=row.skill_id,
             student_ids=tuple(row.student_ids or ()),

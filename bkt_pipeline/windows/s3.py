@@ -1,6 +1,6 @@
 """Windows on S3: one Parquet object per skill, `<prefix>/windows/<skill>.parquet`, replaced by one conditional put.
 
-The object's metadata holds its as_of, the run that stored it, and a token that no other put has. A put succeeds
+The object's metadata holds its as_of and a token that no other put has; all the rest is in the file. A put succeeds
 only if the object is still the one that was looked at (If-Match), or still missing (If-None-Match). If not, the
 store looks again: of two runs at once the newer as_of stays. So a reader always finds a whole window, the last one
 that was committed. If the answer to a put is lost, the token shows afterwards that the put arrived.
@@ -15,12 +15,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import boto3
-import numpy as np
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -70,7 +69,6 @@ class Version:
 
     etag: str
     as_of: dt.datetime
-    run_id: str
     token: str
     seen_at: dt.datetime
 
@@ -138,41 +136,42 @@ class S3Windows(WindowStore):
         WindowOvertaken
             A newer one is stored.
         """
-        key, file = self._key_of(window.skill_id), encode(window)
-        metadata = {"as-of": window.as_of.isoformat(), "run-id": run_id, "token": uuid.uuid4().hex}
+        key, stored, token = self._key_of(window.skill_id), StoredWindow(window, run_id), uuid.uuid4().hex
+        file = encode(stored)
         for _ in range(MAX_TRIES):
             version = self._version(key)
-            if version and version.token == metadata["token"]:
+            if version and version.token == token:
                 # An earlier try arrived, and only its answer was lost.
                 return
             if version and version.is_newer_than(window.as_of):
                 raise WindowOvertaken("a newer window is stored")
-            if self._replace(key, version, file, metadata):
+            if self._replace(key, version, file, window.as_of, token):
                 return
         raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
 
     def _load_one(self, skill_id: str) -> StoredWindow | None:
         key = self._key_of(skill_id)
-        found = self._get(key)
-        if found is None:
+        answer = self._get(key)
+        if answer is None:
             return None
-        window, version = found
-        if window.skill_id != skill_id:
-            raise WindowUnusable(f"{key} is a window of the skill {window.skill_id!r}; delete it")
-        return StoredWindow(window, version.run_id)
+        stored = decode(answer["Body"].read(), key)
+        if stored.window.skill_id != skill_id:
+            raise WindowUnusable(
+                f"{key} is a window of the skill {stored.window.skill_id!r}; delete it and materialise "
+                "attempt_window for it again"
+            )
+        return stored
 
     def _forget_one(self, key: str, student_id: str) -> bool:
         for _ in range(MAX_TRIES):
-            found = self._get(key)
-            if found is None or student_id not in found[0].student_ids:
+            answer = self._get(key)
+            if answer is None:
                 return False
-            window, version = found
-            metadata = {
-                "as-of": version.as_of.isoformat(),
-                "run-id": version.run_id,
-                "token": uuid.uuid4().hex,
-            }
-            if self._replace(key, version, encode(_without(window, student_id)), metadata):
+            stored = decode(answer["Body"].read(), key)
+            if student_id not in stored.window.student_ids:
+                return False
+            version, file = _version_of(answer, key), encode(stored.without(student_id))
+            if self._replace(key, version, file, stored.window.as_of, uuid.uuid4().hex):
                 return True
         raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
 
@@ -205,18 +204,21 @@ class S3Windows(WindowStore):
                 return None
             raise
 
-    def _get(self, key: str) -> tuple[AttemptWindow, Version] | None:
+    def _get(self, key: str) -> Mapping[str, Any] | None:
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            answer: Mapping[str, Any] = self._s3.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
             if code_of(error) in MISSING:
                 return None
             raise
-        return decode(answer["Body"].read(), key), _version_of(answer, key)
+        return answer
 
-    def _replace(self, key: str, version: Version | None, file: bytes, metadata: Mapping[str, str]) -> bool:
+    def _replace(
+        self, key: str, version: Version | None, file: bytes, as_of: dt.datetime, token: str
+    ) -> bool:
         """Put the object in the place of this version; False if another one is there by now."""
         condition = {"IfMatch": version.etag} if version else {"IfNoneMatch": "*"}
+        metadata = {"as-of": as_of.isoformat(), "token": token}
         return self._if_unchanged(lambda: self._put(key, file, Metadata=metadata, **condition))
 
     def _if_unchanged(self, request: Callable[[], None]) -> bool:
@@ -277,21 +279,8 @@ def _version_of(answer: Mapping[str, Any], key: str) -> Version:
     seen_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
     try:
         as_of = dt.datetime.fromisoformat(metadata["as-of"])
-        return Version(answer["ETag"], as_of, metadata["run-id"], metadata["token"], seen_at)
+        return Version(answer["ETag"], as_of, metadata["token"], seen_at)
     except (KeyError, ValueError):
         raise WindowUnusable(
             f"{key} is not a window of ours; delete it and materialise attempt_window for it again"
         ) from None
-
-
-def _without(window: AttemptWindow, student_id: str) -> AttemptWindow:
-    place = window.student_ids.index(student_id)
-    begin, end = window.offsets[place : place + 2]
-    answers = slice(begin, end)
-    return replace(
-        window,
-        student_ids=(*window.student_ids[:place], *window.student_ids[place + 1 :]),
-        responses=np.delete(window.responses, answers),
-        answered_at=np.delete(window.answered_at, answers),
-        offsets=np.concatenate([window.offsets[: place + 1], window.offsets[place + 2 :] - (end - begin)]),
-    )

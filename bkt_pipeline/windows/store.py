@@ -20,7 +20,9 @@ What a stored window decides
 import datetime as dt
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bkt_pipeline.db.database import Run
 from bkt_pipeline.errors import WindowStoreUnavailable
@@ -36,6 +38,22 @@ class StoredWindow:
 
     window: AttemptWindow
     run_id: str
+
+    def without(self, student_id: str) -> "StoredWindow":
+        """The same without the answers of one student, who must be in it."""
+        window = self.window
+        place = window.student_ids.index(student_id)
+        begin, end = window.offsets[place : place + 2]
+        rest = replace(
+            window,
+            student_ids=(*window.student_ids[:place], *window.student_ids[place + 1 :]),
+            responses=np.delete(window.responses, slice(begin, end)),
+            answered_at=np.delete(window.answered_at, slice(begin, end)),
+            offsets=np.concatenate(
+                [window.offsets[: place + 1], window.offsets[place + 2 :] - (end - begin)]
+            ),
+        )
+        return replace(self, window=rest)
 
 
 class WindowStore(ABC):
