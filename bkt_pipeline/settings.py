@@ -19,6 +19,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from bkt_pipeline.errors import InvalidSettings
 
+WINDOW_DAYS = 30
+MIN_ATTEMPTS = 50
+ITEM_WINDOW_DAYS = 90
+
 
 def _whole_number(value: object) -> object:
     """Digits only: int() would also take 1_000 and 1.0."""
@@ -81,6 +85,34 @@ class Settings(BaseSettings):
         {},
         "More tags for the night's shard runs, such as `ecs/cpu=2048 ecs/memory=8192`.",
         "none",
+    )
+    estimator: Literal["grid", "polished", "pooled"] = variable(
+        "BKT_ESTIMATOR",
+        "grid",
+        "What `skill_bkt_params` gets: the best point of the `grid`, the `polished` continuous optimum, or the `pooled` "
+        "estimate, which leans on the school's other skills where a skill has few answers.",
+    )
+    sequences: Literal["window", "from_first_answer"] = variable(
+        "BKT_SEQUENCES",
+        "window",
+        "Whose answers a skill is fitted on: those in the `window`, or, of the students who answered in it, all answers "
+        "`from_first_answer` on.",
+    )
+    window_days: WholeNumber = variable(
+        "BKT_WINDOW_DAYS", WINDOW_DAYS, "The length of the window in days.", ge=1, le=3650
+    )
+    min_attempts: WholeNumber = variable(
+        "BKT_MIN_ATTEMPTS",
+        MIN_ATTEMPTS,
+        "A skill with fewer graded attempts in the window is skipped. 0 is for the `pooled` estimator.",
+        ge=0,
+    )
+    item_window_days: WholeNumber = variable(
+        "BKT_ITEM_WINDOW_DAYS",
+        ITEM_WINDOW_DAYS,
+        "How many days of answers the items are fitted on.",
+        ge=1,
+        le=3650,
     )
     retry_seconds: WholeNumber = variable(
         "BKT_RETRY_SECONDS",

@@ -22,18 +22,18 @@ from bkt_pipeline.model.irt.items import (
 )
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.model.params import BktParams
+from bkt_pipeline.settings import ITEM_WINDOW_DAYS
 
 Floats = npt.NDArray[np.float64]
 
 LOW_DATA_EVENT = "irt_skip_low_data"
-WINDOW_DAYS = 90
 
 
 @dataclass(frozen=True)
 class ItemOptions:
     """How items are calibrated; `ItemSettings` describes each option."""
 
-    window_days: int = WINDOW_DAYS
+    window_days: int = ITEM_WINDOW_DAYS
 
     theta_from: Literal["replay", "mastery"] = "replay"
     method: Literal["map", "ml"] = "map"

@@ -16,7 +16,7 @@ from bkt_pipeline.model import (
     log_likelihood,
 )
 from bkt_pipeline.model.bkt.evidence import FLAGS, Tier
-from bkt_pipeline.model.bkt.prediction import auc, hold_out, most_likely, predictions, rmse
+from bkt_pipeline.model.bkt.prediction import hold_out
 
 TIE = 1e-12  # a neighbour is better beyond this share, as in the search
 # A sound fit may predict worse than last night's parameters by this many nats an attempt, and on top of them by this
@@ -38,14 +38,17 @@ def verify(
 
     The safe default of a grid without a valid point counts as no calibration and is reported as a warning.
     """
-    if fit.params.log_likelihood is None:
+    if not window.n_attempts:
+        # The prior's mode: there is nothing to check it against.
+        return ()
+    if fit.published.log_likelihood is None:
         numbers = {"actual": "none: the grid has no valid point"}
         return (Finding(log_likelihood_is_finite.name, False, False, numbers),)
     return (
         log_likelihood_is_finite(window, fit),
         log_likelihood_is_grid_maximum(window, fit, grid),
         log_likelihood_beats_chance(window, fit),
-        log_likelihood_holds_out(window, history, grid),
+        log_likelihood_holds_out(window, fit, history),
         log_likelihood_is_in_family(fit, history),
         parameters_are_identified(fit),
     )
@@ -130,39 +133,34 @@ def log_likelihood_beats_chance(window: AttemptWindow, fit: SkillFit) -> Decisio
 
 
 @check(
-    "Fitted on 80% of the students, it predicts the others better than the success rate of the 80% does, and no "
-    "worse than last night's parameters.",
+    "Fitted on 80% of the students, the published estimator predicts the others better than the success rate of the "
+    "80% does, and no worse than last night's parameters.",
     what_to_do="few students: wait for more; many: look what changed in items or grading since last night",
 )
-def log_likelihood_holds_out(window: AttemptWindow, history: History, grid: Grid) -> Decision:
-    fitted, held = hold_out(window)
-    if not fitted.n_students or not held.n_students:
-        return True, {
-            "actual": "none: too few students to hold some out",
-            "students_held_out": held.n_students,
-            "students_fitted": fitted.n_students,
-        }
-    params = most_likely(fitted, grid)
-    own = log_likelihood(held, params) / held.n_attempts
-    half_an_answer = 0.5 / fitted.n_attempts
-    rate = min(max(float(fitted.responses.mean()), half_an_answer), 1.0 - half_an_answer)
-    constant = constant_rate(float(held.responses.mean()), rate)
-    numbers: dict[str, float | int | str] = {"actual": own, "constant_success_rate": constant}
+def log_likelihood_holds_out(window: AttemptWindow, fit: SkillFit, history: History) -> Decision:
+    found = fit.held_out
+    if found is None:
+        return True, {"actual": "none: too few students to hold some out", "students": window.n_students}
+    own, constant = found.scores[fit.estimator], found.scores["constant"].log_likelihood
+    numbers: dict[str, float | int | str] = {
+        "actual": own.log_likelihood,
+        "estimator": fit.estimator,
+        "constant_success_rate": constant,
+    }
     required = constant
     if history.params is not None:
-        margin = HOLD_OUT_MARGIN + HOLD_OUT_MARGIN_NATS / fitted.n_attempts
+        _, held = hold_out(window)
+        margin = HOLD_OUT_MARGIN + HOLD_OUT_MARGIN_NATS / found.fitted_attempts
         last_night = log_likelihood(held, history.params) / held.n_attempts - margin
         required = max(required, last_night)
         numbers |= {"last_night_less_margin": last_night, "margin": margin}
-    predicted = predictions(held, params)
-    area = auc(held.responses, predicted)
-    return own > constant and own >= required, {
+    return own.log_likelihood > constant and own.log_likelihood >= required, {
         **numbers,
         "threshold": required,
-        "auc": "none: all answers are equal" if area is None else area,
-        "rmse": rmse(held.responses, predicted),
-        "students_held_out": held.n_students,
-        "attempts_held_out": held.n_attempts,
+        "auc": "none: all answers are equal" if own.auc is None else own.auc,
+        "rmse": own.rmse,
+        "students_held_out": found.students,
+        "attempts_held_out": found.attempts,
     }
 
 

@@ -10,11 +10,11 @@ from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import skill_has_enough_attempts, verify
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
+from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
 from bkt_pipeline.model.params import BktParams
+from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
-MIN_ATTEMPTS = 50
-WINDOW_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class SkillOptions:
 
     window_days: int = WINDOW_DAYS
     min_attempts: int = MIN_ATTEMPTS
-    polish: bool = False
     estimator: Estimator = "grid"
+    sequences: str = "window"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def judge(
     as_of: dt.datetime,
     options: SkillOptions,
     history: Mapping[str, History],
+    prior: SchoolPrior = SHIPPED_PRIOR,
 ) -> Iterator[SkillVerdict]:
     """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
 
@@ -73,6 +74,8 @@ def judge(
         Which skills are calibrated, and how.
     history
         The earlier nights of the skills that have been calibrated before.
+    prior
+        What the school's skills show together; for the pooled estimate and the intervals.
     """
     from bkt_pipeline.model import calibrate_all
 
@@ -92,13 +95,12 @@ def judge(
             yield SkillVerdict(key, Outcome.SKIPPED, window, reason=reason, findings=(finding,))
         else:
             enough[key] = window
-    polished = options.polish or options.estimator == "polished"
-    for key, fit in calibrate_all(enough, polished=polished):
+    fits = calibrate_all(enough, prior=prior, polished=True, estimator=options.estimator, scored=True)
+    for key, fit in fits:
         if isinstance(fit, Exception):
             reason = f"{type(fit).__name__}: {fit}"
             yield SkillVerdict(key, Outcome.FAILED, enough[key], reason=reason)
         else:
-            fit = replace(fit, estimator=options.estimator)
             yield checked(enough[key], fit, options.min_attempts, history.get(key, History()))
 
 
@@ -123,6 +125,8 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
         found = f"is as of {window.as_of.isoformat()}, newer than the run's as_of {as_of.isoformat()}"
     elif window.window_days != options.window_days:
         found = f"has {window.window_days} days, and the run asks for {options.window_days}"
+    elif window.sequences != options.sequences:
+        found = f"has sequences {window.sequences}, and the run asks for {options.sequences}"
     else:
         return None
     return f"its stored window {found}; materialise attempt_window together with skill_bkt_params"
@@ -131,6 +135,11 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
 def low_data(window: AttemptWindow, min_attempts: int) -> str:
     """Why a skill is skipped, with the count."""
     return f"{window.n_attempts} graded attempts in {window.window_days} days, fewer than {min_attempts}"
+
+
+def thin(attempts: int) -> str:
+    """Why a fit on few attempts is not published."""
+    return f"fitted on {attempts} graded attempts, too few to replace the row that is there"
 
 
 def overtaken(newer: dt.datetime | None = None) -> str:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, func, select, true
 
 from bkt_pipeline.calibration.baseline import History
-from bkt_pipeline.db.schema import ESTIMATES, PARAMETERS, published_params, skill_fits
+from bkt_pipeline.db.schema import COMPARED, ESTIMATES, PARAMETERS, SCORES, published_params, skill_fits
 from bkt_pipeline.db.upsert import unless_newer, upsert
 from bkt_pipeline.model.bkt.evidence import Evidence, Tier
 from bkt_pipeline.model.bkt.fit import SkillFit
+from bkt_pipeline.model.bkt.prior import Moments, SchoolPrior, prior_from_moments
+from bkt_pipeline.model.bkt.scores import HeldOut, Scores
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
 from bkt_pipeline.model.params import BktParams
 
@@ -32,6 +35,9 @@ def _row(fit: SkillFit) -> dict[str, Any]:
         **_parameters(fit.published),
         **_parameters(fit.params, "grid_"),
         **(_parameters(fit.polished, "polished_") if fit.polished else {}),
+        **(_parameters(fit.pooled, "pooled_") if fit.pooled else {}),
+        **(_moments(fit.moments) if fit.moments else {}),
+        **(_held_out(fit.held_out) if fit.held_out else {}),
         "attempts": fit.n_attempts,
         "students": fit.n_students,
         "distinct_sequences": fit.n_distinct,
@@ -47,7 +53,10 @@ def _row(fit: SkillFit) -> dict[str, Any]:
 
 
 def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:
-    """The fits behind what `skill_bkt_params` shows of these skills; one never calibrated is not in the result."""
+    """The fits behind what `skill_bkt_params` shows of these skills; one never calibrated is not in the result.
+
+    The held-out scores stay in the table: `read_night` returns them.
+    """
     rows = connection.execute(
         select(skill_fits)
         .join(
@@ -85,6 +94,8 @@ def _fit(row: RowMapping) -> SkillFit:
             share_with_three=row["share_with_three"],
         ),
         polished=_params(row, "polished_") if polished else None,
+        pooled=_params(row, "pooled_") if row["pooled_p_l0"] is not None else None,
+        moments=moments_of(row) if row["moment_mean"] is not None else None,
         seconds=row["seconds"],
         estimator=row["estimator"],
     )
@@ -96,6 +107,46 @@ def _parameters(params: BktParams, prefix: str = "") -> dict[str, float | None]:
 
 def _params(row: RowMapping, prefix: str) -> BktParams:
     return BktParams(*(row[f"{prefix}{name}"] for name in (*PARAMETERS, "log_likelihood")))
+
+
+def _moments(moments: Moments) -> dict[str, list[float]]:
+    return {
+        "moment_mean": moments.mean.tolist(),
+        "moment_covariance": moments.covariance.reshape(-1).tolist(),
+    }
+
+
+def moments_of(row: RowMapping) -> Moments:
+    """The moments of a stored fit that has them."""
+    return Moments(np.array(row["moment_mean"]), np.array(row["moment_covariance"]).reshape(4, 4))
+
+
+def _held_out(held_out: HeldOut) -> dict[str, float | int | None]:
+    scores = {
+        f"held_out_{name}_{score}": getattr(held_out.scores[name], score)
+        for name in COMPARED
+        for score in SCORES
+    }
+    return {**scores, "held_out_students": held_out.students, "held_out_attempts": held_out.attempts}
+
+
+def scores_of(row: RowMapping) -> dict[str, Scores]:
+    """The held-out scores of a stored fit, by estimator; empty where too few students were held out."""
+    if row["held_out_students"] is None:
+        return {}
+    return {name: Scores(**{score: row[f"held_out_{name}_{score}"] for score in SCORES}) for name in COMPARED}
+
+
+def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
+    """What the school's skills show together: learned from each skill's latest fit before `night`."""
+    fits = skill_fits.c
+    rows = connection.execute(
+        select(fits.moment_mean, fits.moment_covariance)
+        .where(fits.night < night, fits.moment_mean.is_not(None))
+        .distinct(fits.skill_id)
+        .order_by(fits.skill_id, fits.night.desc())
+    )
+    return prior_from_moments([moments_of(row) for row in rows.mappings()])
 
 
 def _uncertainty(sure: Uncertainty) -> dict[str, float]:

@@ -1,13 +1,18 @@
 """One night as a whole: what became of every skill, and how its parameters moved."""
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, true
+from sqlalchemy import Connection, Row, RowMapping, func, select, true
 
+from bkt_pipeline.calibration.comparison import Comparison, compare_estimators
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.clock import LATEST_NIGHT
+from bkt_pipeline.db.fits import scores_of
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
+from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.params import BktParams
 
 
@@ -22,6 +27,8 @@ class SkillNight:
     students: int | None
     params: BktParams | None
     previous: BktParams | None
+    estimator: str | None = None
+    held_out: Mapping[str, Scores] = field(default_factory=dict)
 
     @property
     def changes(self) -> tuple[float, ...]:
@@ -85,23 +92,37 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     last = connection.execute(
         select(before).select_from(now.join(before, true())).where(now.c.night == night)
     )
-    previous = {row.skill_id: _params(row) for row in last}
+    previous = {row["skill_id"]: _params(row) for row in last.mappings()}
     tonight = {
-        row.skill_id: _params(row) for row in connection.execute(select(fits).where(fits.c.night == night))
+        row["skill_id"]: row
+        for row in connection.execute(select(fits).where(fits.c.night == night)).mappings()
     }
-    return [
-        SkillNight(
-            row.skill_id,
-            Outcome(row.outcome),
-            row.reason,
-            row.attempts,
-            row.students,
-            tonight.get(row.skill_id) if row.outcome == Outcome.CALIBRATED else None,
-            previous.get(row.skill_id),
-        )
-        for row in connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
-    ]
+    rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
+    return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id)) for row in rows]
 
 
-def _params(row: "Row[tuple[object, ...]]") -> BktParams:
-    return BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
+def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:
+    """Which estimator predicts the night's skills best; None where no student could be held out."""
+    estimators = [skill.estimator for skill in skills if skill.estimator]
+    published = max(set(estimators), key=estimators.count) if estimators else "grid"
+    return compare_estimators([skill.held_out for skill in skills], published)
+
+
+def _skill_night(row: "Row[Any]", fit: RowMapping | None, previous: BktParams | None) -> SkillNight:
+    outcome = Outcome(row.outcome)
+    fitted = fit if outcome is Outcome.CALIBRATED else None
+    return SkillNight(
+        skill_id=row.skill_id,
+        outcome=outcome,
+        reason=row.reason,
+        attempts=row.attempts,
+        students=row.students,
+        params=_params(fitted) if fitted else None,
+        previous=previous,
+        estimator=fitted["estimator"] if fitted else None,
+        held_out=scores_of(fitted) if fitted else {},
+    )
+
+
+def _params(row: RowMapping) -> BktParams:
+    return BktParams(*(row[name] for name in (*PARAMETERS, "log_likelihood")))

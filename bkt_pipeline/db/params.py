@@ -31,8 +31,10 @@ from bkt_pipeline.db.upsert import lock_skills, never, upsert
 from bkt_pipeline.errors import InvalidParams, RowNotTaken
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.params import BktParams
+from bkt_pipeline.settings import MIN_ATTEMPTS
 
 VALUES = (*PARAMETERS, "log_likelihood")
+FULL_ATTEMPTS = MIN_ATTEMPTS  # a fit on fewer is thin, whatever min_attempts a night uses
 # Dates that Python can hold; a platform may seed its rows with infinity.
 _EARLIEST: Any = literal_column("'0002-01-01'::timestamptz")
 _LATEST: Any = literal_column("'9998-01-01'::timestamptz")
@@ -77,7 +79,10 @@ def _claim(
     connection: Connection, platform: Platform, fits: Mapping[str, SkillFit], run_id: str
 ) -> list[str]:
     """Note which calibration each skill's row will come from; the skills whose row may be written."""
-    rows = [{"skill_id": key, "as_of": fits[key].as_of, "run_id": run_id} for key in sorted(fits)]
+    rows = [
+        {"skill_id": key, "as_of": fits[key].as_of, "run_id": run_id, "attempts": fits[key].n_attempts}
+        for key in sorted(fits)
+    ]
     won = upsert(connection, published_params, rows, keys=["skill_id"], guard=_unless_newer)
     lost = sorted(set(fits) - won)
     if lost:
@@ -90,6 +95,22 @@ def _claim(
 
 def _unless_newer(new: Any, stored: Any) -> Any:
     return or_(new.as_of >= stored.as_of, stored.as_of > LATEST_MOMENT)
+
+
+def kept_from_thin_fits(connection: Connection, platform: Platform, fits: Sequence[SkillFit]) -> set[str]:
+    """The skills whose row stays because the new fit is thin and the row is not, or nobody knows what it rests on.
+
+    A thin fit, of fewer than `FULL_ATTEMPTS` attempts, is published only where no row exists or where the row was
+    itself published from a thin fit.
+    """
+    thin = sorted(fit.skill_id for fit in fits if fit.n_attempts < FULL_ATTEMPTS)
+    if not thin:
+        return set()
+    published = published_params.c
+    rows = connection.execute(
+        select(published.skill_id).where(published.skill_id.in_(thin), published.attempts < FULL_ATTEMPTS)
+    )
+    return set(current_since(connection, platform, thin)) - set(rows.scalars())
 
 
 def given_skills(platform: Source, keys: Sequence[str]) -> tuple[TableValuedAlias, dict[str, Any]]:

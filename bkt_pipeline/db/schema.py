@@ -71,6 +71,11 @@ published_params = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", moment, nullable=False, comment="as_of of the calibration that skill_bkt_params shows"),
     Column("run_id", Text, nullable=False, comment="Dagster run that published it"),
+    Column(
+        "attempts",
+        BigInteger,
+        comment="Graded attempts it was fitted on; NULL: unknown, an older version published it",
+    ),
     comment="Which calibration the row in skill_bkt_params comes from; an older one never replaces it",
 )
 
@@ -93,6 +98,21 @@ ESTIMATES = {
 }
 
 
+# Whose predictions are compared on held-out students, and by which scores.
+COMPARED = {
+    "grid": "under the grid's best point",
+    "polished": "under the continuous optimum",
+    "pooled": "under the mode with the school's prior",
+    "default": "under the default parameters",
+    "constant": "under one constant success rate",
+}
+SCORES = {
+    "log_likelihood": "Log-likelihood per answer, in nats,",
+    "auc": "Area under the ROC curve",
+    "rmse": "Root mean squared error",
+}
+
+
 def _parameter_columns(prefix: str, what: str, *, nullable: bool) -> list[Column[Any]]:
     columns: list[Column[Any]] = [
         Column(f"{prefix}{name}", Double, nullable=nullable, comment=f"{meaning}{what}")
@@ -111,6 +131,7 @@ skill_fits = Table(
     *_parameter_columns("", ", as published to skill_bkt_params", nullable=False),
     *_parameter_columns("grid_", ", at the best point of the grid", nullable=False),
     *_parameter_columns("polished_", ", at the continuous optimum", nullable=True),
+    *_parameter_columns("pooled_", ", at the mode under the school's prior", nullable=True),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("distinct_sequences", BigInteger, nullable=False, comment="Different answer sequences among them"),
@@ -126,7 +147,22 @@ skill_fits = Table(
     ),
     Column("gap", Double, comment="Nats from the best point of the grid to the second best; 0 for a tie"),
     Column("points_close", Integer, comment="Points of the grid within 1.92 nats of the best"),
-    Column("estimator", Text, nullable=False, comment="What is published: grid or polished"),
+    Column("estimator", Text, nullable=False, comment="What is published: grid, polished or pooled"),
+    Column(
+        "moment_mean",
+        ARRAY(Double),
+        comment="Mean of the logits' posterior under the shipped prior, 4 values",
+    ),
+    Column("moment_covariance", ARRAY(Double), comment="Its covariance, 4 x 4 values by rows"),
+    Column(
+        "held_out_students", BigInteger, comment="Students held out to compare the estimators; NULL: too few"
+    ),
+    Column("held_out_attempts", BigInteger, comment="Their graded attempts"),
+    *(
+        Column(f"held_out_{name}_{score}", Double, comment=f"{meaning} of the held-out answers, {what}")
+        for name, what in COMPARED.items()
+        for score, meaning in SCORES.items()
+    ),
     Column("seconds", Double, nullable=False, comment="Seconds the search took"),
     Column("run_id", Text, nullable=False, comment="Dagster run that calibrated it"),
     Column("code_version", Text, nullable=False, comment="Version of bkt_pipeline that calibrated it"),
@@ -134,7 +170,7 @@ skill_fits = Table(
     CheckConstraint(
         "tier IN ('insufficient', 'provisional', 'usable', 'good')", name="skill_fits_tier_known"
     ),
-    CheckConstraint("estimator IN ('grid', 'polished')", name="skill_fits_estimator_known"),
+    CheckConstraint("estimator IN ('grid', 'polished', 'pooled')", name="skill_fits_estimator_known"),
     Index("skill_fits_by_skill", "skill_id", "night"),
     comment="The parameters of every night, one row a night and skill",
 )

@@ -19,14 +19,16 @@ from bkt_pipeline.calibration import item_checks, skill_checks
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.calibration.skills import SkillVerdict, overtaken
+from bkt_pipeline.calibration.skills import SkillVerdict, overtaken, thin
 from bkt_pipeline.db.database import Database
-from bkt_pipeline.db.fits import earlier_fits
+from bkt_pipeline.db.fits import earlier_fits, school_prior
 from bkt_pipeline.db.items import item_rows, platform_rows, store_items
 from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, outcomes_of_runs, record
-from bkt_pipeline.db.params import current_since, publish, rows_of_run
+from bkt_pipeline.db.params import current_since, kept_from_thin_fits, publish, rows_of_run
 from bkt_pipeline.db.retry import reason
+from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import DatabaseUnavailable
+from bkt_pipeline.model.bkt.prior import SchoolPrior
 
 T = TypeVar("T")
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
@@ -99,6 +101,11 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         night = self.as_of.astimezone(dt.UTC).date()
         return self.database.run(partial(earlier_fits, keys=keys, night=night, nights=nights))
 
+    def school_prior(self) -> SchoolPrior:
+        """What the school's skills show together, learned from the nights before this one."""
+        night = self.as_of.astimezone(dt.UTC).date()
+        return self.database.run(partial(school_prior, night=night))
+
     def failures(self) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""
         outcomes = self.database.run(partial(outcomes_of_runs, run_ids=[self.run_id]))
@@ -109,14 +116,21 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         return read_each(self.database, keys, partial(current_since, platform=self.database.platform))
 
     def _publish(self, connection: Connection, verdicts: Sequence[SkillVerdict]) -> list[SkillVerdict]:
+        platform = self.database.platform
         fits = [verdict.fit for verdict in verdicts if verdict.fit is not None]
-        written = publish(connection, self.database.platform, fits, self.run_id, __version__) if fits else ()
-        return [
-            verdict
-            if verdict.fit is None or verdict.skill_id in written
-            else verdict.without_result(Outcome.OVERTAKEN, overtaken())
-            for verdict in verdicts
-        ]
+        lock_skills(connection, [fit.skill_id for fit in fits])
+        kept = kept_from_thin_fits(connection, platform, fits)
+        full = [fit for fit in fits if fit.skill_id not in kept]
+        written = publish(connection, platform, full, self.run_id, __version__) if full else ()
+
+        def final(verdict: SkillVerdict) -> SkillVerdict:
+            if verdict.fit is None or verdict.skill_id in written:
+                return verdict
+            if verdict.skill_id in kept:
+                return verdict.without_result(Outcome.SKIPPED, thin(verdict.fit.n_attempts))
+            return verdict.without_result(Outcome.OVERTAKEN, overtaken())
+
+        return [final(verdict) for verdict in verdicts]
 
     def _ledger_row(self, verdict: SkillVerdict) -> LedgerRow:
         return SkillOutcome.of(verdict, self.as_of)

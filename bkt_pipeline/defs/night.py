@@ -25,7 +25,7 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
-from bkt_pipeline.db.nights import attempts_of_earlier_nights
+from bkt_pipeline.db.nights import attempts_of_earlier_nights, compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
@@ -60,6 +60,8 @@ class NightRun:
         The runs that did not succeed, and why.
     warning
         What is wrong with the night as a whole, if anything.
+    comparison
+        Which estimator predicts this school best, in one sentence; None without held-out students.
     """
 
     outcomes: list[SkillOutcome]
@@ -68,6 +70,7 @@ class NightRun:
     items_seconds: float
     failed_runs: dict[str, str]
     warning: str | None = None
+    comparison: str | None = None
 
     @property
     def any_failed(self) -> bool:
@@ -181,6 +184,7 @@ def run_night(
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
         warning=None if skills else _warning(database, outcomes, as_of.date()),
+        comparison=_comparison(database, as_of.date(), set(chosen)),
     )
 
 
@@ -191,6 +195,13 @@ def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.dat
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
     failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
     return "; ".join(f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed) or None
+
+
+def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> str | None:
+    """Which estimator predicts the night's skills best, in one sentence."""
+    skills = [skill for skill in database.run(partial(read_night, night=night)) if skill.skill_id in keys]
+    compared = compare_night(skills)
+    return compared.sentence if compared else None
 
 
 def _outcomes(

@@ -2,19 +2,32 @@
 
 import datetime as dt
 import threading
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
 
-from bkt_pipeline.calibration.items import WINDOW_DAYS as ITEM_WINDOW_DAYS
 from bkt_pipeline.calibration.items import ItemOptions
-from bkt_pipeline.calibration.skills import MIN_ATTEMPTS, WINDOW_DAYS, SkillOptions
+from bkt_pipeline.calibration.skills import SkillOptions
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.tags import night_of, parse_moment
+from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
+from bkt_pipeline.model.bkt.fit import Estimator
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
-from bkt_pipeline.settings import settings
+from bkt_pipeline.settings import Settings, settings
+
+T = TypeVar("T")
+
+
+def _described(name: str, meaning: str) -> str:
+    """The description of a setting that the environment may give."""
+    field = Settings.model_fields[name]
+    return f"{meaning} Default: {field.validation_alias}, or {field.default}."
+
+
+def _given(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value
 
 
 class PlatformDatabase(dg.ConfigurableResource[Any]):
@@ -52,24 +65,42 @@ def shared(database: Database) -> PlatformDatabase:
 
 
 class CalibrationSettings(dg.ConfigurableResource[Any]):
-    """Settings of a calibration run."""
+    """Settings of a calibration run.
+
+    A setting that is left empty is taken from the environment, or from its default: see `settings.py`.
+    """
 
     as_of: str = Field(
         default="",
         description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
     )
-    window_days: int = Field(default=WINDOW_DAYS, ge=1, le=3650, description="Length of the window in days.")
-    min_attempts: int = Field(
-        default=MIN_ATTEMPTS, ge=1, description="A skill with fewer graded attempts in the window is skipped."
+    window_days: int | None = Field(
+        default=None, ge=1, le=3650, description=_described("window_days", "Length of the window in days.")
     )
-
-    polish: bool = Field(
-        default=False,
-        description="Climb on from the grid's best point to the continuous optimum, kept beside it by night.",
+    min_attempts: int | None = Field(
+        default=None,
+        ge=0,
+        description=_described(
+            "min_attempts",
+            "A skill with fewer graded attempts in the window is skipped; 0 needs estimator pooled.",
+        ),
     )
-    estimator: Literal["grid", "polished"] = Field(
-        default="grid",
-        description="What skill_bkt_params gets: the grid's best point, or the continuous optimum (which polishes).",
+    estimator: str | None = Field(
+        default=None,
+        pattern="^(grid|polished|pooled)$",
+        description=_described(
+            "estimator",
+            "What skill_bkt_params gets: the grid's best point, the polished continuous optimum, or the pooled estimate, "
+            "which leans on the school's other skills. Every night computes all three.",
+        ),
+    )
+    sequences: str | None = Field(
+        default=None,
+        pattern="^(window|from_first_answer)$",
+        description=_described(
+            "sequences",
+            "The answers in the window, or, of the students who answered in it, all answers from_first_answer on.",
+        ),
     )
 
     @field_validator("as_of")
@@ -81,24 +112,53 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     @property
     def options(self) -> SkillOptions:
-        """What the calibration needs to know."""
-        return SkillOptions(
-            window_days=self.window_days,
-            min_attempts=self.min_attempts,
-            polish=self.polish,
-            estimator=self.estimator,
+        """What the calibration needs to know.
+
+        Raises
+        ------
+        InvalidSettings
+            They do not go together.
+        """
+        environment = settings()
+        options = SkillOptions(
+            window_days=_given(self.window_days, environment.window_days),
+            min_attempts=_given(self.min_attempts, environment.min_attempts),
+            estimator=cast(Estimator, _given(self.estimator, environment.estimator)),
+            sequences=_given(self.sequences, environment.sequences),
         )
+        if options.min_attempts < 1 and options.estimator != "pooled":
+            raise InvalidSettings(
+                f"min_attempts is {options.min_attempts} and the estimator is {options.estimator}; only pooled has an "
+                "estimate for a skill without answers: choose it, or a min_attempts of at least 1"
+            )
+        return options
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Tag the run with the settings that it uses."""
+        if context.run is not None and context.instance is not None:
+            context.instance.add_run_tags(context.run.run_id, settings_tags(self.options))
 
     def resolve_as_of(self, record: dg.RunRecord) -> dt.datetime:
         """The run's as_of: from its config, or its night's."""
         return parse_moment(self.as_of) if self.as_of else night_of(record)
 
 
+def settings_tags(options: SkillOptions) -> dict[str, str]:
+    """The tags that say what a run was calibrated with."""
+    return {
+        f"bkt/{name}": str(getattr(options, name))
+        for name in ("estimator", "sequences", "window_days", "min_attempts")
+    }
+
+
 class ItemSettings(dg.ConfigurableResource[Any]):
     """What the items of a run are calibrated on."""
 
-    window_days: int = Field(
-        default=ITEM_WINDOW_DAYS, ge=1, le=3650, description="Days of answers that are read."
+    window_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=3650,
+        description=_described("item_window_days", "Days of answers that the items are fitted on."),
     )
     min_answers: int = Field(
         default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."
@@ -126,7 +186,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         """What the calibration needs to know."""
         theta_from = self.theta_from or settings().theta_from
         return ItemOptions(
-            window_days=self.window_days,
+            window_days=_given(self.window_days, settings().item_window_days),
             theta_from="mastery" if theta_from == "mastery" else "replay",
             method=self.method,
             min_answers=self.min_answers,

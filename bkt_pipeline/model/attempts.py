@@ -278,23 +278,24 @@ def sequences_of(
     """
     if not attempts:
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
-    for number, attempt in enumerate(attempts):
+    given: Sequence[object] = attempts
+    for number, attempt in enumerate(given):
         if not isinstance(attempt, AttemptObservation):
-            raise InvalidAttempts(
-                f"attempt number {number} is a {type(attempt).__name__}; give AttemptObservation"
-            )
-    skills = sorted({str(attempt.skill_id) for attempt in attempts})
+            kind = type(attempt).__name__
+            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
+    skills = sorted({str(one.skill_id) for one in attempts})
     if len(skills) > 1:
-        raise InvalidAttempts(
-            f"attempts of {len(skills)} skills ({', '.join(skills[:3])}, …); calibrate one skill at a time"
-        )
-    ordered = sorted(attempts, key=lambda attempt: (str(attempt.student_id), attempt.timestamp))
-    students = [str(attempt.student_id) for attempt in ordered]
-    starts = [i for i, student in enumerate(students) if i == 0 or students[i - 1] != student]
+        some = ", ".join(skills[:3])
+        raise InvalidAttempts(f"attempts of {len(skills)} skills ({some}, …); calibrate one skill at a time")
+    names = [str(one.student_id) for one in attempts]
+    place = {student: number for number, student in enumerate(sorted(set(names)))}
+    rows = np.array([place[name] for name in names])
+    seconds = np.array([one.timestamp for one in attempts])
+    order = np.lexsort((seconds, rows))
     return (
         attempts[0].skill_id,
-        tuple(students[i] for i in starts),
-        np.array([attempt.is_correct for attempt in ordered], np.uint8),
-        np.array([round(attempt.timestamp * 1e6) for attempt in ordered], np.int64),
-        np.array([*starts, len(ordered)], np.int64),
+        tuple(place),
+        np.array([attempt.is_correct for attempt in attempts], np.uint8)[order],
+        np.rint(seconds * 1e6).astype(np.int64)[order],
+        np.append(0, np.cumsum(np.bincount(rows))),
     )

@@ -113,7 +113,7 @@ def attempt_window(
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
     """
     keys, opened = chosen_keys(context), database.get()
-    as_of, days = resolve_as_of(context, settings, opened), settings.window_days
+    as_of, days = resolve_as_of(context, settings, opened), settings.options.window_days
     unknown = opened.run(partial(unknown_keys, source=opened.platform, keys=keys))
     if unknown:
         rows = [SkillOutcome(key, as_of, Outcome.FAILED, NO_SKILL) for key in unknown]
@@ -175,7 +175,7 @@ def skill_bkt_params(
     verdicts = SkillVerdicts(opened, as_of, context.run.run_id)
     history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
     warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
-    judged = judge(keys, attempt_window, failed, as_of, settings.options, history)
+    judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     stored: list[SkillVerdict] = []
     for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
         stored += verdicts.store(some)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
-from bkt_pipeline.db.nights import SkillNight
+from bkt_pipeline.db.nights import SkillNight, compare_night
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.defs.metadata.figures import night_picture
 
@@ -44,6 +44,7 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
         "attempts": attempts,
         "log_likelihood": likelihood,
         "largest_moves": _table([_move(skill) for skill in moves]),
+        **_comparison(skills),
         "worst_fits": _table([_fit(skill) for skill in worst_fits(skills)]),
         "skipped_or_failed": _table(
             [
@@ -56,6 +57,27 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
         ),
     }
     return shown | ({"log_likelihood_per_attempt": likelihood / attempts} if attempts else {})
+
+
+def _comparison(skills: Sequence[SkillNight]) -> dict[str, Any]:
+    """Which estimator predicts held-out students best: one sentence, and the mean scores as a table."""
+    compared = compare_night(skills)
+    if compared is None:
+        return {"best_estimator": "none: too few students to hold some out"}
+    rows: list[dict[str, str | float | int]] = [
+        {
+            "estimator": name,
+            "log_likelihood_per_answer": round(scores.log_likelihood, 4),
+            "auc": "" if scores.auc is None else round(scores.auc, 4),
+            "rmse": round(scores.rmse, 4),
+        }
+        for name, scores in compared.means.items()
+    ]
+    return {
+        "best_estimator": compared.sentence,
+        "best_estimator_gain_mnat": compared.gain,
+        "estimators": _table(rows),
+    }
 
 
 def _move(skill: SkillNight) -> dict[str, str | float | int]:

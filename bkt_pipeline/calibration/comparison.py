@@ -1,0 +1,69 @@
+"""Which estimator predicts a school best, from the held-out scores of its skills."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from bkt_pipeline.model.bkt.scores import Scores
+
+ESTIMATORS = ("grid", "polished", "pooled")
+MNAT = 1000.0  # thousandths of a nat
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The mean scores of a night's skills, and how far the best estimator is ahead of the one it is compared with.
+
+    Attributes
+    ----------
+    means
+        By estimator, "default" parameters and "constant" success rate: mean over skills.
+    best, other
+        The estimator with the highest mean log-likelihood; and the published one, or the second best where the best is
+        published.
+    gain, error
+        How far `best` is ahead of `other`, in mnat per answer: mean over skills, and its standard error; the error is
+        None with one skill.
+    skills
+        How many skills had students to hold out.
+    """
+
+    means: Mapping[str, Scores]
+    best: str
+    other: str
+    gain: float
+    error: float | None
+    skills: int
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in one sentence."""
+        error = "" if self.error is None else f" (standard error {self.error:.1f})"
+        return (
+            f"{self.best} predicts held-out answers best: {self.gain:+.1f} mnat per answer{error} against {self.other}, "
+            f"mean over {self.skills} skills"
+        )
+
+
+def compare_estimators(skills: Sequence[Mapping[str, Scores]], published: str) -> Comparison | None:
+    """Compare the estimators over the skills that have scores; None where none has."""
+    scored = [scores for scores in skills if scores]
+    if not scored:
+        return None
+    means = {name: _mean([scores[name] for scores in scored]) for name in scored[0]}
+    ranked = sorted(ESTIMATORS, key=lambda name: -means[name].log_likelihood)
+    best = ranked[0]
+    other = published if published != best else ranked[1]
+    gains = [MNAT * (scores[best].log_likelihood - scores[other].log_likelihood) for scores in scored]
+    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    return Comparison(means, best, other, fmean(gains), error, len(gains))
+
+
+def _mean(scores: Sequence[Scores]) -> Scores:
+    areas = [score.auc for score in scores if score.auc is not None]
+    return Scores(
+        fmean(score.log_likelihood for score in scores),
+        fmean(areas) if areas else None,
+        fmean(score.rmse for score in scores),
+    )
