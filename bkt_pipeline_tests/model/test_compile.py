@@ -1,9 +1,12 @@
 """Kernels are loaded late, compiled once on a machine, and work where nothing can be written."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,31 +16,32 @@ import bkt_pipeline
 SOURCE = Path(bkt_pipeline.__file__).parent
 
 
-@pytest.fixture
-def installed(tmp_path):
-    """The package's model in a folder where no cache can be kept beside the source."""
-    target = tmp_path / "bkt_pipeline"
+def install(folder):
+    """Copy the package's model into a folder of its own, with no room for a cache beside the source."""
+    target = folder / "bkt_pipeline"
     target.mkdir()
     for name in ("__init__.py", "errors.py"):
         shutil.copy(SOURCE / name, target)
     shutil.copytree(SOURCE / "model", target / "model", ignore=shutil.ignore_patterns("__pycache__"))
     # A file in the place of the folder: refused even to root.
     (target / "model" / "kernels" / "__pycache__").touch()
-    return tmp_path
+    return folder
 
 
-def run(installed, code, cache):
-    home = str(installed / "home") if cache else os.devnull
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(installed),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": home,
-        "XDG_CACHE_HOME": f"{home}/cache",
-    }
+@pytest.fixture
+def installed(tmp_path):
+    return install(tmp_path)
+
+
+def run(installed, code, **environment):
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=environment,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(installed),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment,
+        },
         cwd=installed,
         capture_output=True,
         text=True,
@@ -46,6 +50,11 @@ def run(installed, code, cache):
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
+
+
+def home(folder):
+    """The variables that numba looks for a cache folder in."""
+    return {"HOME": str(folder), "XDG_CACHE_HOME": f"{folder}/cache"}
 
 
 WARM_UP = """
@@ -65,9 +74,35 @@ print(log_likelihood(simulate(params, n_students=5, seed=1), params) < 0)
 
 
 def test_compiling_is_announced_once_on_a_machine(installed):
-    assert run(installed, WARM_UP, cache=True) == ["compiling", "ready"]
-    assert run(installed, WARM_UP, cache=True) == ["ready"]
+    assert run(installed, WARM_UP, **home(installed / "home")) == ["compiling", "ready"]
+    assert run(installed, WARM_UP, **home(installed / "home")) == ["ready"]
 
 
-def test_an_install_without_any_place_for_a_cache_works(installed):
-    assert run(installed, LIKELIHOOD, cache=False) == ["True"]
+ITEMS = """
+import numpy as np
+from bkt_pipeline.model.irt.two_pl import fit_item
+print(np.isfinite(fit_item(np.linspace(-2, 2, 60), [0, 1, 1] * 20).irt_a))
+"""
+
+
+# Python itself may lie where only root may read, so all of it that is needed is loaded first.
+WITHOUT_AN_ACCOUNT = """
+import os, sys, numba, scipy.optimize, bkt_pipeline.model
+numba.njit(lambda x: x + 1)(1)
+os.setgid(54321); os.setuid(54321)
+assert os.path.expanduser("~") == "~"
+"""
+
+
+@pytest.mark.parametrize("code", [LIKELIHOOD, ITEMS])
+def test_an_install_without_any_place_for_a_cache_works(installed, code):
+    assert run(installed, code, **home(os.devnull)) == ["True"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another account")
+@pytest.mark.parametrize("code", [LIKELIHOOD, ITEMS])
+def test_an_account_without_a_home_works(code):
+    # Not in tmp_path, which other accounts may not read.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        assert run(install(Path(folder)), WITHOUT_AN_ACCOUNT + code) == ["True"]

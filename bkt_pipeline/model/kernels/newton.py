@@ -10,12 +10,11 @@ Bounds and priors come in as arguments: numba's cache on disk does not notice wh
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from bkt_pipeline.model.kernels.compile import kernel
 
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -29,15 +28,7 @@ GAIN_TOLERANCE = 1e-13
 # Rounding of a sum of logs, relative; a step may look worse by that much.
 ROUNDING = 1e-12
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    compile_ = numba.njit(cache=True, nogil=True, error_model="numpy")
-    return cast(_Function, compile_(function))
-
-
-@_compiled
+@kernel
 def evaluate(
     theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, precision: Precision
 ) -> Point:
@@ -77,7 +68,7 @@ def evaluate(
     )
 
 
-@_compiled
+@kernel
 def _concave(
     a: float, b: float, aa: float, ac: float, cc: float, precision: Precision
 ) -> tuple[float, float, float]:
@@ -94,7 +85,7 @@ def _concave(
     return aa * (1.0 + 1e-9) - 1e-12, ac, cc * (1.0 + 1e-9) - 1e-12
 
 
-@_compiled
+@kernel
 def _best_in_box(a: float, b: float, point: Point, box: Box, precision: Precision) -> tuple[float, float]:
     """Where the second-order model at (a, b) is highest within the box, as (a, b); bounds come out exact."""
     a_min, a_max, b_min, b_max = box
@@ -129,7 +120,7 @@ def _best_in_box(a: float, b: float, point: Point, box: Box, precision: Precisio
     return best_a, best_b
 
 
-@_compiled
+@kernel
 def maximise(
     theta: Floats, responses: npt.NDArray[np.uint8], a: float, b: float, box: Box, precision: Precision
 ) -> tuple[float, float, Point, bool]:
@@ -162,7 +153,7 @@ def maximise(
     return a, b, point, False
 
 
-@_compiled
+@kernel
 def fit(
     theta: Floats,
     responses: npt.NDArray[np.uint8],
@@ -189,7 +180,7 @@ def fit(
     return a, b, log_likelihood, information, converged
 
 
-@_compiled
+@kernel
 def describe(
     theta: Floats, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], theta_limit: float
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
