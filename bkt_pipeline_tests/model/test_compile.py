@@ -106,3 +106,47 @@ def test_an_account_without_a_home_works(code):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         assert run(install(Path(folder)), WITHOUT_AN_ACCOUNT + code) == ["True"]
+
+
+SURFACE = """
+import numpy as np
+from bkt_pipeline.model import BktParams, log_likelihood
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.simulate import simulate
+params = BktParams(0.3, 0.1, 0.1, 0.2)
+window = simulate(params, n_students=50, seed=1)
+surface = DistinctSequences.of(window).surface(np.array([[0.3]]), np.array([[0.1, 0.1, 0.2]]))
+print(np.isclose(surface[0, 0], log_likelihood(window, params), rtol=1e-12))
+"""
+
+
+def test_a_cache_of_kernels_is_not_used_after_their_constants_changed(installed):
+    cache = home(installed / "home")
+    assert run(installed, SURFACE, **cache) == ["True"]
+    changed = 0
+    for file in (installed / "bkt_pipeline" / "model" / "kernels").glob("*.py"):
+        text, found = re.subn(r"^STEP = 4$", "STEP = 5", file.read_text(), flags=re.MULTILINE)
+        changed += found
+        file.write_text(text)
+    assert changed == 1
+    assert run(installed, SURFACE, **cache) == ["True"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((SOURCE / "model" / "kernels").glob("*.py")), ids=lambda file: file.name
+)
+def test_kernels_use_no_name_of_another_of_our_modules(file):
+    """numba compiles a module's global names into its kernels, and its cache looks at that module's file only."""
+    tree = ast.parse(file.read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("bkt_pipeline.")
+        for alias in node.names
+    }
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.decorator_list:
+            inside = {
+                node.id for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)
+            }
+            assert not inside & imported, f"{function.name} uses {inside & imported}"

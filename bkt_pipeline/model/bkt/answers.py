@@ -77,8 +77,8 @@ class DistinctSequences:
         float64 array, shape (n_prior, n_lanes)
             Nats.
         """
-        from bkt_pipeline.model.kernels.surface import GROUP, surface
-        from bkt_pipeline.model.kernels.trie import STEP, compose
+        from bkt_pipeline.model.kernels.surface import GROUP, STEP, surface
+        from bkt_pipeline.model.kernels.trie import compose
 
         emissions = lanes[:, 1:]
         interval = int(math.log(_LEAST_STATE) / math.log(min(emissions.min(), 1.0 - emissions.max()))) - STEP

@@ -28,6 +28,7 @@ GAIN_TOLERANCE = 1e-13
 # Rounding of a sum of logs, relative; a step may look worse by that much.
 ROUNDING = 1e-12
 
+
 @kernel
 def evaluate(
     theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, precision: Precision
