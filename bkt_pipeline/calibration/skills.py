@@ -8,13 +8,12 @@ from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.check import Finding, refusal
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import skill_has_enough_attempts, verify
-from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.attempts import WINDOW_DAYS, AttemptWindow
 from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
 from bkt_pipeline.model.params import BktParams
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
 MIN_ATTEMPTS = 50
-WINDOW_DAYS = 30
 
 
 @dataclass(frozen=True)

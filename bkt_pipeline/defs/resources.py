@@ -9,10 +9,11 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from bkt_pipeline.calibration.items import WINDOW_DAYS as ITEM_WINDOW_DAYS
 from bkt_pipeline.calibration.items import ItemOptions
-from bkt_pipeline.calibration.skills import MIN_ATTEMPTS, WINDOW_DAYS, SkillOptions
+from bkt_pipeline.calibration.skills import MIN_ATTEMPTS, SkillOptions
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.tags import night_of, parse_moment
 from bkt_pipeline.instance.runs import note_process
+from bkt_pipeline.model.attempts import WINDOW_DAYS
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.settings import settings
 

@@ -16,10 +16,13 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 
-__all__ = ["SEQUENCES", "AttemptObservation", "AttemptWindow", "Id"]
+__all__ = ["SEQUENCES", "WINDOW_DAYS", "AttemptObservation", "AttemptWindow", "Id"]
 
 Id = str | int | UUID
 SEQUENCES = ("window", "from_first_answer")  # where a student's sequence may begin
+
+# Days of answers that a calibration rests on, where no setting says otherwise.
+WINDOW_DAYS = 30
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)

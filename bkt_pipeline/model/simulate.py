@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model._curriculum import CURRICULUM, RETIRED
-from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.attempts import WINDOW_DAYS, AttemptWindow
 from bkt_pipeline.model.params import BktParams
 
 __all__ = ["School", "SchoolSkill", "school", "simulate"]
@@ -84,7 +84,7 @@ def simulate(
         _AS_OF_US - to_go * _SECOND,
         offsets,
         _AS_OF,
-        30,
+        WINDOW_DAYS,
     )
 
 

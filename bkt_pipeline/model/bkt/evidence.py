@@ -23,7 +23,7 @@ FLAGS = {
     "p_transit_on_edge": "p_transit is the first or the last value of the grid",
     "p_slip_on_edge": "p_slip is the first or the last value of the grid",
     "p_guess_on_edge": "p_guess is the first or the last value of the grid",
-    "slip_high": "p_slip is above 0.4",
+    "slip_high": f"p_slip is above {HIGH_SLIP:g}",
     "transit_exceeds_bound": "p_transit is above (1 - p_slip) / (1 - p_guess)",
 }
 
