@@ -28,7 +28,7 @@ MAX_HALVINGS = 40
 # Nats that a full step promises. Newton squares its error, so what is left after that step is below any rounding.
 GAIN_TOLERANCE = 1e-13
 # Logits. The search for an offset squares its error too.
-OFFSET_TOLERANCE = 1e-8
+OFFSET_TOLERANCE = 1e-10
 # Rounding of a sum of logs, relative; a step may look worse by that much.
 ROUNDING = 1e-12
 
