@@ -1,203 +1,197 @@
-"""The 2PL fit: how close it comes to simulated truth, how long it takes, and what other packages do with the same.
+"""The item models: what they predict on held-out students, how they recover simulated items, and how long they take.
 
-    python benchmarks/irt.py                 recovery and speed
-    python benchmarks/irt.py --peers         the comparison, in an environment of its own
+    BKT_GLOPS_FILE=FILE python benchmarks/irt.py
 
-The peers are no dependency of the project. Their environment, anywhere outside the checkout:
-
-    python -m venv /tmp/peers-irt
-    /tmp/peers-irt/bin/pip install numpy scipy numba girth==0.8.0 mirt==1.2.0
-    PYTHONPATH=. /tmp/peers-irt/bin/python benchmarks/irt.py --peers
+FILE is a gzipped CSV with the columns skill_id, student_id, item_id, is_correct and order: the GLOP problem sets of the
+public repository CAHLR/pyBKT-examples.
 """
 
-import argparse
+import csv
+import gzip
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from timeit import repeat
 
 # Before numpy: every timing here is of one core.
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"))
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import numpy as np
-from scipy import optimize
 
+from bkt_pipeline.model import AttemptWindow, BktParams, calibrate, predict, replay
+from bkt_pipeline.model.bkt.prediction import are_held_out
+from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, pool_comparisons
+from bkt_pipeline.model.irt.curve import ability, probability
 from bkt_pipeline.model.irt.fits import ItemFlag
-from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS, ability, fit_items, probability
+from bkt_pipeline.model.irt.items import SkillAnswers, calibrate_items, theta_by_replay
+from bkt_pipeline.model.irt.offset import fit_offsets
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior, learn_item_prior
+from bkt_pipeline.model.irt.two_pl import fit_items, item_moments
+
+FOLDS = 5
+School = list[SkillAnswers]
+Theta = Callable[[SkillAnswers, BktParams], np.ndarray]
+ROWS = ("success rate", "2PL on P(known), as before", "2PL, shipped prior", "2PL, school's prior", "offset")
 
 
-def within(draw: Callable[[int], np.ndarray], n: int, low: float, high: float) -> np.ndarray:
-    """The first n of the drawn values that lie inside (low, high)."""
-    values = draw(4 * n)
-    return values[(values > low) & (values < high)][:n]
+def glops() -> School:
+    """One entry a skill, each student's answers in order."""
+    with gzip.open(os.environ["BKT_GLOPS_FILE"], "rt", newline="") as text:
+        rows = [
+            (row["skill_id"], row["student_id"], int(row["order"]), row["item_id"], int(row["is_correct"]))
+            for row in csv.DictReader(text)
+        ]
+    made = []
+    for name in sorted({row[0] for row in rows}):
+        mine = sorted(row for row in rows if row[0] == name)
+        students = [row[1] for row in mine]
+        starts = [place for place in range(len(mine)) if place == 0 or students[place] != students[place - 1]]
+        names, items = np.unique([row[3] for row in mine], return_inverse=True)
+        right, offsets = np.array([row[4] for row in mine], np.uint8), np.array([*starts, len(mine)])
+        held_out = are_held_out([students[place] for place in starts])
+        made.append(SkillAnswers(name, tuple(map(str, names)), items, right, offsets, held_out=held_out))
+    return made
 
 
-def simulate(rng, n_items, n_answers, mean_log_a=0.35, sd_log_a=0.25, b_limit=2.0, noise=0.0):
-    """True a and b, and theta, responses, offsets; the fit sees theta with `noise` added to it."""
-    a = within(lambda n: np.exp(rng.normal(mean_log_a, sd_log_a, n)), n_items, *A_BOUNDS)
-    b = within(lambda n: rng.normal(0, 1, n), n_items, -b_limit, b_limit)
-    low, high = ability([0, 1])
-    theta = rng.normal(0, 1, (n_items, n_answers)).clip(low, high)
-    responses = (rng.random(theta.shape) < probability(theta, a[:, None], b[:, None])).astype(np.uint8)
-    seen = (theta + rng.normal(0, noise, theta.shape)).clip(low, high) if noise else theta
-    return a, b, seen.ravel(), responses.ravel(), np.arange(n_items + 1) * n_answers
+def simulated(n_skills: int = 25, n_items: int = 40, n_students: int = 50, length: int = 8) -> School:
+    """Skills as schools have them, whose items move the logit of P(right) in either state by d."""
+    rng = np.random.default_rng(1)
+    n, made = n_students * FOLDS // (FOLDS - 1), []
+    while len(made) < n_skills:
+        logits = rng.normal([0.12, -2.83, -1.41, -1.0], [1.4, 1.8, 0.75, 0.7])
+        prior, transit, slip, guess = probability(logits, 1, 0)
+        if slip > 0.5 or guess > 0.5:
+            continue
+        items, d = rng.integers(0, n_items, (n, length)), rng.normal(0, 1, n_items)
+        learned = rng.random((n, length)) < np.where(np.arange(length) == 0, prior, transit)
+        known = np.maximum.accumulate(learned, axis=1)
+        right = rng.random((n, length)) < probability(ability(np.where(known, 1 - slip, guess)), 1, -d[items])
+        names, flat = tuple(map(str, range(n_items))), right.ravel().astype(np.uint8)
+        made.append(SkillAnswers(str(len(made)), names, items.ravel(), flat, np.arange(n + 1) * length))
+    return made
 
 
-def rmse(found, true):
-    return float(np.sqrt(np.mean((found - true) ** 2)))
+def folds(school: School, answers: int | None) -> Iterator[School]:
+    """The school with each fifth of its students held out, and at most so many answers of the others."""
+    for fold in range(FOLDS):
+        made = []
+        for skill in school:
+            held = np.random.default_rng(7).permutation(skill.n_students) % FOLDS == fold
+            so_far = np.cumsum(np.where(held, 0, np.diff(skill.offsets)))
+            kept = held | (so_far <= (answers or so_far[-1]))
+            made.append(replace(skill, held_out=held).of_students(kept))
+        yield made
 
 
-def best_time(call, repeats=3):
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
+def fitted_params(skill: SkillAnswers) -> tuple[BktParams, BktParams]:
+    """The grid's winner and the polished optimum of the students who are not held out."""
+    some = skill.of_students(~skill.held_out)
+    n, as_of = some.n_answers, datetime.fromtimestamp(86_400, UTC)
+    ids = tuple(map(str, range(some.n_students)))
+    window = AttemptWindow("skill", ids, some.responses, np.arange(n) + 1, some.offsets, as_of, 1)
+    fit = calibrate(window, polished=True)
+    return fit.params, fit.polished
 
 
-def recovery(n_items=10_000):
-    designs = {
-        "steep: log a ~ N(0.35, 0.25), b ~ N(0, 1) in (-2, 2)": {},
-        "as the priors: log a ~ N(0, 0.5), b ~ N(0, 1) in (-3, 3)": {
-            "mean_log_a": 0,
-            "sd_log_a": 0.5,
-            "b_limit": 3,
-        },
-        "steep, theta seen with noise of sd 0.5": {"noise": 0.5},
-    }
-    print(f"{n_items} items a cell; RMSE of a / b, then mean error of a\n")
-    print("| design | answers | ML | MAP | bias of a, ML | MAP |\n|---|---|---|---|---|---|")
-    for name, design in designs.items():
-        for n_answers in (50, 200, 1000):
-            a, b, *answers = simulate(np.random.default_rng(1), n_items, n_answers, **design)
-            ml, map_ = (fit_items(*answers, method=method) for method in ("ml", "map"))
-            pairs = " | ".join(f"{rmse(f.irt_a, a):.2f} / {rmse(f.irt_b, b):.2f}" for f in (ml, map_))
-            biases = " | ".join(f"{np.mean(f.irt_a - a):+.2f}" for f in (ml, map_))
-            print(f"| {name} | {n_answers} | {pairs} | {biases} |", flush=True)
+def school_prior(school: School, theta: Theta, params: list) -> ItemPrior:
+    some = [skill.of_students(~skill.held_out) for skill in school]
+    fits = (calibrate_items(s, theta(s, of), min_answers=1) for s, of in zip(some, params, strict=True))
+    return learn_item_prior(fit.moments for fit in fits)
 
 
-def speed():
-    print("\n| items x answers | MAP, s | ML, s | not converged |\n|---|---|---|---|")
-    fit_items([], [], [0])
-    for n_items, n_answers in ((10_000, 50), (10_000, 200), (2_000, 1_000)):
-        _, _, *answers = simulate(np.random.default_rng(2), n_items, n_answers)
-        cells, missed = [], 0
-        for method in ("map", "ml"):
-            seconds, fits = best_time(lambda m=method, given=answers: fit_items(*given, method=m))
-            cells.append(f"{seconds:.3f}")
-            missed += np.count_nonzero(fits.flags & ItemFlag.NOT_CONVERGED)
-        print(f"| {n_items} x {n_answers} | {' | '.join(cells)} | {missed} |", flush=True)
+def on_p_known(skill: SkillAnswers, params: BktParams) -> np.ndarray:
+    """The ability that the 2PL had before: logit of P(known)."""
+    before, _ = replay(skill.responses, skill.offsets, params)
+    return ability(before.clip(0.05, 0.95))
 
 
-def lbfgsb(theta, answers):
-    """ML by one scipy call an item: the plain way."""
-
-    def item(responses):
-        sign = np.where(responses == 1, 1.0, -1.0)
-
-        def negative(x):
-            p = probability(theta, *x)
-            residual = responses - p
-            return np.logaddexp(0, -sign * x[0] * (theta - x[1])).sum(), -np.array(
-                [residual @ (theta - x[1]), -x[0] * residual.sum()]
-            )
-
-        return optimize.minimize(negative, (1, 0), jac=True, bounds=[A_BOUNDS, B_BOUNDS], method="L-BFGS-B").x
-
-    return np.array([item(column) for column in answers.T]).T
+def two_pl_on_p_known(school: School, params: list) -> float:
+    """Log-likelihood an answer of that 2PL, with a prior of its own."""
+    prior, total, n = school_prior(school, on_p_known, params), 0.0, 0
+    for skill, of in zip(school, params, strict=True):
+        some, held = skill.of_students(~skill.held_out), skill.of_students(skill.held_out)
+        fits = calibrate_items(some, on_p_known(some, of), prior=prior, min_answers=1).fits
+        before, _ = replay(held.responses, held.offsets, of)
+        theirs = probability(on_p_known(held, of), fits.irt_a[held.items], fits.irt_b[held.items])
+        p = np.where(np.isnan(theirs), predict(before, of), theirs)
+        total += np.log(np.where(held.responses == 1, p, 1 - p)).sum()
+        n += held.n_answers
+    return total / n
 
 
-def girth_item_step(theta, answers):
-    """ML by girth's item step. Its `twopl_jml` alternates it with a step for theta and gives no door to it alone."""
-    from girth.unidimensional.dichotomous import jml_methods
+def ahead(school: School, params: list) -> list[float]:
+    """mnat ahead of BKT alone: success rate, 2PL on P(known), 2PL with the shipped and the school's prior, offset."""
 
-    jml_methods._jml_abstract = lambda dataset, item_step, **_: item_step
-    item_step = jml_methods.twopl_jml(answers.T)
-    n_items = answers.shape[1]
-    sign = np.where(answers.T == 1, -1.0, 1.0)
-    return item_step(n_items, np.ones(n_items), theta, np.zeros(n_items), sign, np.ones(theta.size))
+    def compared(prior: ItemPrior) -> ItemComparison:
+        pairs = zip(school, params, strict=True)
+        return pool_comparisons(compare_items(skill, of, prior=prior, min_answers=1) for skill, of in pairs)
 
-
-def mirt_m_step(theta, answers):
-    """ML by mirt's M-step in Rust: students as quadrature points, each with all its weight on its own."""
-    from mirt.backends.rust.mstep import m_step_dichotomous_parallel
-
-    n_items = answers.shape[1]
-    return m_step_dichotomous_parallel(
-        answers.astype(int), np.eye(theta.size), theta, np.ones(n_items), np.zeros(n_items),
-        max_iter=100, tol=1e-9, disc_bounds=A_BOUNDS, diff_bounds=B_BOUNDS, damping=1.0, regularization=0.0,
-    )  # fmt: skip
+    shipped, own = compared(SHIPPED_ITEM_PRIOR), compared(school_prior(school, theta_by_replay, params))
+    values = (own.success_rate, two_pl_on_p_known(school, params), shipped.two_pl, own.two_pl, own.offset)
+    return [1000 * (value - own.bkt) for value in values]
 
 
-def mirt_newton(theta, answers):
-    """ML by mirt's batched Newton, which knows no bounds."""
-    from mirt.estimation._logistic_newton import newton_logistic_items
-
-    right = answers.T.astype(float)
-    n_items = right.shape[0]
-    slopes, intercepts, _ = newton_logistic_items(
-        theta[:, None], right, np.ones_like(right), np.ones((n_items, 1)), np.zeros(n_items)
+def held_out() -> None:
+    columns = {}
+    sources = {"200, grid": (glops(), 200), "1,000, grid": (glops(), 1000), "all, grid": (glops(), None),
+               "all, polished": (glops(), None), "simulated, grid": (simulated(), None)}  # fmt: skip
+    for name, (school, answers) in sources.items():
+        estimator = int("polished" in name)
+        columns[name] = np.array([
+            ahead(fold, [fitted_params(skill)[estimator] for skill in fold]) for fold in folds(school, answers)
+        ])  # fmt: skip
+    print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for place, row in enumerate(ROWS):
+        cells = [f"{of[:, place].mean():+.1f} ({of[:, place].min():+.1f})" for of in columns.values()]
+        print(f"| {row} | {' | '.join(cells)} |")
+    whole = [(skill, fitted_params(skill)[0]) for skill in glops()]
+    flags = np.concatenate(
+        [calibrate_items(skill, theta_by_replay(skill, of)).fits.flags for skill, of in whole]
     )
-    return slopes[:, 0], -intercepts / slopes[:, 0]
+    at_bound = np.mean((flags & (ItemFlag.AT_BOUND_A | ItemFlag.AT_BOUND_B)) != 0)
+    low_spread = np.mean((flags & ItemFlag.LOW_SPREAD) != 0)
+    of = pool_comparisons(compare_items(*pair) for pair in whole)
+    print(f"\n{of}\nat a bound {at_bound:.1%}, low spread {low_spread:.1%}\n", flush=True)
 
 
-def peers(n_items=1000, n_students=200):
-    """One matrix of students by items: the peers take no ragged answers, and no theta that differs by item."""
-    rng = np.random.default_rng(3)
-    theta = rng.normal(0, 1, n_students).clip(*ability([0, 1]))
-    a = np.exp(rng.normal(0.1, 0.5, n_items))
-    b = rng.normal(0, 1.3, n_items)
-    answers = (rng.random((n_students, n_items)) < probability(theta[:, None], a, b)).astype(np.uint8)
-    flat = np.tile(theta, n_items), answers.T.ravel(), np.arange(n_items + 1) * n_students
+def items(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+    theta = rng.normal(0, 1, (a.size, n))
+    right = rng.random(theta.shape) < probability(theta, a[:, None], b[:, None])
+    return theta.ravel(), right.ravel().astype(np.uint8), np.arange(a.size + 1) * n
 
-    def ours():
-        return fit_items(*flat, method="ml")
 
-    ours()
-    seconds, fits = best_time(ours)
-    inside = (fits.flags & (ItemFlag.AT_BOUND_A | ItemFlag.AT_BOUND_B)) == 0
+def recovery(n_items: int = 5000) -> None:
+    print("| answers | ML | shipped prior | learned prior | offset |\n|---|---|---|---|---|")
+    for n in (10, 50, 200, 1000):
+        rng = np.random.default_rng(1)
+        a, b = np.exp(rng.normal(0.35, 0.25, n_items)), rng.normal(0, 1, n_items)
+        given = items(rng, a, b, n)
+        learned = learn_item_prior([item_moments(*given, min_answers=1)])
+        cells = []
+        for options in ({"method": "ml"}, {}, {"prior": learned}):
+            fits = fit_items(*given, **options, min_answers=1)
+            cells.append(f"{rmse(fits.irt_a, a):.2f} / {rmse(fits.irt_b, b):.2f}")
+        d = fit_offsets(*items(rng, np.ones(n_items), b, n)).d
+        print(f"| {n} | {' | '.join(cells)} | {rmse(d, -b):.2f} |", flush=True)
 
-    def log_likelihood(a, b):
-        sign = np.where(answers == 1, 1.0, -1.0)
-        return -np.logaddexp(0, -sign * np.asarray(a) * (theta[:, None] - np.asarray(b))).sum(0)
 
-    print(f"{n_items} items x {n_students} students, ML; {np.count_nonzero(~inside)} optima on a bound\n")
-    print(
-        "| | s | inside: a and b within 0.001 of ours | nats short of ours, worst item on a bound |\n|---|---|---|---|"
-    )
-    print(f"| bkt_pipeline | {seconds:.3f} | | |")
-    for name, fit in {
-        "scipy L-BFGS-B an item": lbfgsb,
-        "girth 0.8.0, item step": girth_item_step,
-        "mirt 1.2.0, M-step": mirt_m_step,
-        "mirt 1.2.0, Newton": mirt_newton,
-    }.items():
-        fit(theta, answers[:, :2])
-        seconds, (their_a, their_b) = best_time(lambda f=fit: f(theta, answers), repeats=1)
-        apart = np.maximum(np.abs(their_a - fits.irt_a), np.abs(their_b - fits.irt_b))[inside]
-        agree = f"{np.mean(apart < 1e-3):.1%}, worst {apart.max():.1g}"
-        in_box = (
-            (their_a >= A_BOUNDS[0])
-            & (their_a <= A_BOUNDS[1])
-            & (their_b >= B_BOUNDS[0])
-            & (their_b <= B_BOUNDS[1])
-        )
-        short = (fits.log_likelihood - log_likelihood(their_a, their_b))[~inside & in_box]
-        worst = (
-            f"{short.max():.2g} ({short.size} of {np.count_nonzero(~inside)} in the box)"
-            if short.size
-            else "none in the box"
-        )
-        print(f"| {name} | {seconds:.3f} | {agree} | {worst} |", flush=True)
+def rmse(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean((found - true) ** 2)))
+
+
+def speed() -> None:
+    print("\n| items x answers | 2PL | its moments | offset |\n|---|---|---|---|")
+    for n_items, n in ((10_000, 50), (10_000, 200), (2_000, 1_000)):
+        rng = np.random.default_rng(2)
+        given = items(rng, np.exp(rng.normal(0.35, 0.25, n_items)), rng.normal(0, 1, n_items), n)
+        calls = (partial(call, *given) for call in (fit_items, item_moments, fit_offsets))
+        cells = [f"{min(repeat(call, number=1, repeat=3)):.3f}" for call in calls]
+        print(f"| {n_items:,} x {n:,} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peers", action="store_true", help="compare with girth and mirt")
-    if parser.parse_args().peers:
-        peers()
-    else:
-        recovery()
-        speed()
+    held_out()
+    recovery()
+    speed()

@@ -44,11 +44,13 @@ def verify_items(items: SkillItems, right: npt.NDArray[np.int64], min_answers: i
 
 
 @check(
-    "At least one item of the skill has enough graded answers to be calibrated; otherwise older rows stay.",
+    "At least one item of the skill has enough graded answers, both right and wrong, to be calibrated; otherwise older "
+    "rows stay.",
     what_to_do="nothing, unless there should be more: look at the skill's attempts in the items' window",
 )
 def items_have_enough_answers(items: SkillItems, min_answers: int) -> Decision:
-    most = int(items.fits.n_attempts.max(initial=0))
+    one_sided = (items.fits.flags & (ItemFlag.ALL_RIGHT | ItemFlag.ALL_WRONG)) != 0
+    most = int(items.fits.n_attempts[~one_sided].max(initial=0))
     return most >= min_answers, {"actual": most, "threshold": min_answers}
 
 
@@ -62,8 +64,7 @@ def log_likelihood_beats_constant(
     items: SkillItems, right: npt.NDArray[np.int64], threshold: float
 ) -> Decision:
     fits = items.fits
-    one_sided = (fits.flags & (ItemFlag.ALL_RIGHT | ItemFlag.ALL_WRONG)) != 0
-    compared = fitted(items) & ~one_sided
+    compared = fitted(items)
     n, ok = fits.n_attempts[compared].astype(np.float64), right[compared].astype(np.float64)
     constant = ok * np.log(ok / n) + (n - ok) * np.log1p(-ok / n)
     ahead = (fits.log_likelihood[compared] - constant) / n

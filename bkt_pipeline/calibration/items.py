@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bkt_pipeline.calibration.check import Finding
 from bkt_pipeline.calibration.item_checks import inside_bounds, verify_items
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.model.irt.fits import ItemFits, ItemStatus
+from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import (
     SkillAnswers,
     SkillItems,
@@ -20,6 +20,7 @@ from bkt_pipeline.model.irt.items import (
     theta_by_mastery,
     theta_by_replay,
 )
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.model.params import BktParams
 from bkt_pipeline.settings import ITEM_WINDOW_DAYS
@@ -80,6 +81,7 @@ def judge_items(
     params: Mapping[str, tuple[BktParams, dt.datetime]],
     unusable: Mapping[str, str],
     options: ItemOptions,
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
 ) -> Iterator[ItemsVerdict]:
     """One verdict a skill.
 
@@ -88,66 +90,53 @@ def judge_items(
     answers
         The answers of each skill.
     params
-        The parameters to replay them with, and when they were calibrated, of the skills that have some.
+        The parameters to predict them with, and when they were calibrated, of the skills that have some.
     unusable
         Skills whose stored parameters are not valid, with the reason.
     options
         How to calibrate.
+    prior
+        The school's prior on (log a, b) of the 2PL.
     """
     for key, of_skill in answers.items():
         standing = params.get(key)
-        since = standing[1] if standing and options.theta_from == "replay" else None
         verdict = ItemsVerdict(
             key,
             Outcome.CALIBRATED,
             answers=of_skill.n_answers,
             students=of_skill.n_students,
-            params_since=since,
+            params_since=standing[1] if standing else None,
         )
-        if options.theta_from == "replay" and key in unusable:
+        if key in unusable:
             yield replace(verdict, outcome=Outcome.FAILED, reason=unusable[key])
-        elif options.theta_from == "replay" and standing is None:
-            reason = "the skill was never calibrated, so there are no parameters to replay its answers with"
+        elif standing is None:
+            reason = "the skill was never calibrated, so there are no parameters to predict its answers with"
             yield replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
         else:
+            ability_of = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
             try:
-                theta = (
-                    theta_by_mastery(of_skill)
-                    if standing is None or options.theta_from == "mastery"
-                    else theta_by_replay(of_skill, standing[0])
-                )
-                yield _judge(verdict, of_skill, theta, options)
+                yield _judge(verdict, of_skill, ability_of(of_skill, standing[0]), options, prior)
             except Exception as error:
                 yield replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
 
 
-def _judge(verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, options: ItemOptions) -> ItemsVerdict:
+def _judge(
+    verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, options: ItemOptions, prior: ItemPrior
+) -> ItemsVerdict:
     items = calibrate_items(
         answers,
         theta,
         method=options.method,
+        prior=prior,
         min_answers=options.min_answers,
         calibrated_answers=options.calibrated_answers,
     )
     findings = verify_items(items, right_answers(answers), options.min_answers)
-    verdict = replace(verdict, items=subset(items, inside_bounds(items)), findings=findings)
+    verdict = replace(verdict, items=items.only(inside_bounds(items)), findings=findings)
     if findings[0].passed:
         return verdict
-    return replace(
-        verdict,
-        outcome=Outcome.SKIPPED,
-        reason=f"no item has {options.min_answers} graded answers; the most that one has is {findings[0].numbers['actual']}",
+    reason = (
+        f"no item has {options.min_answers} graded answers, both right and wrong; "
+        f"the most that one has is {findings[0].numbers['actual']}"
     )
-
-
-def subset(items: SkillItems, chosen: npt.NDArray[np.bool_]) -> SkillItems:
-    """The chosen ones of the items."""
-    if chosen.all():
-        return items
-    fits = items.fits
-    names = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood", "n_attempts", "flags", "status")
-    return SkillItems(
-        items.skill_id,
-        tuple(item for item, keep in zip(items.item_ids, chosen, strict=True) if keep),
-        ItemFits(**{name: getattr(fits, name)[chosen] for name in names}),
-    )
+    return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)

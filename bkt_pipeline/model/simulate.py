@@ -24,6 +24,7 @@ _AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 _AS_OF_US = int(_AS_OF.timestamp()) * 1_000_000
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+SIMULATED_DAYS = 30
 
 
 def simulate(
@@ -84,7 +85,7 @@ def simulate(
         _AS_OF_US - to_go * _SECOND,
         offsets,
         _AS_OF,
-        30,
+        SIMULATED_DAYS,
     )
 
 

@@ -15,9 +15,9 @@ from bkt_pipeline.calibration.item_checks import (
     stored_row_matches,
     verify_items,
 )
-from bkt_pipeline.calibration.items import subset
+from bkt_pipeline.model.irt.curve import probability
 from bkt_pipeline.model.irt.items import SkillItems
-from bkt_pipeline.model.irt.two_pl import fit_items, probability
+from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS, fit_items
 
 Right = np.ndarray
 
@@ -27,7 +27,7 @@ def sound() -> tuple[SkillItems, Right]:
     rng = np.random.default_rng(1)
     theta = rng.normal(size=1200)
     responses = rng.random(1200) < probability(theta, 1.2, 0.3)
-    responses[900:] = True
+    responses[900:1190] = True
     fits = fit_items(theta, responses, [0, 400, 800, 900, 1190, 1200])
     right = np.add.reduceat(responses.astype(np.int64), [0, 400, 800, 900, 1190])
     return SkillItems("s", ("a", "b", "c", "all right", "few"), fits), right
@@ -73,22 +73,34 @@ def test_an_item_that_explains_less_than_a_constant_is_named(sound: tuple[SkillI
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"irt_a": 3.01}, {"irt_b": -3.01}, {"log_likelihood": 0.1}, {"log_likelihood": np.nan}]
+    "wrong",
+    [
+        {"irt_a": A_BOUNDS[1] + 0.01},
+        {"irt_b": B_BOUNDS[0] - 0.01},
+        {"log_likelihood": 0.1},
+        {"log_likelihood": np.nan},
+    ],
 )
 def test_an_item_outside_its_bounds_is_named_and_not_stored(
     sound: tuple[SkillItems, Right], wrong: dict[str, float]
 ) -> None:
     items = changed(sound[0], 2, **wrong)
     assert_red(item_parameters_inside_bounds(items), "c")
-    assert subset(items, inside_bounds(items)).item_ids == ("a", "b", "all right", "few")
+    assert items.only(inside_bounds(items)).item_ids == ("a", "b", "all right", "few")
 
 
 def test_too_few_answers_are_a_warning_and_nothing_else_is_asked(sound: tuple[SkillItems, Right]) -> None:
     items, right = sound
-    few = subset(items, np.array([False, False, False, False, True]))
+    few = items.only(np.array([False, False, False, False, True]))
     assert [finding.name for finding in verify_items(few, right[4:], 50)] == ["items_have_enough_answers"]
     finding = items_have_enough_answers(few, 50)
     assert (finding.passed, finding.error, finding.numbers["actual"]) == (False, False, 10)
+
+
+def test_items_that_everybody_got_right_are_not_enough(sound: tuple[SkillItems, Right]) -> None:
+    items, _ = sound
+    only_right = items.only(np.array([False, False, False, True, False]))
+    assert not items_have_enough_answers(only_right, 50).passed
 
 
 def test_a_stored_row_that_differs_is_named(sound: tuple[SkillItems, Right]) -> None:

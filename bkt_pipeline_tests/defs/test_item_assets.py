@@ -15,8 +15,9 @@ from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
 from bkt_pipeline.defs.partitions import range_tags
-from bkt_pipeline.model.bkt.replay import replay
-from bkt_pipeline.model.irt.two_pl import ability, fit_item, probability
+from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.irt.curve import ability, probability
+from bkt_pipeline.model.irt.two_pl import fit_item
 from bkt_pipeline.model.params import BktParams
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import checks_of, moment_of, next_id, statuses
@@ -45,7 +46,7 @@ def enrol(
     theta = np.zeros((n_students, length))
     known = np.full(n_students, PARAMS.p_l0)
     for attempt in range(length):
-        theta[:, attempt] = ability(known)
+        theta[:, attempt] = ability(predict(known, PARAMS))
         of = chosen[:, attempt]
         right[:, attempt] = rng.random(n_students) < probability(theta[:, attempt], a[of], b[of])
         so_far = right[:, : attempt + 1].ravel()
@@ -177,7 +178,8 @@ def test_skipped_skills_are_green_with_the_reason_and_a_warning(
     assert calibrate(1, 2).success
     first, second = (str(ready.id(skill)) for skill in (1, 2))
     assert statuses(instance, ITEMS) == dict.fromkeys([first, second], "MATERIALIZED")
-    assert latest(instance, first)["reason"] == "no item has 50 graded answers; the most that one has is 40"
+    reason = "no item has 50 graded answers, both right and wrong; the most that one has is 40"
+    assert latest(instance, first)["reason"] == reason
     assert "never calibrated" in latest(instance, second)["reason"]
     (check,) = checks_of(instance, first)
     assert (check.check_name, check.passed) == ("items_have_enough_answers", False)
@@ -227,7 +229,7 @@ def test_settings_reach_the_fit(ready: Platform, calibrate: Run) -> None:
 def test_theta_can_come_from_the_platforms_mastery(
     ready: Platform, calibrate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = enrol(ready, 1, [(1.0, 0.0)], params=None)
+    answers = enrol(ready, 1, [(1.0, 0.0)])
     monkeypatch.setenv("BKT_THETA_FROM", "mastery")
     refused = calibrate(1)
     (said,) = [e for e in refused.all_events if e.is_step_failure]
@@ -241,7 +243,7 @@ def test_theta_can_come_from_the_platforms_mastery(
     assert calibrate(1).success
     ((item, (_, right)),) = answers.items()
     students = np.repeat(np.arange(1, 31), 8)
-    fit = fit_item(ability((students + 1) / 40), right)
+    fit = fit_item(ability(predict((students + 1) / 40, PARAMS)), right)
     assert stored(ready) == {item: pytest.approx((fit.irt_a, fit.irt_b), abs=1e-6)}
 
 

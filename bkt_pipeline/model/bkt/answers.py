@@ -62,7 +62,8 @@ class DistinctSequences:
         cls, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> "DistinctSequences":
         """Build from arrays as a window has them."""
-        from bkt_pipeline.model.kernels.trie import EMIT, compose, plant
+        from bkt_pipeline.model.kernels.surface import EMIT
+        from bkt_pipeline.model.kernels.trie import compose, plant
 
         child, count, student = plant(responses, offsets)
         program, _ = compose(child, count, _FAR)
@@ -84,8 +85,8 @@ class DistinctSequences:
         float64 array, shape (n_prior, n_lanes)
             Nats.
         """
-        from bkt_pipeline.model.kernels.surface import GROUP, surface
-        from bkt_pipeline.model.kernels.trie import STEP, compose
+        from bkt_pipeline.model.kernels.surface import GROUP, STEP, surface
+        from bkt_pipeline.model.kernels.trie import compose
 
         emissions = lanes[:, 1:]
         interval = int(math.log(_LEAST_STATE) / math.log(min(emissions.min(), 1.0 - emissions.max()))) - STEP

@@ -19,7 +19,7 @@ FLAGS = {
     "transit_unidentified": "no student has two attempts, so nothing is known about learning",
     "all_right": "every answer is right",
     "all_wrong": "every answer is wrong",
-    "slip_high": "p_slip is above 0.4",
+    "slip_high": f"p_slip is above {HIGH_SLIP:g}",
     "transit_exceeds_bound": "p_transit is above 1 - p_slip / (1 - p_guess), so a wrong answer cannot lower P(known)",
 }
 

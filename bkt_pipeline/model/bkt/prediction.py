@@ -1,5 +1,6 @@
 """How well parameters predict answers they were not fitted to, each answer from the ones before it."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -11,7 +12,7 @@ from bkt_pipeline.model.bkt.grid import Grid
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["auc", "hold_out", "most_likely", "predictions", "rmse"]
+__all__ = ["are_held_out", "auc", "hold_out", "most_likely", "predictions", "rmse"]
 
 Floats = npt.NDArray[np.float64]
 HELD_OUT_OF = 5  # one student in five
@@ -62,8 +63,27 @@ def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
     >>> fitted.n_students, held.n_students
     (778, 222)
     """
-    held = np.array([_number(student) % HELD_OUT_OF == 0 for student in window.student_ids], np.bool_)
+    held = are_held_out(window.student_ids)
     return _of_students(window, ~held), _of_students(window, held)
+
+
+def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which students are held out when parameters are judged: one in five, the same ones every night.
+
+    Parameters
+    ----------
+    student_ids : sequence of str, length n_students
+
+    Returns
+    -------
+    bool array, shape (n_students,)
+
+    Examples
+    --------
+    >>> are_held_out([f"s{number}" for number in range(8)])
+    array([False, False, False, False, False, False,  True, False])
+    """
+    return np.array([_number(student) % HELD_OUT_OF == 0 for student in student_ids], np.bool_)
 
 
 def most_likely(window: AttemptWindow, grid: Grid) -> BktParams:

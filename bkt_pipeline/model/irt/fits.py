@@ -1,6 +1,6 @@
 """What an item calibration returns: fits, status and flags of each item."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntFlag, StrEnum
 
 import numpy as np
@@ -50,7 +50,8 @@ class ItemFits:
     Attributes
     ----------
     irt_a, irt_b : float64[n_items]
-        Discrimination (per logit) and difficulty (logits). NaN where the status is skipped or invalid.
+        Discrimination (per logit) and difficulty (logits). NaN where the status is skipped or invalid; an item that
+        everybody got right or wrong is skipped.
     se_a, se_b : float64[n_items]
         Standard errors: from the inverse of the observed information, the negative second derivatives of what was
         maximised, by a and b at the optimum. With `method="map"` that is the posterior's curvature. A parameter at
@@ -78,6 +79,10 @@ class ItemFits:
 
     def __len__(self) -> int:
         return self.irt_a.size
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "ItemFits":
+        """The fits of the chosen items, bool[n_items]."""
+        return ItemFits(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def __getitem__(self, item: int) -> ItemFit:
         return ItemFit(

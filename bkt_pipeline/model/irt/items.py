@@ -1,4 +1,4 @@
-"""A skill's items, calibrated on its students' answers: who could do how much just before each answer, then the 2PL.
+"""A skill's items, calibrated on its students' answers: P(right) just before each answer, then the 2PL and the offsets.
 
 The way: `SkillAnswers` -> theta of each answer (`theta_by_replay`, or `theta_by_mastery`) -> `calibrate_items` -> `SkillItems`.
 """
@@ -10,20 +10,27 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
-from bkt_pipeline.model.bkt.replay import replay
-from bkt_pipeline.model.irt.fits import ItemFits
-from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS, ability, fit_items
+from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.irt.curve import ability
+from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
+from bkt_pipeline.model.irt.offset import OffsetFits, fit_offsets
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemMoments, ItemPrior
+from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS, fit_items, item_moments
 from bkt_pipeline.model.params import BktParams
 
 __all__ = [
+    "ItemModel",
     "SkillAnswers",
     "SkillItems",
     "calibrate_items",
+    "published",
     "right_answers",
     "theta_by_mastery",
     "theta_by_replay",
 ]
 
+# Which model the platform's items.irt_a and items.irt_b come from.
+ItemModel = Literal["2pl", "offset"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -44,6 +51,8 @@ class SkillAnswers:
         Where each student's sequence begins.
     mastery : float64 array, shape (n_students,), optional
         P(known) that the platform keeps for each student.
+    held_out : bool array, shape (n_students,), optional
+        Whose answers judge the models instead of teaching them: `prediction.are_held_out` of the student ids.
 
     Raises
     ------
@@ -57,6 +66,7 @@ class SkillAnswers:
     responses: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
     mastery: Floats | None = None
+    held_out: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n, items = self.responses.size, len(self.item_ids)
@@ -66,6 +76,26 @@ class SkillAnswers:
                 f"skill {self.skill_id!r}: {n} answers, {self.items.size} items of answers out of {items}, "
                 f"offsets to {self.offsets[-1]} do not fit together"
             )
+
+    def of_students(self, chosen: npt.NDArray[np.bool_]) -> "SkillAnswers":
+        """The answers of the chosen students, bool of shape (n_students,), over the same items."""
+        lengths = np.diff(self.offsets)
+        answers = np.repeat(chosen, lengths)
+        return SkillAnswers(
+            self.skill_id,
+            self.item_ids,
+            self.items[answers],
+            self.responses[answers],
+            np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
+            None if self.mastery is None else self.mastery[chosen],
+            None if self.held_out is None else self.held_out[chosen],
+        )
+
+    def by_item(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The places of the answers item after item, int64 (n_answers,), and where each item begins, (n_items + 1,)."""
+        places = np.argsort(self.items, kind="stable")
+        counts = np.bincount(self.items, minlength=len(self.item_ids))
+        return places, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def __repr__(self) -> str:
         return (
@@ -92,18 +122,35 @@ class SkillItems:
     skill_id : str
     item_ids : tuple of str, length n_items
     fits : ItemFits
+        The 2PL.
+    offsets : OffsetFits, optional
+        The offset model; None where only the 2PL was read.
+    moments : ItemMoments, optional
+        What these items teach about the prior of the 2PL; None where the fits were read.
     """
 
     skill_id: str
     item_ids: tuple[str, ...]
     fits: ItemFits
+    offsets: OffsetFits | None = None
+    moments: ItemMoments | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "SkillItems":
+        """The chosen items, bool of shape (n_items,), with the moments of all."""
+        return SkillItems(
+            self.skill_id,
+            tuple(item for item, keep in zip(self.item_ids, chosen, strict=True) if keep),
+            self.fits.only(chosen),
+            self.offsets and self.offsets.only(chosen),
+            self.moments,
+        )
+
 
 def theta_by_replay(answers: SkillAnswers, params: BktParams) -> Floats:
-    """Ability just before each answer: logit of P(known), from replaying the student's answers before it.
+    """Ability just before each answer: logit of P(right), from replaying the student's answers before it.
 
     The answer itself, and what comes after it, have no part in it. The replay begins with the student's first
     answer among `answers`, at the prior.
@@ -117,18 +164,26 @@ def theta_by_replay(answers: SkillAnswers, params: BktParams) -> Floats:
     Returns
     -------
     float64 array, shape (n_answers,)
+
+    Examples
+    --------
+    >>> answers = SkillAnswers("s", ("i",), np.array([0, 0]), np.array([1, 0], np.uint8), np.array([0, 2]))
+    >>> theta_by_replay(answers, BktParams(0.3, 0.1, 0.1, 0.2)).round(3)
+    array([-0.364,  0.776])
     """
     before, _ = replay(answers.responses, answers.offsets, params)
-    return ability(before)
+    return ability(predict(before, params))
 
 
-def theta_by_mastery(answers: SkillAnswers) -> Floats:
-    """Ability as the platform has it now, the same for all answers of a student: logit of its P(known).
+def theta_by_mastery(answers: SkillAnswers, params: BktParams) -> Floats:
+    """Ability as the platform has it now, the same for all answers of a student: logit of P(right) at its P(known).
 
     Parameters
     ----------
     answers : SkillAnswers
         With `mastery`.
+    params : BktParams
+        Parameters of the skill.
 
     Returns
     -------
@@ -136,7 +191,7 @@ def theta_by_mastery(answers: SkillAnswers) -> Floats:
     """
     if answers.mastery is None:
         raise InvalidAttempts(f"skill {answers.skill_id!r}: its answers were read without mastery")
-    return ability(np.repeat(answers.mastery, np.diff(answers.offsets)))
+    return ability(np.repeat(predict(answers.mastery, params), np.diff(answers.offsets)))
 
 
 def calibrate_items(
@@ -144,35 +199,69 @@ def calibrate_items(
     theta: Floats,
     *,
     method: Literal["map", "ml"] = "map",
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
     min_answers: int = MIN_ANSWERS,
     calibrated_answers: int = CALIBRATED_ANSWERS,
 ) -> SkillItems:
-    """Fit every item of the skill.
+    """Fit every item of the skill, by the 2PL and by the offset model.
 
     Parameters
     ----------
     answers : SkillAnswers
     theta : float64 array, shape (n_answers,)
         Ability at each answer.
-    method, min_answers, calibrated_answers
-        As in `fit_items`.
+    method, prior, min_answers, calibrated_answers
+        As in `fit_items`; the offset model knows none of them.
 
     Returns
     -------
     SkillItems
+
+    Examples
+    --------
+    >>> answers = SkillAnswers("s", ("i", "j"), np.arange(90) % 2, (np.arange(90) % 3 > 0).astype(np.uint8), np.arange(91))
+    >>> items = calibrate_items(answers, theta_by_replay(answers, BktParams(0.6, 0.1, 0.1, 0.2)), min_answers=30)
+    >>> items.fits.status.tolist(), items.offsets.d.round(2)
+    (['provisional', 'provisional'], array([0.19, 0.19]))
     """
-    n = len(answers.item_ids)
-    by_item = np.argsort(answers.items, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(answers.items, minlength=n))]).astype(np.int64)
+    places, offsets = answers.by_item()
+    given = theta[places], answers.responses[places], offsets
     fits = fit_items(
-        theta[by_item],
-        answers.responses[by_item],
-        offsets,
-        method=method,
-        min_answers=min_answers,
-        calibrated_answers=calibrated_answers,
+        *given, method=method, prior=prior, min_answers=min_answers, calibrated_answers=calibrated_answers
     )
-    return SkillItems(answers.skill_id, answers.item_ids, fits)
+    moments = item_moments(*given, min_answers=min_answers)
+    return SkillItems(answers.skill_id, answers.item_ids, fits, fit_offsets(*given), moments)
+
+
+def published(items: SkillItems, model: ItemModel) -> tuple[Floats, Floats]:
+    """What the platform's irt_a and irt_b get, on the ability scale of `curve.ability`.
+
+    Parameters
+    ----------
+    items : SkillItems
+    model : {"2pl", "offset"}
+        "offset" is a = 1, b = -d.
+
+    Returns
+    -------
+    a, b : float64 array, shape (n_items,)
+        NaN where the platform keeps what it has: the model has no parameters for the item, or everybody got the item
+        right, or wrong.
+
+    Examples
+    --------
+    >>> answers = SkillAnswers("s", ("i",), np.zeros(60, int), (np.arange(60) % 2).astype(np.uint8), np.arange(61))
+    >>> items = calibrate_items(answers, np.zeros(60))
+    >>> published(items, "offset")[0]
+    array([1.])
+    """
+    if model == "2pl":
+        return items.fits.irt_a, items.fits.irt_b
+    if items.offsets is None:
+        raise InvalidAttempts(f"skill {items.skill_id!r}: its items were read without their offsets")
+    one_sided = (items.fits.flags & (ItemFlag.ALL_RIGHT | ItemFlag.ALL_WRONG)) != 0
+    b = np.where(one_sided, np.nan, -items.offsets.d)
+    return np.where(np.isnan(b), np.nan, 1.0), b
 
 
 def right_answers(answers: SkillAnswers) -> npt.NDArray[np.int64]:

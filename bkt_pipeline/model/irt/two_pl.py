@@ -3,10 +3,11 @@
     P(right | theta) = 1 / (1 + exp(-a (theta - b)))
 
 `a` is how sharply an item tells abilities apart, `b` the theta at which half the answers are right. Theta is known
-here, from the student's mastery before the answer (see `ability`); it is not estimated along with the items.
+here, from what the skill's parameters predict before the answer (`curve.ability`); it is not estimated along with the
+items. (log a, b) has a normal prior, which a school's own items can teach (`prior.learn_item_prior`).
 
-`fit_items` fits any number of items in one call, `fit_item` a single one. What an item cannot tell is said per item,
-in its status and flags: one bad item never costs the others, nor does it change a bit of their results.
+`fit_items` fits any number of items in one call, `fit_item` a single one. What the answers cannot determine is reported
+for each item in its status and flags: one bad item never costs the others, nor does it change a bit of their results.
 
 References
 ----------
@@ -22,112 +23,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.errors import InvalidAttempts, InvalidSettings
+from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model.irt.fits import ItemFit, ItemFits, ItemFlag, ItemStatus
+from bkt_pipeline.model.irt.layout import THETA_LIMIT, checked
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemMoments, ItemPrior
 
-__all__ = ["A_BOUNDS", "B_BOUNDS", "ability", "fit_item", "fit_items", "information", "probability"]
+__all__ = ["A_BOUNDS", "B_BOUNDS", "fit_item", "fit_items", "item_moments"]
 
-
-A_BOUNDS = (0.5, 3.0)
-
-
-B_BOUNDS = (-3.0, 3.0)
-
-
-P_KNOWN_BOUNDS = (0.05, 0.95)
-
-
-SD_LOG_A = 0.5
-
-
-SD_B = 1.5
-
-
+# No item of the real sets comes near these under a prior; they keep maximum likelihood finite.
+A_BOUNDS = (0.25, 4.0)
+B_BOUNDS = (-5.0, 5.0)
 MIN_ANSWERS = 50
-
-
 CALIBRATED_ANSWERS = 200
-
-
 # Below it 200 answers leave a standard error of a near 0.6: the prior then says more about a than the answers do.
 MIN_THETA_SD = 0.25
-
-
-# Theta is a logit; what lies beyond this is a mistake, not an ability.
-THETA_LIMIT = 100.0
-
-
-def ability(p_known: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Theta of a student: the logit of P(known), clipped to [0.05, 0.95] first.
-
-    Parameters
-    ----------
-    p_known : array_like of float
-        P(known) just before the answer, any shape.
-
-    Returns
-    -------
-    float64, same shape
-        Logits in [-2.944, 2.944]. NaN where `p_known` is no probability, so that the fit can say which item has it.
-
-    Examples
-    --------
-    >>> ability([0.0, 0.5, 0.8, 1.0]).round(3)
-    array([-2.944,  0.   ,  1.386,  2.944])
-    """
-    p = np.asarray(p_known, dtype=np.float64)
-    # A mastery computed in floats may miss 0 or 1 by some rounding.
-    p = np.where(np.abs(p - 0.5) <= 0.5 + 1e-9, np.clip(p, *P_KNOWN_BOUNDS), np.nan)
-    return np.log(p) - np.log1p(-p)
-
-
-def probability(theta: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """P(right | theta) of the 2PL.
-
-    Parameters
-    ----------
-    theta, a, b : array_like of float
-        Ability (logits), discrimination, difficulty (logits); shapes that broadcast.
-
-    Returns
-    -------
-    float64, the broadcast shape
-        1 / (1 + exp(-a (theta - b))), without overflow.
-
-    Examples
-    --------
-    >>> probability([-1.0, 0.0, 1.0], a=2.0, b=0.0).round(3)
-    array([0.119, 0.5  , 0.881])
-    """
-    z = np.asarray(a, dtype=np.float64) * (
-        np.asarray(theta, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    )
-    tail = np.exp(-np.abs(z))
-    return np.asarray(np.where(z >= 0, 1.0, tail) / (1.0 + tail), dtype=np.float64)
-
-
-def information(theta: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Fisher information of one answer on theta: a^2 P (1 - P) (Birnbaum 1968). Highest at theta = b.
-
-    Parameters
-    ----------
-    theta, a, b : array_like of float
-        Ability (logits), discrimination, difficulty (logits); shapes that broadcast.
-
-    Returns
-    -------
-    float64, the broadcast shape
-        Information per answer, in 1 / logit^2; 1 / sqrt of a test's sum is the standard error of its theta.
-
-    Examples
-    --------
-    >>> information([-1.0, 0.0, 1.0], a=2.0, b=0.0).round(3)
-    array([0.42, 1.  , 0.42])
-    """
-    a = np.asarray(a, dtype=np.float64)
-    # 1 - P taken as the mirrored P: the difference itself would round to 0 far above b.
-    p, q = probability(theta, a, b), probability(-np.asarray(theta, dtype=np.float64), a, -np.asarray(b))
-    return np.asarray(a * a * p * q, dtype=np.float64)
+NO_PRIOR = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def fit_items(
@@ -136,12 +46,11 @@ def fit_items(
     offsets: npt.ArrayLike,
     *,
     method: Literal["map", "ml"] = "map",
-    sd_log_a: float = SD_LOG_A,
-    sd_b: float = SD_B,
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
     min_answers: int = MIN_ANSWERS,
     calibrated_answers: int = CALIBRATED_ANSWERS,
 ) -> ItemFits:
-    """Fit every item's a in [0.5, 3] and b in [-3, 3] to answers of known theta.
+    """Fit every item's a in [0.25, 4] and b in [-5, 5] to answers of known theta.
 
     Parameters
     ----------
@@ -152,10 +61,9 @@ def fit_items(
     offsets : int64[n_items + 1]
         Item i's answers are those from offsets[i] up to, not including, offsets[i + 1]. Their order does not matter.
     method : {"map", "ml"}
-        "map" adds the priors log a ~ N(0, sd_log_a) and b ~ N(0, sd_b) and finds the mode in (log a, b) (Mislevy
-        1986); "ml" uses the likelihood alone.
-    sd_log_a, sd_b : float
-        Standard deviations of the priors; "ml" does not use them.
+        "map" adds the prior and finds the mode in (log a, b) (Mislevy 1986); "ml" uses the likelihood alone.
+    prior : ItemPrior
+        Of (log a, b); "ml" does not use it.
     min_answers, calibrated_answers : int
         Fewer answers than the first: skipped. Fewer than the second: provisional. Else calibrated.
 
@@ -164,26 +72,28 @@ def fit_items(
     ItemFits
         Arrays of n_items. An optimum outside the bounds is replaced by the best point on them, not by a clipped one.
 
-        An item with a theta that is NaN or beyond ±100, or a response other than 0 and 1, is invalid and flagged;
-        its fields are NaN, and the others come out bit for bit as if fitted alone.
+        An item that everybody got right, or everybody got wrong, is flagged and skipped: its answers only bound b
+        from one side. An item with a theta that is NaN or beyond ±100, or a response other than 0 and 1, is invalid
+        and flagged. Both have NaN for parameters, and the others come out bit for bit as if fitted alone.
 
     Raises
     ------
     InvalidAttempts
         If the arrays do not belong together: shapes, types, offsets.
     InvalidSettings
-        If a setting cannot be meant.
+        If method, min_answers or calibrated_answers is out of range.
 
     Notes
     -----
     Maximum likelihood is concave in slope and intercept, and the bounds leave a convex region, so the optimum is
-    the global one. The priors are not concave there; no second optimum has been found in a wide search over hostile
+    the global one. The prior is not concave there; no second optimum has been found in a wide search over hostile
     items, and the tests keep looking for one.
 
     Examples
     --------
     Two items, answered by the same 400 students; the second is harder and sharper.
 
+    >>> from bkt_pipeline.model.irt.curve import probability
     >>> rng = np.random.default_rng(7)
     >>> theta = np.tile(rng.normal(size=400), 2)
     >>> a, b = np.repeat([1.0, 2.0], 400), np.repeat([-0.5, 1.0], 400)
@@ -195,22 +105,28 @@ def fit_items(
     >>> fits[1].status, fits[1].n_attempts, fits[1].flags
     (<ItemStatus.CALIBRATED: 'calibrated'>, 400, <ItemFlag: 0>)
     """
-    theta, answers, offsets = _answers(theta, responses, offsets)
-    precision = _precision(method, sd_log_a, sd_b)
+    theta, answers, offsets = checked(theta, responses, offsets)
+    if method not in ("map", "ml"):
+        raise InvalidSettings(f"method is {method!r}; use 'map' or 'ml'")
     if not 1 <= min_answers <= calibrated_answers:
         raise InvalidSettings(
             f"min_answers is {min_answers} and calibrated_answers {calibrated_answers}; "
             "need 1 <= min_answers <= calibrated_answers"
         )
-    # numba is slow to import; whoever needs only a bound, a flag or the information should not pay for it.
-    from bkt_pipeline.model.kernels import newton as newton
+    # numba is slow to import, and not every caller of this module fits anything.
+    from bkt_pipeline.model.kernels import newton
 
     n_attempts = np.diff(offsets)
     right, spread, theta_usable, responses_usable = newton.describe(theta, answers, offsets, THETA_LIMIT)
     usable = theta_usable & responses_usable
-    wanted = usable & (n_attempts >= min_answers)
+    wanted = usable & (n_attempts >= min_answers) & (right > 0) & (right < n_attempts)
     a, b, log_likelihood, curvature, converged = newton.fit(
-        theta, answers, offsets, wanted, (*A_BOUNDS, *B_BOUNDS), precision
+        theta,
+        answers,
+        offsets,
+        wanted,
+        (*A_BOUNDS, *B_BOUNDS),
+        _numbers(prior) if method == "map" else NO_PRIOR,
     )
     se_a, se_b = _standard_errors(a, b, curvature)
     answered = usable & (n_attempts > 0)
@@ -239,8 +155,7 @@ def fit_item(
     responses: npt.ArrayLike,
     *,
     method: Literal["map", "ml"] = "map",
-    sd_log_a: float = SD_LOG_A,
-    sd_b: float = SD_B,
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
     min_answers: int = MIN_ANSWERS,
     calibrated_answers: int = CALIBRATED_ANSWERS,
 ) -> ItemFit:
@@ -250,61 +165,77 @@ def fit_item(
     --------
     >>> fit = fit_item(np.linspace(-2, 2, 60), [0, 0, 0, 1, 0, 1] * 5 + [1, 0, 1, 1, 1, 1] * 5)
     >>> round(fit.irt_a, 3), round(fit.irt_b, 3), fit.status.value
-    (0.998, -0.427, 'provisional')
+    (1.001, -0.407, 'provisional')
     """
     fits = fit_items(
         theta,
         responses,
         [0, np.size(responses)],
         method=method,
-        sd_log_a=sd_log_a,
-        sd_b=sd_b,
+        prior=prior,
         min_answers=min_answers,
         calibrated_answers=calibrated_answers,
     )
     return fits[0]
 
 
-def _answers(
-    theta: npt.ArrayLike, responses: npt.ArrayLike, offsets: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The three arrays in the types of the search, checked as a whole; a response that is no 0 or 1 becomes 2."""
-    try:
-        theta = np.ascontiguousarray(theta, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidAttempts("theta is no array of numbers; give float64[n_answers]") from error
-    given = np.asarray(responses)
-    bounds = np.asarray(offsets)
-    if given.size == 0:
-        given = given.astype(np.uint8)
-    if theta.ndim != 1 or given.shape != theta.shape:
-        raise InvalidAttempts(
-            f"theta has shape {theta.shape}, responses {given.shape}; both are [n_answers], one entry an answer"
-        )
-    if given.dtype.kind not in "biu":
-        raise InvalidAttempts(f"responses have dtype {given.dtype}; give 0 and 1 as integers or bool")
-    if bounds.ndim != 1 or bounds.size == 0 or bounds.dtype.kind not in "iu":
-        raise InvalidAttempts(
-            f"offsets have shape {bounds.shape} and dtype {bounds.dtype}; give int64[n_items + 1], [0] for no items"
-        )
-    bounds = np.ascontiguousarray(bounds, dtype=np.int64)
-    if bounds[0] != 0 or bounds[-1] != theta.size or np.any(np.diff(bounds) < 0):
-        raise InvalidAttempts(
-            f"offsets go from {bounds[0]} to {bounds[-1]} over {theta.size} answers; "
-            "they start at 0, never fall and end at n_answers"
-        )
-    answers = np.where((given == 0) | (given == 1), given, 2).astype(np.uint8)
-    return theta, answers, bounds
+def item_moments(
+    theta: npt.ArrayLike,
+    responses: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    min_answers: int = MIN_ANSWERS,
+) -> ItemMoments:
+    """What these items teach about the prior: their posteriors under the shipped one, summed.
+
+    Parameters
+    ----------
+    theta, responses, offsets
+        As in `fit_items`.
+    min_answers : int
+        Items with fewer answers teach nothing; neither does an item that everybody got right or wrong.
+
+    Returns
+    -------
+    ItemMoments
+        For `learn_item_prior`.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the arrays do not belong together.
+
+    Examples
+    --------
+    >>> item_moments(np.linspace(-2, 2, 60), [0, 1] * 30, [0, 60]).n_items
+    1
+    """
+    theta, answers, offsets = checked(theta, responses, offsets)
+    from bkt_pipeline.model.kernels import newton
+
+    n_attempts = np.diff(offsets)
+    right, _, theta_usable, responses_usable = newton.describe(theta, answers, offsets, THETA_LIMIT)
+    wanted = (
+        theta_usable & responses_usable & (n_attempts >= min_answers) & (right > 0) & (right < n_attempts)
+    )
+    box = (*A_BOUNDS, *B_BOUNDS)
+    a, b, _, curvature, converged = newton.fit(
+        theta, answers, offsets, wanted, box, _numbers(SHIPPED_ITEM_PRIOR)
+    )
+    inside = converged & ~np.isin(a, A_BOUNDS) & ~np.isin(b, B_BOUNDS)
+    a, b = a[inside], b[inside]
+    aa, ac, cc = curvature[inside].T
+    # From (a, c) with c = -a b to (log a, b); at the mode the slope is 0, so the curvature transforms alone.
+    on_log_a = aa - 2.0 * b * ac + b * b * cc
+    on_both = b * cc - ac
+    determinant = a * a * (on_log_a * cc - on_both * on_both)
+    covariances = np.stack([cc, -on_both, on_log_a], axis=1) / determinant[:, None]
+    return ItemMoments.of(np.stack([np.log(a), b], axis=1), covariances)
 
 
-def _precision(method: str, sd_log_a: float, sd_b: float) -> tuple[float, float]:
-    """1 / variance of the priors on log a and on b; 0 is no prior."""
-    if method not in ("map", "ml"):
-        raise InvalidSettings(f"method is {method!r}; take 'map' or 'ml'")
-    for name, sd in (("sd_log_a", sd_log_a), ("sd_b", sd_b)):
-        if not 1e-3 <= sd <= 1e3:
-            raise InvalidSettings(f"{name} is {sd}; give a standard deviation between 0.001 and 1000")
-    return (sd_log_a**-2, sd_b**-2) if method == "map" else (0.0, 0.0)
+def _numbers(prior: ItemPrior) -> tuple[float, float, float, float, float]:
+    """The prior as the search takes it: means, then the inverse covariance."""
+    return (prior.mean_log_a, prior.mean_b, *prior.precision)
 
 
 def _standard_errors(

@@ -1,49 +1,43 @@
-"""The search behind `irt`: Newton's method for one item after the other, compiled.
+"""The searches behind `irt`: Newton's method for one item after the other, compiled.
 
-It works on slope a and intercept c = -a b. There the log-likelihood is concave, and the box a in [a_min, a_max],
-b in [b_min, b_max] is still bounded by four straight lines, a trapezoid. Each step goes to the best point that the
-second-order model has inside the trapezoid, so an optimum outside the box ends on the right place of its edge or
-corner, and the search for maximum likelihood cannot stop at a false one. The prior on b is not concave everywhere in
-(a, c); where the sum is not, a concave part of it takes its place for the step, never for the objective.
+That of the 2PL works on slope a and intercept c = -a b. There the log-likelihood is concave, and the box a in
+[a_min, a_max], b in [b_min, b_max] is still bounded by four straight lines, a trapezoid. Each step goes to the best point
+that the second-order model has inside the trapezoid, so an optimum outside the box ends on the right place of its edge or
+corner, and the search for maximum likelihood cannot stop at a false one. The prior on (log a, b) is not concave
+everywhere in (a, c); where the sum is not, a concave part of it takes its place for the step, never for the objective.
 
 Bounds and priors come in as arguments: numba's cache on disk does not notice when another module's constant changes.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from bkt_pipeline.model.kernels.compile import kernel
+
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
-Precision = tuple[float, float]
+# Of the normal prior on (log a, b): its two means, then the inverse covariance by (log a, log a), (log a, b), (b, b).
+# An inverse of zeros is no prior.
+Prior = tuple[float, float, float, float, float]
 Point = tuple[float, float, float, float, float, float, float]
 
 MAX_STEPS = 100
 MAX_HALVINGS = 40
 # Nats that a full step promises. Newton squares its error, so what is left after that step is below any rounding.
 GAIN_TOLERANCE = 1e-13
+# Logits. The search for an offset squares its error too.
+OFFSET_TOLERANCE = 1e-10
 # Rounding of a sum of logs, relative; a step may look worse by that much.
 ROUNDING = 1e-12
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def _compiled(function: _Function) -> _Function:
-    compile_ = numba.njit(cache=True, nogil=True, error_model="numpy")
-    return cast(_Function, compile_(function))
-
-
-@_compiled
-def evaluate(
-    theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, precision: Precision
-) -> Point:
+@kernel
+def evaluate(theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, prior: Prior) -> Point:
     """Objective, log-likelihood, and the objective's derivatives: by a, c, aa, ac, cc. All in nats.
 
-    One pass over the answers, no overflow. `precision` is 1 / variance of the priors on log a and on b; 0 is none.
+    One pass over the answers, no overflow.
     """
     log_likelihood = 0.0
     residual = residual_theta = 0.0
@@ -63,43 +57,47 @@ def evaluate(
         weight += w
         weight_theta += w * t
         weight_theta_theta += w * t * t
-    on_log_a, on_b = precision
-    log_a = math.log(a)
+    mean_log_a, mean_b, on_log_a, on_both, on_b = prior
     b = -c / a
+    away_log_a, away_b = math.log(a) - mean_log_a, b - mean_b
+    pull_log_a = on_log_a * away_log_a + on_both * away_b
+    pull_b = on_both * away_log_a + on_b * away_b
     return (
-        log_likelihood - 0.5 * (on_log_a * log_a * log_a + on_b * b * b),
+        log_likelihood - 0.5 * (pull_log_a * away_log_a + pull_b * away_b),
         log_likelihood,
-        residual_theta - (on_log_a * log_a - on_b * b * b) / a,
-        residual + on_b * b / a,
-        -weight_theta_theta - (on_log_a * (1.0 - log_a) + 3.0 * on_b * b * b) / (a * a),
-        -weight_theta - 2.0 * on_b * b / (a * a),
+        residual_theta - (pull_log_a - b * pull_b) / a,
+        residual + pull_b / a,
+        -weight_theta_theta
+        - (on_log_a - 2.0 * b * on_both + b * b * on_b - pull_log_a + 2.0 * b * pull_b) / (a * a),
+        -weight_theta - (b * on_b - on_both + pull_b) / (a * a),
         -weight - on_b / (a * a),
     )
 
 
-@_compiled
-def _concave(
-    a: float, b: float, aa: float, ac: float, cc: float, precision: Precision
-) -> tuple[float, float, float]:
+@kernel
+def _concave(a: float, b: float, aa: float, ac: float, cc: float, prior: Prior) -> tuple[float, float, float]:
     """The second derivatives where they bend down in every direction, else a part of them that does.
 
-    The part leaves the priors' upward bends out (Gauss-Newton). The touch of a ridge is for answers that all have
+    The part leaves the prior's upward bends out (Gauss-Newton). The touch of a ridge is for answers that all have
     the same theta: they leave one direction without any curvature.
     """
     if aa < 0.0 and aa * cc - ac * ac > 1e-13 * aa * cc:
         return aa, ac, cc
-    on_log_a, on_b = precision
-    aa += (2.0 * on_b * b * b - on_log_a * max(math.log(a) - 1.0, 0.0)) / (a * a)
-    ac += on_b * b / (a * a)
+    mean_log_a, mean_b, on_log_a, on_both, on_b = prior
+    away_log_a, away_b = math.log(a) - mean_log_a, b - mean_b
+    pull_log_a = on_log_a * away_log_a + on_both * away_b
+    pull_b = on_both * away_log_a + on_b * away_b
+    aa += (2.0 * b * pull_b - max(pull_log_a, 0.0)) / (a * a)
+    ac += pull_b / (a * a)
     return aa * (1.0 + 1e-9) - 1e-12, ac, cc * (1.0 + 1e-9) - 1e-12
 
 
-@_compiled
-def _best_in_box(a: float, b: float, point: Point, box: Box, precision: Precision) -> tuple[float, float]:
+@kernel
+def _best_in_box(a: float, b: float, point: Point, box: Box, prior: Prior) -> tuple[float, float]:
     """Where the second-order model at (a, b) is highest within the box, as (a, b); bounds come out exact."""
     a_min, a_max, b_min, b_max = box
     _, _, by_a, by_c, aa, ac, cc = point
-    aa, ac, cc = _concave(a, b, aa, ac, cc, precision)
+    aa, ac, cc = _concave(a, b, aa, ac, cc, prior)
     c = -a * b
     determinant = aa * cc - ac * ac
     top_a = a - (cc * by_a - ac * by_c) / determinant
@@ -129,18 +127,18 @@ def _best_in_box(a: float, b: float, point: Point, box: Box, precision: Precisio
     return best_a, best_b
 
 
-@_compiled
+@kernel
 def maximise(
-    theta: Floats, responses: npt.NDArray[np.uint8], a: float, b: float, box: Box, precision: Precision
+    theta: Floats, responses: npt.NDArray[np.uint8], a: float, b: float, box: Box, prior: Prior
 ) -> tuple[float, float, Point, bool]:
     """Climb from (a, b) to the highest point of the box: its a, b, what `evaluate` says there, and whether it is it.
 
     A step is halved until the objective rises by a fair part of what was promised (Armijo), so the end is never
     worse than the start.
     """
-    point = evaluate(theta, responses, a, -a * b, precision)
+    point = evaluate(theta, responses, a, -a * b, prior)
     for _ in range(MAX_STEPS):
-        goal_a, goal_b = _best_in_box(a, b, point, box, precision)
+        goal_a, goal_b = _best_in_box(a, b, point, box, prior)
         c = -a * b
         da = goal_a - a
         dc = -goal_a * goal_b - c
@@ -148,28 +146,28 @@ def maximise(
         floor = point[0] - ROUNDING * (1.0 + abs(point[0]))
         part = 1.0
         next_a, next_b = goal_a, goal_b
-        trial = evaluate(theta, responses, next_a, -next_a * next_b, precision)
+        trial = evaluate(theta, responses, next_a, -next_a * next_b, prior)
         while trial[0] < floor + 1e-4 * part * promised:
             part *= 0.5
             if part < 0.5**MAX_HALVINGS:
                 return a, b, point, False
             next_a = a + part * da
             next_b = min(max(-(c + part * dc) / next_a, box[2]), box[3])
-            trial = evaluate(theta, responses, next_a, -next_a * next_b, precision)
+            trial = evaluate(theta, responses, next_a, -next_a * next_b, prior)
         a, b, point = next_a, next_b, trial
         if part == 1.0 and promised <= GAIN_TOLERANCE:
             return a, b, point, True
     return a, b, point, False
 
 
-@_compiled
+@kernel
 def fit(
     theta: Floats,
     responses: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
     wanted: npt.NDArray[np.bool_],
     box: Box,
-    precision: Precision,
+    prior: Prior,
 ) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
     """Every wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ac, cc, converged. NaN elsewhere."""
     n_items = offsets.size - 1
@@ -182,14 +180,51 @@ def fit(
         if not wanted[i]:
             continue
         mine = slice(offsets[i], offsets[i + 1])
-        a[i], b[i], point, converged[i] = maximise(theta[mine], responses[mine], 1.0, 0.0, box, precision)
+        a[i], b[i], point, converged[i] = maximise(theta[mine], responses[mine], 1.0, 0.0, box, prior)
         log_likelihood[i] = point[1]
         for k in range(3):
             information[i, k] = -point[4 + k]
     return a, b, log_likelihood, information, converged
 
 
-@_compiled
+@kernel
+def fit_offsets(
+    eta: Floats,
+    responses: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.bool_],
+    precision: float,
+) -> tuple[Floats, Floats]:
+    """Every wanted item: the mode of d with slope a = 1 and b = -d, and the curvature there. NaN elsewhere.
+
+    `precision` is 1 / variance of the prior on d, above 0. A Newton step s is shortened to log(1 + |s|), which never
+    passes the mode; see `model.irt.offset`.
+    """
+    n_items = offsets.size - 1
+    d = np.full(n_items, np.nan)
+    curvature = np.full(n_items, np.nan)
+    for i in range(n_items):
+        if not wanted[i]:
+            continue
+        at = 0.0
+        bend = precision
+        for _ in range(MAX_STEPS):
+            slope = -precision * at
+            bend = precision
+            for j in range(offsets[i], offsets[i + 1]):
+                p = 1.0 / (1.0 + math.exp(-(eta[j] + at)))
+                slope += responses[j] - p
+                bend += p * (1.0 - p)
+            step = slope / bend
+            at += math.copysign(math.log1p(abs(step)), step)
+            if abs(step) <= OFFSET_TOLERANCE:
+                break
+        d[i] = at
+        curvature[i] = bend
+    return d, curvature
+
+
+@kernel
 def describe(
     theta: Floats, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], theta_limit: float
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -26,7 +26,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.kernels.compile import inlined, kernel
-from bkt_pipeline.model.kernels.trie import EMIT, RESCALE, STEP
+
+# The language of the programs that `trie` writes. It is defined here because numba compiles these numbers into the
+# kernels below and compiles again only when this file changes; `trie` hands them to its own kernel as arguments.
+# A step covers up to STEP answers at once: what a pattern of answers does to the state is one linear map.
+STEP = 4
+# Operations. Codes from 2 on are steps: the pattern's answers behind a leading one.
+RESCALE = 0
+EMIT = 1
 
 # Pairs of (slip, guess) worked on side by side; a multiple of every SIMD width. 99 pairs fill one tile.
 TILE = 104

@@ -10,13 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.kernels.compile import kernel
-
-# A step covers up to this many answers at once: what a pattern of answers does to the state is one linear
-# map.
-STEP = 4
-# Operations of a program. Codes from 2 on are steps: the pattern's answers behind a leading one.
-RESCALE = 0
-EMIT = 1
+from bkt_pipeline.model.kernels.surface import EMIT, RESCALE, STEP
 
 Int32s = npt.NDArray[np.int32]
 
@@ -62,7 +56,16 @@ def plant(responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> t
 
 
 @kernel
-def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program: Int32s) -> tuple[int, int]:
+def _walk(
+    child: Int32s,
+    count: Int32s,
+    interval: int,
+    pending: Int32s,
+    program: Int32s,
+    longest: int,
+    emit: int,
+    rescale: int,
+) -> tuple[int, int]:
     """Write the program as far as `program` has room. Returns its full length and how many slots it needs."""
     room = program.shape[0]
     top = 0
@@ -74,7 +77,7 @@ def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program:
     while True:
         if count[node] > 0:
             if length < room:
-                program[length, 0] = EMIT
+                program[length, 0] = emit
                 program[length, 1] = target
                 program[length, 2] = count[node]
                 program[length, 3] = node
@@ -103,7 +106,7 @@ def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program:
         while more:
             code = 1
             answers = 0
-            while more and answers < STEP:
+            while more and answers < longest:
                 node = int(child[node, answer])
                 code = 2 * code + answer
                 answers += 1
@@ -118,7 +121,7 @@ def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program:
             since += answers
             if since >= interval:
                 if length < room:
-                    program[length, 0] = RESCALE
+                    program[length, 0] = rescale
                     program[length, 1] = target
                     program[length, 2] = 0
                 length += 1
@@ -132,7 +135,7 @@ def compose(child: Int32s, count: Int32s, interval: int) -> tuple[Int32s, int]:
     RESCALE comes at the latest after `interval` + STEP - 1 answers of a path.
     """
     pending = np.empty((count.size + 1, 5), np.int32)
-    length, slots = _walk(child, count, interval, pending, np.empty((0, 4), np.int32))
+    length, slots = _walk(child, count, interval, pending, np.empty((0, 4), np.int32), STEP, EMIT, RESCALE)
     program = np.empty((length, 4), np.int32)
-    _walk(child, count, interval, pending, program)
+    _walk(child, count, interval, pending, program, STEP, EMIT, RESCALE)
     return program, slots

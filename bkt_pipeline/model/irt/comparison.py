@@ -1,0 +1,155 @@
+"""Which item model predicts a skill's answers best: four of them, on students that none of them was fitted to."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.errors import InvalidAttempts
+from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.irt.curve import ability, probability
+from bkt_pipeline.model.irt.items import SkillAnswers, right_answers
+from bkt_pipeline.model.irt.offset import fit_offsets
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior
+from bkt_pipeline.model.irt.two_pl import MIN_ANSWERS, fit_items
+from bkt_pipeline.model.params import BktParams
+
+__all__ = ["ItemComparison", "compare_items", "pool_comparisons"]
+
+Floats = npt.NDArray[np.float64]
+
+# An answer that slip or guess of 0 rules out costs this probability, not the whole comparison.
+LEAST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class ItemComparison:
+    """How well four models predict held-out answers: mean log-likelihood, nats per answer; higher is better.
+
+    Attributes
+    ----------
+    n_answers : int
+        Held-out answers.
+    bkt : float
+        Bayesian Knowledge Tracing alone, the same for all items of a skill.
+    success_rate : float
+        The share of right answers to the item, the same for all students.
+    two_pl : float
+        The 2PL on the ability scale; BKT alone for items without 2PL parameters.
+    offset : float
+        The offset model; BKT alone for items that only held-out students answered.
+    """
+
+    n_answers: int
+    bkt: float
+    success_rate: float
+    two_pl: float
+    offset: float
+
+
+def compare_items(
+    answers: SkillAnswers,
+    params: BktParams,
+    *,
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
+    min_answers: int = MIN_ANSWERS,
+) -> ItemComparison | None:
+    """Fit the item models to the students who are not held out, and evaluate them on those who are.
+
+    Parameters
+    ----------
+    answers : SkillAnswers
+        With `held_out`.
+    params : BktParams
+        Parameters of the skill, best fitted to the students who are not held out. If they were fitted to everybody, all
+        models but the success rate gain a little, so the four compare less fairly.
+    prior : ItemPrior
+        Of the 2PL.
+    min_answers : int
+        Items with fewer answers get no 2PL.
+
+    Returns
+    -------
+    ItemComparison or None
+        None where one of the two groups has no answer.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the answers were read without `held_out`.
+
+    Examples
+    --------
+    An item that is much harder than the other:
+
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> params = BktParams(0.5, 0.1, 0.1, 0.2)
+    >>> window = simulate(params, n_students=500, seed=1, lengths=6)
+    >>> item, lucky = np.arange(3000) % 2, np.random.default_rng(1).random(3000) < 0.5
+    >>> right = (window.responses == 1) & ((item == 0) | lucky)
+    >>> held_out = np.arange(500) % 5 == 0
+    >>> answers = SkillAnswers("s", ("i", "j"), item, right.astype(np.uint8), window.offsets, held_out=held_out)
+    >>> found = compare_items(answers, params)
+    >>> found.n_answers, found.bkt < found.offset, found.success_rate < found.offset
+    (600, True, True)
+    """
+    if answers.held_out is None:
+        raise InvalidAttempts(f"skill {answers.skill_id!r}: its answers were read without held_out")
+    fitted, held = answers.of_students(~answers.held_out), answers.of_students(answers.held_out)
+    if not fitted.n_answers or not held.n_answers:
+        return None
+    places, offsets = fitted.by_item()
+    given = ability(_predicted(fitted, params))[places], fitted.responses[places], offsets
+    two_pl = fit_items(*given, prior=prior, min_answers=min_answers, calibrated_answers=min_answers)
+    d = np.nan_to_num(fit_offsets(*given).d)
+    bkt = _predicted(held, params)
+    eta, of = ability(bkt), held.items
+    a, b = np.nan_to_num(two_pl.irt_a, nan=1.0), np.nan_to_num(two_pl.irt_b)
+    # Half an answer of each kind, for an item that nobody got right, or wrong, or answered.
+    rate = (right_answers(fitted) + 0.5) / (two_pl.n_attempts + 1.0)
+
+    def score(p: Floats) -> float:
+        likelihood = np.where(held.responses == 1, p, 1.0 - p)
+        return math.fsum(np.log(np.maximum(likelihood, LEAST))) / held.n_answers
+
+    return ItemComparison(
+        held.n_answers,
+        score(bkt),
+        score(rate[of]),
+        score(probability(eta, a[of], b[of])),
+        score(probability(eta, 1.0, -d[of])),
+    )
+
+
+def pool_comparisons(comparisons: Iterable[ItemComparison]) -> ItemComparison | None:
+    """The comparison over several skills: means weighted by their held-out answers.
+
+    Parameters
+    ----------
+    comparisons : iterable of ItemComparison
+
+    Returns
+    -------
+    ItemComparison or None
+        None for no skill at all.
+
+    Examples
+    --------
+    >>> pool_comparisons([ItemComparison(1, -0.5, -0.75, -0.5, -0.25), ItemComparison(3, -0.75, -0.75, -0.5, -0.25)])
+    ItemComparison(n_answers=4, bkt=-0.6875, success_rate=-0.75, two_pl=-0.5, offset=-0.25)
+    """
+    some = [comparison for comparison in comparisons if comparison.n_answers]
+    n = sum(comparison.n_answers for comparison in some)
+    if not n:
+        return None
+    names = ("bkt", "success_rate", "two_pl", "offset")
+    sums = {name: math.fsum(getattr(one, name) * one.n_answers for one in some) for name in names}
+    return ItemComparison(n, **{name: value / n for name, value in sums.items()})
+
+
+def _predicted(answers: SkillAnswers, params: BktParams) -> Floats:
+    """P(right) of each answer from the ones before it, float64 (n_answers,)."""
+    before, _ = replay(answers.responses, answers.offsets, params)
+    return predict(before, params)
