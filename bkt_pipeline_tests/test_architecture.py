@@ -36,7 +36,7 @@ ONLY_IN = {
     "psycopg": ("db", "windows", "instance", "embedded"),
     "psycopg2": ("instance",),
     "alembic": ("db",),
-    "numba": ("model/kernels", "model/bkt/search.py"),
+    "numba": ("model/kernels", "model/bkt/calibrate.py"),
     "boto3": ("windows",),
     "pyarrow": ("windows",),
     "pydantic_settings": ("settings",),

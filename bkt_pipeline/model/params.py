@@ -67,3 +67,7 @@ class BktParams:
     def values(self) -> tuple[float, float, float, float]:
         """(p_l0, p_transit, p_slip, p_guess)."""
         return (self.p_l0, self.p_transit, self.p_slip, self.p_guess)
+
+
+# What a skill gets where nothing speaks for any parameters; never written over a row that exists.
+SAFE_DEFAULT = BktParams(0.3, 0.1, 0.1, 0.2)

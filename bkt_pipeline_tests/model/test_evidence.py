@@ -2,7 +2,7 @@
 
 import pytest
 
-from bkt_pipeline.model import FLAGS, Axis, BktParams, Grid, answers_to_mastery, calibrate, replay
+from bkt_pipeline.model import FLAGS, Axis, BktParams, Grid, answers_to_mastery, calibrate, on_edge, replay
 from bkt_pipeline.model.bkt.evidence import evidence
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID
 from bkt_pipeline.model.simulate import simulate
@@ -11,8 +11,8 @@ from bkt_pipeline_tests.helpers.windows import window
 ORDINARY = window([[0, 1, 1], [1, 0]])
 
 
-def flags(params, view=ORDINARY, grid=DEFAULT_GRID):
-    return evidence(view, BktParams(*params, log_likelihood=-1.0), grid).flags
+def flags(params, view=ORDINARY):
+    return evidence(view, BktParams(*params)).flags
 
 
 def test_an_ordinary_skill_has_none():
@@ -24,38 +24,44 @@ def test_an_ordinary_skill_has_none():
 @pytest.mark.parametrize(
     ("params", "flag"),
     [
-        ((0.05, 0.1, 0.1, 0.2), "p_l0_on_edge"),
-        ((0.95, 0.1, 0.1, 0.2), "p_l0_on_edge"),
-        ((0.3, 0.05, 0.1, 0.2), "p_transit_on_edge"),
-        ((0.3, 0.1, 0.05, 0.2), "p_slip_on_edge"),
-        ((0.3, 0.1, 0.1, 0.05), "p_guess_on_edge"),
-        ((0.3, 0.1, 0.1, 0.5), "p_guess_on_edge"),
         ((0.3, 0.1, 0.45, 0.2), "slip_high"),
-        ((0.3, 0.9, 0.4, 0.1), "transit_exceeds_bound"),
+        ((0.3, 0.6, 0.4, 0.1), "transit_exceeds_bound"),
     ],
 )
 def test_each_of_the_parameters(params, flag):
     assert flags(params) == (flag,)
 
 
-@pytest.mark.parametrize("params", [(0.3, 0.1, 0.4, 0.2), (0.3, 0.65, 0.4, 0.1), (0.1, 0.1, 0.1, 0.1)])
+@pytest.mark.parametrize("params", [(0.3, 0.1, 0.4, 0.2), (0.3, 0.55, 0.4, 0.1), (0.1, 0.1, 0.1, 0.1)])
 def test_just_within_bounds(params):
     assert flags(params) == ()
 
 
-def test_slip_at_its_largest_is_on_the_edge_too():
-    assert flags((0.3, 0.1, 0.5, 0.2)) == ("p_slip_on_edge", "slip_high")
+@pytest.mark.parametrize("excess", [-1e-3, 1e-3])
+@pytest.mark.parametrize(("slip", "guess"), [(0.4, 0.1), (0.05, 0.45), (0.3, 0.3)])
+def test_beyond_the_bound_a_wrong_answer_raises_p_known(slip, guess, excess):
+    params = BktParams(1 - 1e-7, 1 - slip / (1 - guess) + excess, slip, guess)
+    wrong = window([[0]])
+    before, after = replay(wrong.responses, wrong.offsets, params)
+    assert bool(after[0] > before[0]) == (excess > 0)
+    assert ("transit_exceeds_bound" in flags(params.values)) == (excess > 0)
+
+
+@pytest.mark.parametrize(
+    ("params", "edges"),
+    [
+        ((0.3, 0.1, 0.1, 0.2), 0),
+        ((0.05, 0.1, 0.1, 0.2), 1),
+        ((0.95, 0.95, 0.1, 0.2), 2),
+        ((0.3, 0.05, 0.5, 0.05), 3),
+    ],
+)
+def test_edges_of_the_grid_are_counted(params, edges):
+    assert on_edge(BktParams(*params), DEFAULT_GRID) == edges
 
 
 def test_a_fixed_parameter_is_not_on_an_edge():
-    fixed = Grid(p_transit=Axis(0.1, 0.1, 0.05))
-    assert flags((0.3, 0.1, 0.1, 0.2), grid=fixed) == ()
-
-
-def test_the_safe_default_is_not_held_against_the_grid():
-    grid = Grid(p_l0=Axis(0.3, 0.9, 0.1), p_slip=Axis(0.6, 0.9, 0.1))
-    fit = calibrate(ORDINARY, grid)
-    assert fit.evidence.flags == ()
+    assert on_edge(BktParams(0.3, 0.1, 0.1, 0.2), Grid(p_transit=Axis(0.1, 0.1, 0.05))) == 0
 
 
 @pytest.mark.parametrize(
@@ -89,12 +95,12 @@ def test_flags_come_in_their_order_and_are_explained():
     ],
 )
 def test_tiers(n_students, tier):
-    assert evidence(window([[1, 0]] * n_students), BktParams(0.3, 0.1, 0.1, 0.2), DEFAULT_GRID).tier == tier
+    assert evidence(window([[1, 0]] * n_students), BktParams(0.3, 0.1, 0.1, 0.2)).tier == tier
 
 
 def test_share_of_students_with_three_attempts():
     view = window([[1], [1, 0], [1, 0, 1], [1, 0, 1, 1]])
-    assert evidence(view, BktParams(0.3, 0.1, 0.1, 0.2), DEFAULT_GRID).share_with_three == 0.5
+    assert evidence(view, BktParams(0.3, 0.1, 0.1, 0.2)).share_with_three == 0.5
 
 
 @pytest.mark.parametrize(

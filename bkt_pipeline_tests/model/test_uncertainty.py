@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bkt_pipeline.model import DEFAULT_GRID, Axis, BktParams, Grid, calibrate
+from bkt_pipeline.model import DEFAULT_GRID, SHIPPED_PRIOR, Axis, BktParams, Grid, calibrate
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline_tests.helpers import reference
@@ -14,13 +14,13 @@ TRUTH = BktParams(0.33, 0.12, 0.08, 0.21)
 
 
 def truths(seed, n):
+    """Parameters drawn from the shipped prior, within the bounds."""
     rng = np.random.default_rng(seed)
     while n:
-        prior, transit = rng.uniform(0.05, 0.95, 2)
-        slip, guess = rng.uniform(0.05, 0.5, 2)
-        if slip + guess < 1:
+        draw = rng.multivariate_normal(SHIPPED_PRIOR.mean, SHIPPED_PRIOR.covariance)
+        if max(draw[2:]) < 0:
             n -= 1
-            yield BktParams(prior, transit, slip, guess)
+            yield BktParams(*(1 / (1 + np.exp(-draw))))
 
 
 @pytest.mark.parametrize("n_students", [30, 300, 3000])
@@ -40,33 +40,44 @@ def test_intervals_cover_the_truth(n_students):
 def test_intervals_are_not_just_wide():
     # Four times the students, half the width.
     def width(n_students):
-        sure = calibrate(simulate(TRUTH, n_students=n_students, seed=3, lengths=8)).uncertainty
+        sure = calibrate(
+            simulate(TRUTH, n_students=n_students, seed=3, lengths=8), estimator="pooled"
+        ).uncertainty
         return np.array([getattr(sure, name).high - getattr(sure, name).low for name in NAMES])
 
     assert width(1000) / width(16_000) == pytest.approx(np.full(4, 4.0), rel=0.35)
 
 
-def test_posterior_equals_a_sum_over_a_dense_lattice():
-    view = simulate(TRUTH, n_students=150, seed=5, lengths=6)
-    axes = [
-        np.linspace(low, high, 24)
-        for low, high in ((0.025, 0.975), (0.025, 0.6), (0.025, 0.35), (0.025, 0.5))
-    ]
+@pytest.mark.parametrize("lengths", [1, 6])
+def test_posterior_equals_a_sum_over_a_dense_lattice(lengths):
+    view = simulate(TRUTH, n_students=60, seed=5, lengths=lengths)
+    fit = calibrate(view)
+    reach = 5.5 * np.sqrt(np.diag(fit.moments.covariance))
+    lows = np.maximum(fit.moments.mean - reach, np.log(1e-4 / (1 - 1e-4)))
+    ends = list(zip(lows, np.minimum(fit.moments.mean + reach, [9, 9, 0, 0]), strict=True))
+    axes = [np.linspace(low, high, 25) for low, high in ends]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 4)
+    chances = 1 / (1 + np.exp(-points))
     values = np.concatenate(
-        [reference.log_likelihoods(sequences(view), part) for part in np.array_split(points, 8)]
+        [reference.log_likelihoods(sequences(view), part) for part in np.array_split(chances, 16)]
     )
+    away = points - SHIPPED_PRIOR.mean
+    values -= 0.5 * np.einsum("ni,ij,nj->n", away, np.linalg.inv(SHIPPED_PRIOR.covariance), away)
     mass = np.exp(values - values.max())
-    for axis, ends in zip(points.T, axes, strict=True):
-        mass[(axis == ends[0]) | (axis == ends[-1])] *= 0.5
+    for axis, (low, high) in zip(points.T, ends, strict=True):
+        mass[(axis == low) | (axis == high)] *= 0.5
     mass /= mass.sum()
-    sure = calibrate(view).uncertainty
-    for name, column in zip(NAMES, points.T, strict=True):
-        mean = mass @ column
-        sd = np.sqrt(mass @ (column - mean) ** 2)
-        estimate = getattr(sure, name)
-        assert estimate.mean == pytest.approx(mean, abs=0.1 * sd)
-        assert estimate.sd == pytest.approx(sd, rel=0.1)
+    mean, covariance = mass @ points, np.cov(points.T, aweights=mass, ddof=0)
+    sd = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(fit.moments.mean / sd, mean / sd, atol=0.05)
+    np.testing.assert_allclose(
+        fit.moments.covariance / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=0.05
+    )
+    for name, column in zip(NAMES, chances.T, strict=True):
+        own, spread = mass @ column, np.sqrt(mass @ (column - mass @ column) ** 2)
+        estimate = getattr(fit.uncertainty, name)
+        assert estimate.mean == pytest.approx(own, abs=0.05 * spread)
+        assert estimate.sd == pytest.approx(spread, rel=0.06)
 
 
 @pytest.mark.parametrize("n_students", [30_000, 200_000])
@@ -79,14 +90,42 @@ def test_a_posterior_narrower_than_a_step_contains_an_off_grid_truth(n_students)
         assert abs(estimate.mean - getattr(TRUTH, name)) < 4 * estimate.sd
 
 
-def test_what_is_not_identified_is_as_wide_as_the_grid():
+def test_what_is_not_identified_is_as_wide_as_the_prior():
     sure = calibrate(simulate(TRUTH, n_students=400, seed=1, lengths=1)).uncertainty
-    assert sure.p_transit.low < 0.06
-    assert sure.p_transit.high > 0.94
-    assert sure.p_transit.profile_low == pytest.approx(0.025)
-    assert sure.p_transit.profile_high == pytest.approx(0.975)
+    nothing = calibrate(window([])).uncertainty
+    # Not quite: the prior has p_transit go with the other parameters.
+    assert sure.p_transit.high > 0.6 * nothing.p_transit.high
+    assert sure.p_transit.low < 1.6 * nothing.p_transit.low
+    assert sure.p_transit.profile_low == pytest.approx(1e-4)
+    assert sure.p_transit.profile_high == pytest.approx(1 - 1e-4)
     assert sure.gap == pytest.approx(0, abs=1e-9)
     assert sure.n_close >= 380
+
+
+def test_without_answers_the_intervals_are_those_of_the_prior():
+    sure = calibrate(window([]), estimator="pooled").uncertainty
+    draws = np.random.default_rng(1).multivariate_normal(
+        SHIPPED_PRIOR.mean, SHIPPED_PRIOR.covariance, 400_000
+    )
+    draws = 1 / (1 + np.exp(-draws[(draws[:, 2:] < 0).all(axis=1)]))
+    for name, column in zip(NAMES, draws.T, strict=True):
+        estimate = getattr(sure, name)
+        low, high = np.quantile(column, [0.025, 0.975])
+        assert estimate.low == pytest.approx(low, rel=0.05)
+        assert estimate.high == pytest.approx(high, rel=0.02)
+
+
+@pytest.mark.parametrize("estimator", ["grid", "polished", "pooled"])
+@pytest.mark.parametrize("n_students", [2, 20, 300])
+def test_what_is_published_and_the_pooled_value_lie_inside_their_interval(estimator, n_students):
+    for number, truth in enumerate(truths(n_students, 12)):
+        view = simulate(truth, n_students=n_students, seed=number)
+        fit = calibrate(view, estimator=estimator, polished=True)
+        for name in NAMES:
+            estimate = getattr(fit.uncertainty, name)
+            for params in (fit.published, fit.pooled):
+                assert estimate.low <= getattr(params, name) <= estimate.high
+            assert estimate.profile_low <= getattr(fit.polished, name) <= estimate.profile_high
 
 
 def test_gap_and_close_points_are_those_of_the_surface():
@@ -107,14 +146,6 @@ def test_profile_ends_where_the_best_of_the_others_loses_1_92():
     best = own.surface(axes[0][:, None], lanes).max()
     for end in (sure.p_l0.profile_low, sure.p_l0.profile_high):
         assert best - own.surface(np.array([[end]]), lanes).max() == pytest.approx(1.92, abs=0.35)
-
-
-def test_a_grid_over_a_range_keeps_to_its_cells():
-    grid = Grid(p_l0=Axis(0.2, 0.4, 0.01), p_transit=Axis(0.1, 0.2, 0.01), p_slip=Axis(0.1, 0.1, 0.05))
-    sure = calibrate(simulate(TRUTH, n_students=30, seed=1, lengths=4), grid).uncertainty
-    assert 0.195 <= sure.p_l0.low < sure.p_l0.high <= 0.405
-    assert 0.095 <= sure.p_transit.low < sure.p_transit.high <= 0.205
-    assert 0.075 <= sure.p_slip.low < sure.p_slip.high <= 0.125
 
 
 def test_a_grid_of_one_point():

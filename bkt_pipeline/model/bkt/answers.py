@@ -17,6 +17,8 @@ Int32s = npt.NDArray[np.int32]
 # next.
 _LEAST_PRODUCT = 1e-270
 _LEAST_STATE = 1e-90
+# An order of sequences needs no look at exponents.
+_FAR = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,8 +28,12 @@ class DistinctSequences:
     Parameters
     ----------
     child : int32 array, shape (n_nodes, 2)
-    count, student : int32 array, shape (n_nodes,)
+    count : int32 array, shape (n_nodes,)
         The tree that `kernels.trie.plant` makes.
+    counts : int32 array, shape (n_distinct,)
+        How often each distinct sequence occurs, in an order that depends on the sequences alone.
+    students : int32 array, shape (n_distinct,)
+        Place in the window of a student with each of them.
 
     Examples
     --------
@@ -35,7 +41,7 @@ class DistinctSequences:
     >>> from bkt_pipeline.model.params import BktParams
     >>> answers = DistinctSequences.of(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1, lengths=3))
     >>> answers.counts.tolist()
-    [17, 7, 8, 3, 6, 4, 2, 3]
+    [8, 4, 3, 2, 7, 3, 6, 17]
     >>> answers.surface(np.array([[0.3], [0.4]]), np.array([[0.1, 0.1, 0.2]])).round(3)
     array([[-96.184],
            [-94.623]])
@@ -43,24 +49,25 @@ class DistinctSequences:
 
     child: Int32s
     count: Int32s
-    student: Int32s
+    counts: Int32s
+    students: Int32s
 
     @classmethod
     def of(cls, window: AttemptWindow) -> "DistinctSequences":
-        """Those of a window."""
-        from bkt_pipeline.model.kernels.trie import plant
+        """Build from a window."""
+        return cls.of_sequences(window.responses, window.offsets)
 
-        return cls(*plant(window.responses, window.offsets))
+    @classmethod
+    def of_sequences(
+        cls, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    ) -> "DistinctSequences":
+        """Build from arrays as a window has them."""
+        from bkt_pipeline.model.kernels.trie import EMIT, compose, plant
 
-    @property
-    def counts(self) -> Int32s:
-        """How often each distinct sequence occurs, shape (n_distinct,)."""
-        return self.count[self.count > 0]
-
-    @property
-    def students(self) -> Int32s:
-        """Place in the window of a student with each distinct sequence, shape (n_distinct,)."""
-        return self.student[self.count > 0]
+        child, count, student = plant(responses, offsets)
+        program, _ = compose(child, count, _FAR)
+        ends = program[program[:, 0] == EMIT, 3]
+        return cls(child, count, count[ends], student[ends])
 
     def surface(self, prior: Floats, lanes: Floats) -> Floats:
         """Log-likelihood for several values of p_l0 on each of many lanes of the other parameters.

@@ -1,4 +1,4 @@
-"""What a skill's answers cannot tell, said in names and numbers."""
+"""What a skill's answers cannot determine, in names and numbers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from bkt_pipeline.model.bkt.grid import Grid
 from bkt_pipeline.model.bkt.replay import answers_to_mastery
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["FLAGS", "Evidence", "Tier", "evidence"]
+__all__ = ["FLAGS", "Evidence", "Tier", "evidence", "on_edge"]
 
 # Beyond this, wrong answers of students who know the skill say more about its items than about the students.
 HIGH_SLIP = 0.4
@@ -19,12 +19,8 @@ FLAGS = {
     "transit_unidentified": "no student has two attempts, so nothing is known about learning",
     "all_right": "every answer is right",
     "all_wrong": "every answer is wrong",
-    "p_l0_on_edge": "p_l0 is the first or the last value of the grid",
-    "p_transit_on_edge": "p_transit is the first or the last value of the grid",
-    "p_slip_on_edge": "p_slip is the first or the last value of the grid",
-    "p_guess_on_edge": "p_guess is the first or the last value of the grid",
     "slip_high": "p_slip is above 0.4",
-    "transit_exceeds_bound": "p_transit is above (1 - p_slip) / (1 - p_guess)",
+    "transit_exceeds_bound": "p_transit is above 1 - p_slip / (1 - p_guess), so a wrong answer cannot lower P(known)",
 }
 
 
@@ -74,18 +70,21 @@ class Evidence:
     share_with_three: float
 
 
-def evidence(window: AttemptWindow, params: BktParams, grid: Grid) -> Evidence:
+def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
     """What the answers of a window can tell about the parameters that were fitted to them.
+
+    P(known) rises after a wrong answer, whatever it was before, where
+
+        p_transit > 1 - p_slip / (1 - p_guess)
+
+    (for a P(known) near 1 the update falls last).
 
     Parameters
     ----------
     window : AttemptWindow
-        At least one student.
+        May be empty: no flag is raised then.
     params : BktParams
-        The grid's winner, or any other parameters; without a log-likelihood they are not held against the
-        grid.
-    grid : Grid
-        Where they were looked for.
+        What is published.
 
     Returns
     -------
@@ -93,36 +92,54 @@ def evidence(window: AttemptWindow, params: BktParams, grid: Grid) -> Evidence:
 
     Examples
     --------
-    >>> from bkt_pipeline.model import DEFAULT_GRID
     >>> from bkt_pipeline.model.simulate import simulate
     >>> window = simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=40, seed=1, lengths=1)
-    >>> evidence(window, BktParams(0.5, 0.05, 0.45, 0.2, -20.0), DEFAULT_GRID).flags
-    ('transit_unidentified', 'p_transit_on_edge', 'slip_high')
+    >>> evidence(window, BktParams(0.5, 0.5, 0.45, 0.2)).flags
+    ('transit_unidentified', 'slip_high', 'transit_exceeds_bound')
     """
     lengths = np.diff(window.offsets)
     right = int(window.responses.sum())
-    prior, transit, slip, guess = params.values
-    edges = (
-        (prior, grid.p_l0.values),
-        (transit, grid.p_transit.values),
-        (slip, grid.slip_guess[:, 0]),
-        (guess, grid.slip_guess[:, 1]),
-    )
-    fitted = params.log_likelihood is not None
+    _, transit, slip, guess = params.values
     holds = (
-        lengths.max() < 2,
+        lengths.max(initial=0) < 2,
         right == window.n_attempts,
         right == 0,
-        *(
-            fitted and min(values) < max(values) and value in (min(values), max(values))
-            for value, values in edges
-        ),
         slip > HIGH_SLIP,
-        transit > (1.0 - slip) / (1.0 - guess),
+        transit > 1.0 - slip / (1.0 - guess),
     )
     return Evidence(
         tier=Tier.of(window.n_students),
-        flags=tuple(flag for flag, held in zip(FLAGS, holds, strict=True) if held),
+        flags=tuple(flag for flag, held in zip(FLAGS, holds, strict=True) if held and window.n_students),
         answers_to_mastery=answers_to_mastery(params),
-        share_with_three=float(np.mean(lengths >= 3)),
+        share_with_three=float(np.mean(lengths >= 3)) if lengths.size else 0.0,
+    )
+
+
+def on_edge(params: BktParams, grid: Grid) -> int:
+    """How many of the grid winner's parameters are the first or the last value of the grid, fixed ones left out.
+
+    A number, not a flag: the winner of most real skills has one.
+
+    Parameters
+    ----------
+    params : BktParams
+        The grid's winner.
+    grid : Grid
+        Where it was looked for.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.bkt.grid import DEFAULT_GRID
+    >>> on_edge(BktParams(0.5, 0.05, 0.1, 0.5), DEFAULT_GRID)
+    2
+    """
+    axes = (grid.p_l0.values, grid.p_transit.values, *grid.slip_guess.T.tolist())
+    return sum(
+        min(axis) < max(axis) and value in (min(axis), max(axis))
+        for value, axis in zip(params.values, axes, strict=True)
+        if axis
     )

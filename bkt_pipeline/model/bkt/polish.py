@@ -1,18 +1,16 @@
-"""From the grid's winner to the continuous optimum near it."""
+"""The continuous optimum of the likelihood, between and beyond the grid's points."""
 
 import numpy as np
+import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.bkt.likelihood import log_likelihood
+from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, lattice, logits, optimum, params_at
 from bkt_pipeline.model.params import BktParams
 
 __all__ = ["polish"]
-
-# How close to 0, and a probability to 1, the optimum may lie; the grid's own floor of 0.05 hides slow
-# learning.
-_LEAST = 1e-4
 
 
 def polish(
@@ -21,11 +19,13 @@ def polish(
     *,
     grid: Grid = DEFAULT_GRID,
     answers: DistinctSequences | None = None,
+    coarse: npt.NDArray[np.float64] | None = None,
 ) -> BktParams:
-    """Climb from the grid's winner to the optimum between and beyond the grid's points.
+    """Climb from the grid's winner, and from the best points of a coarse lattice in logit space, to the optimum.
 
-    L-BFGS-B with the analytic gradient. Prior and transit stay within [1e-4, 1 - 1e-4]; slip and guess between
-    1e-4 and the largest values that the grid allows.
+    A quasi-Newton climb (BFGS) on the logits with the analytic gradient. Prior and transit stay within
+    [1e-4, 1 - 1e-4]; slip and guess between 1e-4 and the largest values that the grid allows. The
+    likelihood of a few skills has a second optimum: hence several starts.
 
     Parameters
     ----------
@@ -37,15 +37,18 @@ def polish(
         Whose bounds on slip and guess hold.
     answers : DistinctSequences, optional
         The window's sequences where they are at hand.
+    coarse : float64 array, optional
+        Log-likelihood on `optimum.COARSE` where it is at hand.
 
     Returns
     -------
     BktParams
-        Never less probable than `start`; `start` itself where nothing better is found.
+        Never less probable than `start` or any point of the lattice within the bounds; `start` itself where nothing
+        better is found.
 
     References
     ----------
-    Byrd, Lu, Nocedal & Zhu (1995), DOI 10.1137/0916069.
+    Nocedal & Wright (2006), Numerical Optimization, DOI 10.1007/978-0-387-40065-5, chapter 6.
 
     Examples
     --------
@@ -57,31 +60,12 @@ def polish(
     >>> start.p_transit, round(finer.p_transit, 3), finer.log_likelihood > start.log_likelihood
     (0.05, 0.021, True)
     """
-    from scipy.optimize import minimize
-
-    from bkt_pipeline.model.kernels.gradient import gradient
-
     answers = answers or DistinctSequences.of(window)
-    students, counts = answers.students, answers.counts
-
-    def descent(point: np.ndarray) -> tuple[float, np.ndarray]:
-        # Per attempt, so that tolerances mean the same for skills of all sizes.
-        value = -gradient(window.responses, window.offsets, students, counts, point) / window.n_attempts
-        return float(value[0]), value[1:]
-
-    tops = (1.0 - _LEAST, 1.0 - _LEAST, grid.max_slip, grid.max_guess)
-    result = minimize(
-        descent,
-        np.array(start.values),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(_LEAST, top) for top in tops],
-        options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-8},
-    )
-    prior, transit, slip, guess = (float(value) for value in result.x)
-    if slip + guess >= 1.0:
-        return start
-    found = BktParams(prior, transit, slip, guess)
+    if coarse is None:
+        coarse = lattice(answers, COARSE)
+    high = np.array([HIGH[0], HIGH[1], *logits([grid.max_slip, grid.max_guess])])
+    point = optimum(window, answers, coarse, high=high, extra=(logits(start.values),))
+    found = params_at(point, grid.max_slip, grid.max_guess)
     value = log_likelihood(window, found)
     if start.log_likelihood is not None and value <= start.log_likelihood:
         return start

@@ -115,9 +115,10 @@ def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
     wrong = responses.size - right
     if not right or not wrong:
         return None
-    _, place, counts = np.unique(predicted, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2.0
-    return float((ranks[place][responses == 1].sum() - right * (right + 1) / 2.0) / (right * wrong))
+    lower = np.sort(predicted[responses == 0])
+    higher = predicted[responses == 1]
+    beaten = np.searchsorted(lower, higher, "left").sum() + np.searchsorted(lower, higher, "right").sum()
+    return float(beaten / (2.0 * right * wrong))
 
 
 def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:

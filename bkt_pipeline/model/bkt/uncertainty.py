@@ -1,20 +1,14 @@
-"""How sure a calibration is: the posterior over the parameters, looked at as closely as it is narrow.
-
-The prior is flat over the grid, each point of which stands for its cell. With few students the posterior is
-wider than a step of the grid; with many it lies between the points, and a sum over the grid would call it a
-single value. So the likelihood is evaluated again on a lattice of some thousand points, laid over the region
-where the posterior lives, and laid anew, closer or wider, until the posterior fills it. At that distance the
-surface's own curvature decides, whatever its shape: nothing is assumed to be normal, and bounds and bent
-ridges are kept.
-"""
+"""How sure a calibration is: posterior intervals under a prior, and profile intervals, which need none."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import Grid
+from bkt_pipeline.model.bkt.optimum import COARSE, logits
+from bkt_pipeline.model.bkt.posterior import Axes, Posterior
+from bkt_pipeline.model.params import BktParams
 
 __all__ = ["Estimate", "Uncertainty", "uncertainty"]
 
@@ -22,17 +16,11 @@ Floats = npt.NDArray[np.float64]
 
 # Half of the 95% point of chi-square with one degree of freedom: what a profile interval gives away.
 PROFILE_NATS = 1.92
-# Points of the lattice on each axis: a sum over a smooth peak is exact to a percent from about one point per
-# standard deviation on. 10 x 10 pairs of slip and guess just fit one of the kernel's tiles.
-_POINTS = (12, 12, 10, 10)
-# Where the best of all others is further below the optimum than this, nothing is looked for: 3.5 standard
-# deviations.
-_DEPTH = 6.0
-# The lattice is close enough when the region takes up this share of every axis.
-_FILLED = 0.6
-# By this share of an axis the lattice grows at once where the region goes on beyond it.
-_GROWTH = 0.5
-_ROUNDS = 8
+_SHARE = 0.95
+# Pieces of each cell of the lattice where the density is followed between its points.
+_PIECES = 16
+# Below this log-density, relative to the highest, there is nothing.
+_NOTHING = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +30,14 @@ class Estimate:
     Parameters
     ----------
     mean, sd : float
-        Of the posterior.
+        Of the posterior under the fit's prior.
     low, high : float
-        The posterior's 95% interval, 2.5% of it beyond either end.
+        The 95% interval of that posterior which holds the pooled and the published value: 2.5% beyond either end where
+        it can be, else moved as little as it must. It holds 95% of the posterior, or more where those two values lie
+        further apart.
     profile_low, profile_high : float
-        Between these values, the best choice of the other parameters is within 1.92 nats of the optimum.
+        Between these values, the best choice of the other parameters is within 1.92 nats of the optimum: the
+        likelihood alone, without a prior. The polished value is among them.
     """
 
     mean: float
@@ -79,17 +70,33 @@ class Uncertainty:
     n_close: int
 
 
-def uncertainty(answers: DistinctSequences, grid: Grid, surface: Floats) -> Uncertainty:
-    """Posterior and profile of every parameter under a flat prior over the grid's cells.
+def uncertainty(
+    posterior: Posterior,
+    axes: Axes,
+    fine: Floats,
+    coarse: Floats,
+    grid: Grid,
+    surface: Floats | None,
+    polished: BktParams | None,
+    inside: tuple[BktParams, ...],
+) -> Uncertainty:
+    """Posterior and profile of every parameter.
 
     Parameters
     ----------
-    answers : DistinctSequences
-        The skill's sequences.
+    posterior : Posterior
+        Under the fit's prior, on the lattice `axes`.
+    axes : tuple of four float64 arrays
+        Logits of that lattice.
+    fine, coarse : float64 arrays
+        Log-likelihood on it and on `optimum.COARSE`, in nats.
     grid : Grid
-        With at least one valid point.
-    surface : float64 array, shape ``grid.shape``
-        Log-likelihood at its points, in nats.
+    surface : float64 array, shape ``grid.shape``, or None
+        Log-likelihood at its points, in nats; None without points or answers.
+    polished : BktParams or None
+        The likelihood's optimum; None likewise.
+    inside : tuple of BktParams
+        What the posterior intervals hold.
 
     Returns
     -------
@@ -97,115 +104,94 @@ def uncertainty(answers: DistinctSequences, grid: Grid, surface: Floats) -> Unce
 
     Examples
     --------
-    >>> from bkt_pipeline.model import DEFAULT_GRID, BktParams, calibrate
+    >>> from bkt_pipeline.model import calibrate
     >>> from bkt_pipeline.model.simulate import simulate
-    >>> sure = calibrate(simulate(BktParams(0.33, 0.12, 0.08, 0.21), n_students=5000, seed=1)).uncertainty
+    >>> window = simulate(BktParams(0.33, 0.12, 0.08, 0.21), n_students=5000, seed=1)
+    >>> sure = calibrate(window, estimator="pooled").uncertainty
     >>> round(sure.p_transit.low, 3), round(sure.p_transit.high, 3)
     (0.113, 0.126)
     """
-    domain = _domain(grid)
-    values, profiles = _grid_profiles(grid, surface)
-    box = _region(values, profiles, domain, np.zeros(4))
-    for _ in range(_ROUNDS):
-        values = [np.linspace(low, high, n) for (low, high), n in zip(box, _POINTS, strict=True)]
-        lattice = _lattice(answers, values)
-        profiles = _margins(np.maximum, lattice)
-        region = _region(values, profiles, domain, _GROWTH * np.ptp(box, axis=1))
-        inside = (region[:, 0] >= box[:, 0]) & (region[:, 1] <= box[:, 1])
-        if np.all(inside & (np.ptp(region, axis=1) >= _FILLED * np.ptp(box, axis=1))):
-            break
-        box = region
-    best = float(surface.max())
-    flat = surface.reshape(-1)
-    others = (flat[: flat.argmax()], flat[flat.argmax() + 1 :])
-    second = max((float(part.max()) for part in others if part.size), default=best)
-    prior, transit, slip, guess = _estimates(values, lattice, profiles)
-    return Uncertainty(
-        prior, transit, slip, guess, best - second, int((surface >= best - PROFILE_NATS).sum())
-    )
+    profiles = [_lattice_profiles(axes, fine), _lattice_profiles(COARSE, coarse)]
+    gap, n_close = 0.0, 0
+    if surface is not None:
+        profiles.append(_grid_profiles(grid, surface))
+        flat = surface.reshape(-1)
+        best = float(flat.max())
+        others = np.delete(flat, int(flat.argmax()))
+        gap = best - float(others.max()) if others.size else 0.0
+        n_close = int((flat >= best - PROFILE_NATS).sum())
+    estimates = []
+    for k in range(4):
+        points = [part[k] for part in profiles]
+        if polished is not None and polished.log_likelihood is not None:
+            points.append((logits([polished.values[k]]), np.array([polished.log_likelihood])))
+        estimates.append(
+            Estimate(
+                *_posterior_interval(axes[k], posterior.margins[k], [params.values[k] for params in inside]),
+                *_profile_interval(points),
+            )
+        )
+    prior, transit, slip, guess = estimates
+    return Uncertainty(prior, transit, slip, guess, gap, n_close)
 
 
-def _domain(grid: Grid) -> Floats:
-    """Where the prior lives, shape (4, 2): the cells of the grid's points, inside the parameters' bounds."""
-    slip, guess = grid.slip_guess.T
-    ends = [
-        (grid.p_l0.values[0], grid.p_l0.values[-1], grid.p_l0.step, 1.0),
-        (grid.p_transit.values[0], grid.p_transit.values[-1], grid.p_transit.step, 1.0),
-        (slip.min(), slip.max(), grid.p_slip.step, grid.max_slip),
-        (guess.min(), guess.max(), grid.p_guess.step, grid.max_guess),
+def _posterior_interval(
+    axis: Floats, margin: Floats, values: list[float]
+) -> tuple[float, float, float, float]:
+    """Mean, sd, low and high of a parameter whose logit has the density `margin` at the points of `axis`."""
+    # The log of a density between two points is close to a line, and what it is off is the same in every cell.
+    dense = np.linspace(axis[0], axis[-1], (axis.size - 1) * _PIECES + 1)
+    heights = np.log(np.maximum(margin / margin.max(), np.exp(_NOTHING)))
+    density = np.exp(np.interp(dense, axis, heights))
+    masses = (density[1:] + density[:-1]) / 2.0
+    total = np.cumsum(masses)
+    shares = np.concatenate([[0.0], total / total[-1]])
+    probability = 1.0 / (1.0 + np.exp(-dense))
+    middles = (probability[1:] + probability[:-1]) / 2.0
+    weights = masses / total[-1]
+    mean = float((weights * middles).sum())
+    sd = float(np.sqrt((weights * (middles - mean) ** 2).sum()))
+    least, most = min(values), max(values)
+    below_least, below_most = np.interp(logits([least, most]), dense, shares)
+    # The lower end leaves out this share: half of 5%, or what it takes to hold both values.
+    left_out = min(max((1.0 - _SHARE) / 2.0, below_most - _SHARE), below_least)
+    low, high = np.interp([left_out, max(left_out + _SHARE, below_most)], shares, probability)
+    return mean, sd, min(float(low), least), max(float(high), most)
+
+
+def _lattice_profiles(axes: Axes, surface: Floats) -> list[tuple[Floats, Floats]]:
+    """Of each parameter the logits, and the best log-likelihood at each of them."""
+    prior_transit, slip_guess = surface.max(axis=(2, 3)), surface.max(axis=(0, 1))
+    best = [table.max(axis=axis) for table in (prior_transit, slip_guess) for axis in (1, 0)]
+    return list(zip(axes, best, strict=True))
+
+
+def _grid_profiles(grid: Grid, surface: Floats) -> list[tuple[Floats, Floats]]:
+    """The same at the grid's values."""
+    prior_transit, pairs = surface.max(axis=2), surface.max(axis=(0, 1))
+    profiles = [
+        (logits(grid.p_l0.values), prior_transit.max(axis=1)),
+        (logits(grid.p_transit.values), prior_transit.max(axis=0)),
     ]
-    # A cell at the very edge ends half way to what would make an answer impossible.
-    return np.array(
-        [
-            (max(low - step / 2, low / 2), min(high + step / 2, top if top < 1 else (1 + high) / 2))
-            for low, high, step, top in ends
-        ]
-    )
-
-
-def _grid_profiles(grid: Grid, surface: Floats) -> tuple[list[Floats], list[Floats]]:
-    """Each parameter's values on the grid, and the best log-likelihood at each of them."""
-    pairs = surface.max(axis=(0, 1))
-    values = [np.array(grid.p_l0.values), np.array(grid.p_transit.values)]
-    profiles = [surface.max(axis=(1, 2)), surface.max(axis=(0, 2))]
     for column in grid.slip_guess.T:
-        values.append(np.unique(column))
-        profiles.append(np.array([pairs[column == value].max() for value in values[-1]]))
-    return values, profiles
+        values, place = np.unique(column, return_inverse=True)
+        best = np.full(values.size, -np.inf)
+        np.maximum.at(best, place, pairs)
+        profiles.append((logits(values), best))
+    return profiles
 
 
-def _region(values: list[Floats], profiles: list[Floats], domain: Floats, growth: Floats) -> Floats:
-    """The box, shape (4, 2), of what matters: a step beyond the last values that do, or more at the end."""
-    region = np.empty((4, 2))
-    best = max(float(profile.max()) for profile in profiles)
-    for axis, (value, profile) in enumerate(zip(values, profiles, strict=True)):
-        matters = np.flatnonzero(profile >= best - _DEPTH)
-        first, last = matters[0], matters[-1]
-        step = value[1] - value[0] if value.size > 1 else 1.0
-        region[axis, 0] = value[first] - max(step, growth[axis] if first == 0 else 0.0)
-        region[axis, 1] = value[last] + max(step, growth[axis] if last == value.size - 1 else 0.0)
-    return np.clip(region, domain[:, :1], domain[:, 1:])
-
-
-def _lattice(answers: DistinctSequences, values: list[Floats]) -> Floats:
-    """Log-likelihood at every combination of values, shape (n_prior, n_transit, n_slip, n_guess)."""
-    prior, *others = values
-    lanes = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 3)
-    return answers.surface(prior[:, None], lanes).reshape([value.size for value in values])
-
-
-def _margins(how: np.ufunc, lattice: Floats) -> list[Floats]:
-    """Maximum or sum over all axes but one, for each axis."""
-    prior_transit, slip_guess = how.reduce(lattice, axis=(2, 3)), how.reduce(lattice, axis=(0, 1))
-    return [how.reduce(table, axis=axis) for table in (prior_transit, slip_guess) for axis in (1, 0)]
-
-
-def _estimates(values: list[Floats], lattice: Floats, profiles: list[Floats]) -> list[Estimate]:
-    mass = np.exp(lattice - lattice.max())
-    for axis in range(4):
-        # The first and the last value stand for half a cell, as the lattice ends there.
-        along = np.moveaxis(mass, axis, 0)
-        along[0] *= 0.5
-        along[-1] *= 0.5
-    mass /= mass.sum()
-    margins = _margins(np.add, mass)
-    return [_estimate(*parts) for parts in zip(values, margins, profiles, strict=True)]
-
-
-def _estimate(value: Floats, mass: Floats, profile: Floats) -> Estimate:
-    mean = float(mass @ value)
-    cells = np.concatenate([value[:1], (value[1:] + value[:-1]) / 2, value[-1:]])
-    low, high = np.interp([0.025, 0.975], np.concatenate([[0.0], np.cumsum(mass)]), cells)
-    close = profile.max() - PROFILE_NATS
-    within = np.flatnonzero(profile >= close)
-    return Estimate(
-        mean=mean,
-        sd=float(np.sqrt(mass @ (value - mean) ** 2)),
-        low=float(low),
-        high=float(high),
-        profile_low=_crossing(value, profile, close, within[0], -1),
-        profile_high=_crossing(value, profile, close, within[-1], 1),
-    )
+def _profile_interval(profiles: list[tuple[Floats, Floats]]) -> tuple[float, float]:
+    """Where the highest of several profiles falls below the optimum less 1.92, on either side of it."""
+    at = np.unique(np.concatenate([axis for axis, _ in profiles]))
+    best = np.full(at.size, -np.inf)
+    for axis, profile in profiles:
+        best = np.maximum(best, np.interp(at, axis, profile, left=-np.inf, right=-np.inf))
+    close = best.max() - PROFILE_NATS
+    within = np.flatnonzero(best >= close)
+    ends = [_crossing(at, best, close, within[0], -1), _crossing(at, best, close, within[-1], 1)]
+    low, high = 1.0 / (1.0 + np.exp(-np.array(ends)))
+    return float(low), float(high)
 
 
 def _crossing(value: Floats, profile: Floats, close: float, at: int, step: int) -> float:

@@ -255,7 +255,7 @@ def surface(
 
     Parameters
     ----------
-    program : int32 (n_operations, 3), slots : int
+    program : int32 (n_operations, 4), slots : int
         From `trie.compose`.
     first : int64 (n_digits,)
         For each binary digit of the counts, how many ones fill up the groups of terms.

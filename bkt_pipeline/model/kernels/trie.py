@@ -77,6 +77,7 @@ def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program:
                 program[length, 0] = EMIT
                 program[length, 1] = target
                 program[length, 2] = count[node]
+                program[length, 3] = node
             length += 1
         # Answer 0 is walked first, in a slot of its own where the state is still needed for answer 1.
         right = child[node, 1]
@@ -125,13 +126,13 @@ def _walk(child: Int32s, count: Int32s, interval: int, pending: Int32s, program:
 
 
 def compose(child: Int32s, count: Int32s, interval: int) -> tuple[Int32s, int]:
-    """The program of a tree: rows (operation, slot, argument), and the number of slots for states.
+    """The program of a tree: rows (operation, slot, argument, node), and the number of slots for states.
 
-    A step (code >= 2) goes from slot to slot; EMIT says how often the sequence that ends in a slot occurs;
+    A step (code >= 2) goes from slot to slot; EMIT says how often the sequence that ends in a slot occurs, and its node;
     RESCALE comes at the latest after `interval` + STEP - 1 answers of a path.
     """
     pending = np.empty((count.size + 1, 5), np.int32)
-    length, slots = _walk(child, count, interval, pending, np.empty((0, 3), np.int32))
-    program = np.empty((length, 3), np.int32)
+    length, slots = _walk(child, count, interval, pending, np.empty((0, 4), np.int32))
+    program = np.empty((length, 4), np.int32)
     _walk(child, count, interval, pending, program)
     return program, slots

@@ -1,0 +1,205 @@
+"""Everything that a night fits, for one skill or for many at once."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from time import perf_counter
+
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.evidence import evidence
+from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
+from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
+from bkt_pipeline.model.bkt.optimum import COARSE, lattice, logits
+from bkt_pipeline.model.bkt.polish import polish
+from bkt_pipeline.model.bkt.pooled import pooled
+from bkt_pipeline.model.bkt.posterior import posteriors
+from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
+from bkt_pipeline.model.bkt.scores import held_out_scores
+from bkt_pipeline.model.bkt.search import search
+from bkt_pipeline.model.bkt.uncertainty import uncertainty
+from bkt_pipeline.model.params import SAFE_DEFAULT
+
+__all__ = ["calibrate", "calibrate_all", "warm_up"]
+
+
+def calibrate(
+    window: AttemptWindow,
+    grid: Grid = DEFAULT_GRID,
+    *,
+    prior: SchoolPrior = SHIPPED_PRIOR,
+    polished: bool = False,
+    estimator: Estimator = "grid",
+    scored: bool = False,
+) -> SkillFit:
+    """Fit one skill: the grid's winner, the pooled estimate, and how sure they are.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+        May be empty: then the pooled estimate is the prior's mode, and the grid has nothing to choose by.
+    grid : Grid
+        Where the search looks.
+    prior : SchoolPrior
+        Of the pooled estimate and of the posterior intervals; the grid's winner and the polished optimum know none.
+    polished : bool
+        Whether the fit carries the continuous optimum too.
+    estimator : {"grid", "polished", "pooled"}
+        Which of them is `published`: the flags and the intervals belong to it. "polished" implies `polished`.
+    scored : bool
+        Whether to fit four fifths of the students and evaluate on the others too, as `held_out_scores` does.
+
+    Returns
+    -------
+    SkillFit
+
+    References
+    ----------
+    Corbett & Anderson (1994), DOI 10.1007/BF01099821.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model import BktParams
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> truth = BktParams(0.3, 0.1, 0.1, 0.2)
+    >>> fit = calibrate(simulate(truth, n_students=2000, seed=1))
+    >>> fit.params.values
+    (0.3, 0.1, 0.1, 0.2)
+    >>> [round(value, 3) for value in fit.pooled.values]
+    [0.324, 0.097, 0.103, 0.192]
+    """
+    started = perf_counter()
+    answers = DistinctSequences.of(window)
+    params, surface = search(window.responses, window.offsets, answers, grid)
+    coarse = lattice(answers, COARSE)
+    pool = pooled(window, prior, answers=answers, coarse=coarse)
+    priors = (prior,) if prior == SHIPPED_PRIOR else (prior, SHIPPED_PRIOR)
+    axes, fine, found = posteriors(window, answers, coarse, logits(pool.values), priors)
+    best = polish(window, params, grid=grid, answers=answers, coarse=coarse) if surface is not None else None
+    candidates = {"grid": params, "polished": best or params, "pooled": pool}
+    published = candidates[estimator]
+    return SkillFit(
+        skill_id=window.skill_id,
+        params=params,
+        n_attempts=window.n_attempts,
+        n_students=window.n_students,
+        n_distinct=answers.counts.size,
+        ungraded=window.ungraded,
+        as_of=window.as_of,
+        uncertainty=uncertainty(found[0], axes, fine, coarse, grid, surface, best, (pool, published)),
+        evidence=evidence(window, published),
+        polished=best if polished or estimator == "polished" else None,
+        pooled=pool,
+        moments=found[-1].moments if window.n_students else None,
+        held_out=held_out_scores(window, prior, grid) if scored else None,
+        estimator=estimator,
+        seconds=perf_counter() - started,
+    )
+
+
+def calibrate_all(
+    windows: Mapping[str, AttemptWindow],
+    *,
+    grid: Grid = DEFAULT_GRID,
+    threads: int | None = None,
+    prior: SchoolPrior = SHIPPED_PRIOR,
+    polished: bool = False,
+    estimator: Estimator = "grid",
+    scored: bool = False,
+) -> Iterator[tuple[str, SkillFit | Exception]]:
+    """Calibrate many skills on all cores, yielding each as soon as it is done.
+
+    The results do not depend on the number of threads; their order does.
+
+    Parameters
+    ----------
+    windows : mapping of str to AttemptWindow
+        By skill; the keys come back with the results.
+    grid : Grid
+        Where to look.
+    threads : int, optional
+        How many skills at a time; as many as this process has cores if not given.
+    prior, polished, estimator, scored
+        As in `calibrate`.
+
+    Yields
+    ------
+    (key, SkillFit or Exception)
+        What went wrong with a skill is yielded in its place; it never stops the others.
+
+    Raises
+    ------
+    InvalidSettings
+        If `threads` is below 1.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model import BktParams
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> truth = BktParams(0.3, 0.1, 0.1, 0.2)
+    >>> windows = {str(n): simulate(truth, n_students=n, seed=1) for n in (500, 1000)}
+    >>> sorted((key, fit.n_students) for key, fit in calibrate_all(windows))
+    [('1000', 1000), ('500', 500)]
+    """
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise InvalidSettings(f"threads is {threads}; need at least 1")
+    largest_first = sorted(windows, key=lambda key: -windows[key].n_attempts)
+    fit = partial(calibrate, grid=grid, prior=prior, polished=polished, estimator=estimator, scored=scored)
+    return _calibrate_all(windows, largest_first, fit, threads)
+
+
+def _calibrate_all(
+    windows: Mapping[str, AttemptWindow],
+    order: list[str],
+    fit: Callable[[AttemptWindow], SkillFit],
+    threads: int,
+) -> Iterator[tuple[str, SkillFit | Exception]]:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="calibrate")
+    try:
+        futures = {pool.submit(fit, windows[key]): key for key in order}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except Exception as error:
+                yield futures[future], error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def warm_up(on_compile: Callable[[], None] | None = None) -> None:
+    """Load the compiled kernels, or compile them where this machine has none in its cache yet (some seconds).
+
+    Calling it is never needed; it takes the waiting out of the first fit and lets a caller say what it waits
+    for.
+
+    Parameters
+    ----------
+    on_compile : callable, optional
+        Called once, just before compiling, and only if something has to be compiled.
+
+    Examples
+    --------
+    >>> import sys
+    >>> warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
+    """
+    from numba.core import event
+
+    from bkt_pipeline.model.simulate import simulate
+
+    class Announce(event.Listener):
+        announced = False
+
+        def on_start(self, event: object) -> None:
+            if not self.announced and on_compile is not None:
+                on_compile()
+            self.announced = True
+
+        def on_end(self, event: object) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Announce()):
+        calibrate(simulate(SAFE_DEFAULT, n_students=30, seed=1), scored=True)

@@ -1,0 +1,186 @@
+"""Where a likelihood, or a posterior, is highest: climbs from several points of a coarse lattice.
+
+All of it on u, the logits of (p_l0, p_transit, p_slip, p_guess), each probability at least 1e-4 from 0 and from 1, slip
+and guess at most 0.5.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.prior import SchoolPrior
+from bkt_pipeline.model.params import BktParams
+
+__all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "logits", "optimum", "params_at"]
+
+Floats = npt.NDArray[np.float64]
+
+# How close to 0, and p_l0 and p_transit to 1, a value may lie; the grid's own floor of 0.05 hides slow learning.
+_LEAST = 1e-4
+
+
+def logits(values: npt.ArrayLike) -> Floats:
+    """log(p / (1 - p)) of probabilities, those beyond [1e-4, 1 - 1e-4] taken to be at its ends."""
+    inside = np.clip(np.asarray(values, np.float64), _LEAST, 1.0 - _LEAST)
+    odds: Floats = np.log(inside / (1.0 - inside))
+    return odds
+
+
+# Bounds of the logits.
+LOW = logits([_LEAST] * 4)
+HIGH = logits([1.0 - _LEAST, 1.0 - _LEAST, 0.5, 0.5])
+
+_ERRS = logits([_LEAST, 0.006, 0.025, 0.065, 0.13, 0.22, 0.34, 0.5])
+# The axes of the lattice that the climbs start from: every part of the domain, closer where skills are.
+COARSE = (
+    logits([_LEAST, 0.01, 0.05, 0.12, 0.22, 0.35, 0.5, 0.65, 0.78, 0.88, 0.95, 0.99, 1.0 - _LEAST]),
+    logits([_LEAST, 0.0015, 0.006, 0.02, 0.05, 0.11, 0.22, 0.4, 0.65, 0.9, 1.0 - _LEAST]),
+    _ERRS,
+    _ERRS,
+)
+
+_STARTS = 3
+# Starts are further apart than so many steps of the lattice on some axis.
+_APART = 2
+# The slope, in nats a logit, below which a climb ends; by attempts too, as their rounding adds up.
+_SLOPE, _SLOPE_EACH = 1e-6, 1e-9
+# Read-only as a prior's arrays are: a kernel is compiled anew for arrays that can be written.
+_NO_PRIOR = np.zeros(4), np.zeros((4, 4))
+for _array in _NO_PRIOR:
+    _array.flags.writeable = False
+# What keeps slip + guess below 1 where both end at 0.5.
+_BELOW = 1e-6
+
+
+def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
+    """Log-likelihood at every combination of logits.
+
+    Parameters
+    ----------
+    answers : DistinctSequences
+        Without any, the log-likelihood is 0.
+    axes : tuple of four float64 arrays
+        Logits of p_l0, p_transit, p_slip and p_guess.
+
+    Returns
+    -------
+    float64 array, shape (n_prior, n_transit, n_slip, n_guess)
+        Nats.
+    """
+    shape = [axis.size for axis in axes]
+    if not answers.counts.size:
+        return np.zeros(shape)
+    prior, *others = (1.0 / (1.0 + np.exp(-axis)) for axis in axes)
+    lanes = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 3)
+    return answers.surface(prior[:, None], lanes).reshape(shape)
+
+
+def optimum(
+    window: AttemptWindow,
+    answers: DistinctSequences,
+    coarse: Floats,
+    prior: SchoolPrior | None = None,
+    *,
+    high: Floats = HIGH,
+    extra: tuple[Floats, ...] = (),
+) -> Floats:
+    """The highest point that climbs from several points of the coarse lattice reach.
+
+    The best of those points is one of them and no climb goes down, so the result is never below any point of the
+    lattice.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+    answers : DistinctSequences
+        The window's sequences.
+    coarse : float64 array, shape (n_prior, n_transit, n_slip, n_guess)
+        Log-likelihood on `COARSE`, in nats.
+    prior : SchoolPrior, optional
+        With one, the mode of log-likelihood + log prior; without, the likelihood's optimum.
+    high : float64 array, shape (4,)
+        Upper bounds, in logits.
+    extra : tuple of float64 arrays, shape (4,)
+        More points to start from, in logits.
+
+    Returns
+    -------
+    float64 array, shape (4,)
+        In logits.
+    """
+    from bkt_pipeline.model.kernels.climb import climb
+
+    objective = coarse + _log_prior(prior) if prior else coarse.copy()
+    for axis, top in zip(range(4), high, strict=True):
+        np.moveaxis(objective, axis, 0)[COARSE[axis] > top] = -math.inf
+    tolerance = _SLOPE + _SLOPE_EACH * window.n_attempts
+    best, found = -math.inf, np.empty(4)
+    for start in (*extra, *_starts(objective)):
+        point = np.empty(4)
+        value = climb(
+            window.responses,
+            window.offsets,
+            answers.students,
+            answers.counts,
+            start,
+            *_normal(prior),
+            LOW,
+            high,
+            tolerance,
+            point,
+        )
+        if value > best:
+            best, found = value, point
+    return found
+
+
+def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prior: SchoolPrior) -> Floats:
+    """Minus the second derivatives of the log-posterior by the logits at a point, shape (4, 4)."""
+    from bkt_pipeline.model.kernels.climb import curvature, slopes
+
+    sequences = (window.responses, window.offsets, answers.students, answers.counts)
+    here, out = np.empty(5), np.empty((4, 4))
+    slopes(*sequences, point, *_normal(prior), here)
+    curvature(*sequences, point, *_normal(prior), HIGH, here, out)
+    return out
+
+
+def params_at(point: Floats, max_slip: float = 0.5, max_guess: float = 0.5) -> BktParams:
+    """The parameters of logits, within their bounds and slip + guess below 1."""
+    prior, transit, slip, guess = (1.0 / (1.0 + math.exp(-value)) for value in point.tolist())
+    slip = min(slip, max_slip)
+    return BktParams(prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip))
+
+
+def _normal(prior: SchoolPrior | None) -> tuple[Floats, Floats]:
+    """Mean and precision, as the kernels take them."""
+    return (prior.mean, prior.precision) if prior else _NO_PRIOR
+
+
+@lru_cache(maxsize=32)
+def _log_prior(prior: SchoolPrior) -> Floats:
+    """Log of the prior's density on `COARSE`, less its constant."""
+    away = np.stack(
+        np.meshgrid(*(axis - mean for axis, mean in zip(COARSE, prior.mean, strict=True)), indexing="ij")
+    )
+    total = np.zeros(away.shape[1:])
+    for i in range(4):
+        for j in range(4):
+            total -= 0.5 * prior.precision[i, j] * away[i] * away[j]
+    return total
+
+
+def _starts(objective: Floats) -> list[Floats]:
+    """The best point of the lattice, the best that is not near it, and so on; `objective` is used up."""
+    starts = []
+    for _ in range(_STARTS):
+        best = np.unravel_index(int(objective.argmax()), objective.shape)
+        if objective[best] == -math.inf:
+            break
+        starts.append(np.array([axis[i] for axis, i in zip(COARSE, best, strict=True)]))
+        objective[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in best)] = -math.inf
+    return starts

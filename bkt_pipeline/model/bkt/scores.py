@@ -1,0 +1,189 @@
+"""Which estimator predicts best: each fitted to four fifths of the students and evaluated on the others."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
+from bkt_pipeline.model.bkt.likelihood import log_likelihood
+from bkt_pipeline.model.bkt.optimum import COARSE, lattice
+from bkt_pipeline.model.bkt.polish import polish
+from bkt_pipeline.model.bkt.pooled import pooled
+from bkt_pipeline.model.bkt.prediction import auc, hold_out, predictions, rmse
+from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
+from bkt_pipeline.model.bkt.search import search
+from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
+
+__all__ = ["HeldOut", "Scores", "estimates", "held_out_scores", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well answers were predicted, each from the ones before it.
+
+    Parameters
+    ----------
+    log_likelihood : float
+        Nats an answer; higher is better.
+    auc : float or None
+        Area under the ROC curve; None where all answers are equal.
+    rmse : float
+        Root mean squared error.
+    """
+
+    log_likelihood: float
+    auc: float | None
+    rmse: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The scores of all estimators on students that they were not fitted to.
+
+    Parameters
+    ----------
+    fitted_students, fitted_attempts, students, attempts : int
+        On either side of the split; the last two were held out.
+    success_rate : float
+        Of the fitted students, at least half an answer away from 0 and 1.
+    params : mapping of str to BktParams
+        "grid", "polished" and "pooled", with the log-likelihood of the fitted answers, and "default".
+    scores : mapping of str to Scores
+        Of each of them, and of the "constant" success rate.
+    """
+
+    fitted_students: int
+    fitted_attempts: int
+    students: int
+    attempts: int
+    success_rate: float
+    params: Mapping[str, BktParams]
+    scores: Mapping[str, Scores]
+
+
+def estimates(
+    window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR, grid: Grid = DEFAULT_GRID
+) -> dict[str, BktParams]:
+    """Every estimator's parameters for a window, and the default ones, without how sure they are.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+    prior : SchoolPrior
+        Of the pooled estimate.
+    grid : Grid
+        Of the search.
+
+    Returns
+    -------
+    dict of str to BktParams
+        By "grid", "polished", "pooled" and "default".
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> found = estimates(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=100, seed=1))
+    >>> {name: round(params.p_transit, 3) for name, params in found.items()}
+    {'grid': 0.1, 'polished': 0.095, 'pooled': 0.095, 'default': 0.1}
+    """
+    answers = DistinctSequences.of(window)
+    coarse = lattice(answers, COARSE)
+    winner, _ = search(window.responses, window.offsets, answers, grid)
+    finer = winner
+    if winner.log_likelihood is not None:
+        finer = polish(window, winner, grid=grid, answers=answers, coarse=coarse)
+    pool = pooled(window, prior, answers=answers, coarse=coarse)
+    return {"grid": winner, "polished": finer, "pooled": pool, "default": SAFE_DEFAULT}
+
+
+def score(window: AttemptWindow, params: BktParams) -> Scores:
+    """How well parameters predict a window's answers.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+        At least one answer.
+    params : BktParams
+
+    Returns
+    -------
+    Scores
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> params = BktParams(0.3, 0.1, 0.1, 0.2)
+    >>> scores = score(simulate(params, n_students=100, seed=1), params)
+    >>> round(scores.log_likelihood, 3), round(scores.auc, 3), round(scores.rmse, 3)
+    (-0.48, 0.828, 0.394)
+    """
+    predicted = predictions(window, params)
+    return Scores(
+        log_likelihood(window, params) / window.n_attempts,
+        auc(window.responses, predicted),
+        rmse(window.responses, predicted),
+    )
+
+
+def held_out_scores(
+    window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR, grid: Grid = DEFAULT_GRID
+) -> HeldOut | None:
+    """Fit every estimator to four fifths of the students and score it on the others.
+
+    A student is on the same side every night. A prior that a school has learned has seen the held-out students too, as
+    a small part of all its skills' answers.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+    prior : SchoolPrior
+        Of the pooled estimate.
+    grid : Grid
+        Of the search.
+
+    Returns
+    -------
+    HeldOut or None
+        None where one side of the split has no student.
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> window = simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=100, seed=1)
+    >>> found = held_out_scores(window)
+    >>> {name: round(scores.log_likelihood, 3) for name, scores in found.scores.items()}
+    {'grid': -0.547, 'polished': -0.552, 'pooled': -0.551, 'default': -0.55, 'constant': -0.762}
+    """
+    fitted, held = hold_out(window)
+    if not fitted.n_students or not held.n_students:
+        return None
+    params = estimates(fitted, prior, grid)
+    least = 0.5 / fitted.n_attempts
+    rate = min(max(float(fitted.responses.mean()), least), 1.0 - least)
+    return HeldOut(
+        fitted_students=fitted.n_students,
+        fitted_attempts=fitted.n_attempts,
+        students=held.n_students,
+        attempts=held.n_attempts,
+        success_rate=rate,
+        params=params,
+        scores={
+            **{name: score(held, each) for name, each in params.items()},
+            "constant": _score_of_rate(held.responses, rate),
+        },
+    )
+
+
+def _score_of_rate(responses: npt.NDArray[np.uint8], rate: float) -> Scores:
+    right = int(responses.sum())
+    wrong = responses.size - right
+    return Scores(
+        (right * math.log(rate) + wrong * math.log(1.0 - rate)) / responses.size,
+        0.5 if right and wrong else None,
+        rmse(responses, np.full(responses.size, rate)),
+    )
