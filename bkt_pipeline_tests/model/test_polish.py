@@ -1,8 +1,15 @@
 """The polish reaches a continuous optimum, and never loses to the grid."""
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bkt_pipeline.model import BktParams, Grid, calibrate, log_likelihood, polish
+from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, LOW, lattice, logits, params_at
+from bkt_pipeline.model.bkt.search import search
+from bkt_pipeline.model.kernels.climb import climb
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline_tests.helpers.windows import window
 
@@ -53,3 +60,41 @@ def test_it_is_opt_in():
     fit = calibrate(view)
     assert fit.polished is None
     assert polish(view, fit.params).log_likelihood >= fit.params.log_likelihood
+
+
+@pytest.mark.parametrize(
+    ("truth", "n_students", "seed", "gain"),
+    [((0.4, 0.0, 0.21, 0.41), 32, 1113, 3.0), ((0.43, 0.01, 0.19, 0.38), 21, 1412, 0.8)],
+)
+def test_of_two_optima_the_higher_one_is_found(truth, n_students, seed, gain):
+    view = simulate(BktParams(*truth), n_students=n_students, seed=seed)
+    answers = DistinctSequences.of(view)
+    winner, _ = search(view.responses, view.offsets, answers)
+    lower = np.empty(4)
+    none = np.zeros(4), np.zeros((4, 4))
+    climb(
+        view.responses,
+        view.offsets,
+        answers.students,
+        answers.counts,
+        logits(winner.values),
+        *none,
+        LOW,
+        HIGH,
+        1e-7,
+        lower,
+    )
+    found = polish(view, winner)
+    assert found.log_likelihood > log_likelihood(view, params_at(lower)) + gain
+    assert found.log_likelihood >= lattice(answers, COARSE).max()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=8), min_size=1, max_size=15))
+def test_it_ends_below_no_point_of_the_lattice(answers):
+    view = window(answers)
+    own = DistinctSequences.of(view)
+    fit = calibrate(view, polished=True)
+    # Where slip and guess both end at 0.5, their sum is kept a millionth below 1.
+    assert fit.polished.log_likelihood >= lattice(own, COARSE).max() - 1e-5 * view.n_attempts
+    assert fit.polished.log_likelihood >= fit.params.log_likelihood
