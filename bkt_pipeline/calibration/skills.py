@@ -93,12 +93,11 @@ def judge(
         else:
             enough[key] = window
     polished = options.polish or options.estimator == "polished"
-    for key, fit in calibrate_all(enough, polished=polished):
+    for key, fit in calibrate_all(enough, polished=polished, estimator=options.estimator):
         if isinstance(fit, Exception):
             reason = f"{type(fit).__name__}: {fit}"
             yield SkillVerdict(key, Outcome.FAILED, enough[key], reason=reason)
         else:
-            fit = replace(fit, estimator=options.estimator)
             yield checked(enough[key], fit, options.min_attempts, history.get(key, History()))
 
 

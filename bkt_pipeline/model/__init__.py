@@ -1,4 +1,4 @@
-"""Knowledge tracing as mathematics: numpy, scipy and numba; knows neither Dagster nor SQL.
+"""Knowledge tracing as mathematics: numpy and numba; knows neither Dagster nor SQL.
 
 Importing this package loads numpy only; the compiled kernels are loaded when something is first calibrated.
 """
