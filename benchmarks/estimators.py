@@ -16,19 +16,10 @@ from pathlib import Path
 import numpy as np
 from answers import glops
 
-from bkt_pipeline.model import (
-    SAFE_DEFAULT,
-    SHIPPED_PRIOR,
-    AttemptWindow,
-    BktParams,
-    calibrate_all,
-    learn_prior,
-    log_likelihood,
-    warm_up,
-)
+from bkt_pipeline import model
+from bkt_pipeline.model import SHIPPED_PRIOR, AttemptWindow, BktParams, log_likelihood
 
-HERE = Path(__file__).parent
-GLOPS = HERE.parent.parent / "shared" / "data" / "glops42.csv.gz"
+GLOPS = Path(__file__).parents[2] / "shared" / "data" / "glops42.csv.gz"
 FOLDS = 5
 SIZES = (20, 50, 100, 200, 500, 2000, None)
 ROWS = {
@@ -102,9 +93,9 @@ def measure(windows: dict[str, AttemptWindow]) -> Scores:
 
 
 def fitted(windows: dict[str, AttemptWindow]) -> dict[str, dict[str, BktParams]]:
-    found: dict[str, dict[str, BktParams]] = {key: {"default": SAFE_DEFAULT} for key in windows}
-    for name, prior in (("pooled", SHIPPED_PRIOR), ("school", learn_prior(windows))):
-        for key, fit in calibrate_all(windows, prior=prior, polished=True):
+    found: dict[str, dict[str, BktParams]] = {key: {"default": model.SAFE_DEFAULT} for key in windows}
+    for name, prior in (("pooled", SHIPPED_PRIOR), ("school", model.learn_prior(windows))):
+        for key, fit in model.calibrate_all(windows, prior=prior, polished=True):
             if isinstance(fit, Exception):
                 raise fit
             found[key] |= {name: fit.pooled, "grid": fit.params, "polished": fit.polished}
@@ -123,8 +114,9 @@ def report(scores: Scores) -> tuple[list[str], list[str]]:
     lines += ["", f"| less the grid, mnat | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for row in ("polished", "pooled", "school"):
         gains = {size: 1000 * (means[size, row] - means[size, "grid"]) for size in SIZES}
+        errors = [gain.std(ddof=1) / math.sqrt(gain.size) for gain in gains.values()]
         cells = [
-            f"{gain.mean():+.1f} ± {gain.std(ddof=1) / math.sqrt(gain.size):.1f}" for gain in gains.values()
+            f"{gain.mean():+.1f} ± {error:.1f}" for gain, error in zip(gains.values(), errors, strict=True)
         ]
         lines.append(f"| {ROWS[row]} | {' | '.join(cells)} |")
         lose = {size: float(np.mean(gain < -MARGIN)) for size, gain in gains.items()}
@@ -152,14 +144,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.glops.exists():
         raise SystemExit(f"{arguments.glops} is missing; name the file of real answers with --glops FILE")
-    warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
+    model.warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
     windows = glops(arguments.glops)
     lines, wrong = report(measure(windows))
     attempts = sum(window.n_attempts for window in windows.values())
     text = HEAD.format(attempts=attempts, skills=len(windows), folds=FOLDS) + "\n".join(lines) + "\n"
     print(text, end="")
     if arguments.write:
-        (HERE / "estimators.md").write_text(text, encoding="utf-8")
+        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
     if wrong:
         raise SystemExit("it does not show what it must: " + "; ".join(wrong))
 

@@ -15,6 +15,8 @@ import numpy as np
 from bkt_pipeline.model import SHIPPED_PRIOR, BktParams, SkillFit, calibrate_all, warm_up
 from bkt_pipeline.model.simulate import simulate
 
+SEED = 1994
+ATTEMPTS = 8
 NAMES = ("p_l0", "p_transit", "p_slip", "p_guess")
 # What the coverage of every parameter must lie within, in percent.
 LEAST, MOST = 88.0, 99.0
@@ -42,10 +44,10 @@ def truths(n: int, seed: int) -> Iterator[BktParams]:
             yield BktParams(*(1.0 / (1.0 + np.exp(-logits))))
 
 
-def row(students: int, skills: int, attempts: int, seed: int) -> tuple[str, list[float]]:
-    truth = {str(i): values for i, values in enumerate(truths(skills, seed + students))}
+def row(students: int, skills: int) -> tuple[str, list[float]]:
+    truth = {str(i): values for i, values in enumerate(truths(skills, SEED + students))}
     windows = {
-        key: simulate(values, n_students=students, seed=seed + int(key), lengths=attempts)
+        key: simulate(values, n_students=students, seed=SEED + int(key), lengths=ATTEMPTS)
         for key, values in truth.items()
     }
     fits: dict[str, SkillFit] = {}
@@ -68,25 +70,21 @@ def row(students: int, skills: int, attempts: int, seed: int) -> tuple[str, list
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--skills", type=int, default=200, help="simulated skills a row (200)")
-    parser.add_argument("--attempts", type=int, default=8, help="attempts of each student (8)")
     parser.add_argument("--students", type=int, nargs="+", default=[30, 300, 3000])
-    parser.add_argument("--seed", type=int, default=1994)
     parser.add_argument("--write", action="store_true", help="write interval_coverage.md beside this file")
     arguments = parser.parse_args()
     warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
     error = 196 * (0.95 * 0.05 / arguments.skills) ** 0.5
-    table = HEAD.format(
-        skills=arguments.skills, attempts=arguments.attempts, low=95 - error, high=min(95 + error, 100)
-    )
+    table = HEAD.format(skills=arguments.skills, attempts=ATTEMPTS, low=95 - error, high=min(95 + error, 100))
     print(table, end="")
     covered = []
     for students in arguments.students:
-        line, values = row(students, arguments.skills, arguments.attempts, arguments.seed)
+        line, values = row(students, arguments.skills)
         print(line, flush=True)
         table += line + "\n"
         covered += values
     if arguments.write:
-        (Path(__file__).parent / "interval_coverage.md").write_text(table, encoding="utf-8")
+        Path(__file__).with_suffix(".md").write_text(table, encoding="utf-8")
     if min(covered) < LEAST or max(covered) > MOST:
         raise SystemExit(
             f"coverage is {min(covered):.1f} to {max(covered):.1f}; it must be {LEAST:g} to {MOST:g}"

@@ -280,25 +280,21 @@ def sequences_of(
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
     for number, attempt in enumerate(attempts):
         if not isinstance(attempt, AttemptObservation):
-            raise InvalidAttempts(
-                f"attempt number {number} is a {type(attempt).__name__}; give AttemptObservation"
-            )
+            kind = type(attempt).__name__
+            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
     skills = sorted({str(attempt.skill_id) for attempt in attempts})
     if len(skills) > 1:
-        raise InvalidAttempts(
-            f"attempts of {len(skills)} skills ({', '.join(skills[:3])}, …); calibrate one skill at a time"
-        )
+        some = ", ".join(skills[:3])
+        raise InvalidAttempts(f"attempts of {len(skills)} skills ({some}, …); calibrate one skill at a time")
     names = [str(attempt.student_id) for attempt in attempts]
-    students = sorted(set(names))
-    place = {student: number for number, student in enumerate(students)}
+    place = {student: number for number, student in enumerate(sorted(set(names)))}
     rows = np.array([place[name] for name in names])
     seconds = np.array([attempt.timestamp for attempt in attempts])
     order = np.lexsort((seconds, rows))
     return (
         attempts[0].skill_id,
-        tuple(students),
+        tuple(place),
         np.array([attempt.is_correct for attempt in attempts], np.uint8)[order],
-        # To the nearest microsecond, halves to the even one, as `round` does.
         np.rint(seconds * 1e6).astype(np.int64)[order],
         np.append(0, np.cumsum(np.bincount(rows))),
     )
