@@ -8,8 +8,6 @@ in a fixed random order until they have so many attempts.
 """
 
 import argparse
-import math
-import sys
 import zlib
 from pathlib import Path
 
@@ -106,27 +104,23 @@ def report(scores: Scores) -> tuple[list[str], list[str]]:
     """The lines of the tables, and what they should show and do not."""
     columns = ["all" if size is None else f"{size:,}" for size in SIZES]
     means = {case: np.array([np.mean(folds) for folds in skills.values()]) for case, skills in scores.items()}
-    lines = [f"| attempts | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-    lines.append(f"| skills | {' | '.join(str(len(means[size, 'grid'])) for size in SIZES)} |")
+    rule = f"|---|{'---:|' * len(columns)}"
+    sizes = [str(len(means[size, "grid"])) for size in SIZES]
+    lines = [f"| attempts | {' | '.join(columns)} |", rule, f"| skills | {' | '.join(sizes)} |"]
     for row, title in ROWS.items():
         lines.append(f"| {title} | {' | '.join(f'{means[size, row].mean():.4f}' for size in SIZES)} |")
     wrong = []
-    lines += ["", f"| less the grid, mnat | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    lines += ["", f"| less the grid, mnat | {' | '.join(columns)} |", rule]
     for row in ("polished", "pooled", "school"):
         gains = {size: 1000 * (means[size, row] - means[size, "grid"]) for size in SIZES}
-        errors = [gain.std(ddof=1) / math.sqrt(gain.size) for gain in gains.values()]
-        cells = [
-            f"{gain.mean():+.1f} ± {error:.1f}" for gain, error in zip(gains.values(), errors, strict=True)
-        ]
+        cells = [f"{gain.mean():+.1f} ± {gain.std(ddof=1) / gain.size**0.5:.1f}" for gain in gains.values()]
         lines.append(f"| {ROWS[row]} | {' | '.join(cells)} |")
         lose = {size: float(np.mean(gain < -MARGIN)) for size, gain in gains.items()}
-        cells = [f"{share:.0%}" for share in lose.values()]
-        lines.append(f"| skills that lose more than {MARGIN:g} | {' | '.join(cells)} |")
+        shares = " | ".join(f"{share:.0%}" for share in lose.values())
+        lines.append(f"| skills that lose more than {MARGIN:g} | {shares} |")
         if row == "polished":
             continue
-        wrong += [
-            f"{row}: {gains[n].mean():+.1f} at {n}" for n, least in ASKED.items() if gains[n].mean() < least
-        ]
+        wrong += [f"{row}: too little at {n}" for n, least in ASKED.items() if gains[n].mean() < least]
         wrong += [
             f"{row}: {share:.0%} of skills lose at {size}"
             for size, share in lose.items()
@@ -144,14 +138,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.glops.exists():
         raise SystemExit(f"{arguments.glops} is missing; name the file of real answers with --glops FILE")
-    model.warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
+    model.warm_up()
     windows = glops(arguments.glops)
     lines, wrong = report(measure(windows))
     attempts = sum(window.n_attempts for window in windows.values())
-    text = HEAD.format(attempts=attempts, skills=len(windows), folds=FOLDS) + "\n".join(lines) + "\n"
-    print(text, end="")
+    text = HEAD.format(attempts=attempts, skills=len(windows), folds=FOLDS) + "\n".join(lines)
+    print(text)
     if arguments.write:
-        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+        Path(__file__).with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     if wrong:
         raise SystemExit("it does not show what it must: " + "; ".join(wrong))
 

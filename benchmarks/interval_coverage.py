@@ -6,7 +6,6 @@ prints a table for 200 skills each at 30, 300 and 3,000 students of 8 attempts, 
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +72,7 @@ def main() -> None:
     parser.add_argument("--students", type=int, nargs="+", default=[30, 300, 3000])
     parser.add_argument("--write", action="store_true", help="write interval_coverage.md beside this file")
     arguments = parser.parse_args()
-    warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
+    warm_up()
     error = 196 * (0.95 * 0.05 / arguments.skills) ** 0.5
     table = HEAD.format(skills=arguments.skills, attempts=ATTEMPTS, low=95 - error, high=min(95 + error, 100))
     print(table, end="")

@@ -373,8 +373,6 @@ def main() -> None:
         make_peers(arguments.make_peers)
         return
     warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
-    # The polish has a kernel of its own.
-    calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1), polished=True)
     text = HEAD.format(cores=os.cpu_count(), machine=platform.machine(), python=platform.python_version())
     print(text, end="")
     for line in report(arguments):
