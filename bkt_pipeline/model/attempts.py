@@ -278,10 +278,9 @@ def sequences_of(
     """
     if not attempts:
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
-    for number, attempt in enumerate(attempts):
-        if not isinstance(attempt, AttemptObservation):
-            kind = type(attempt).__name__
-            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
+    for n, each in enumerate(attempts):
+        if not isinstance(each, AttemptObservation):
+            raise InvalidAttempts(f"attempt number {n} is a {type(each).__name__}; give AttemptObservation")
     skills = sorted({str(attempt.skill_id) for attempt in attempts})
     if len(skills) > 1:
         some = ", ".join(skills[:3])
