@@ -40,7 +40,9 @@ from bkt_pipeline.errors import DatabaseError, SourceSchemaError
 if TYPE_CHECKING:
     from bkt_pipeline.model.simulate import School
 
-from bkt_pipeline.db.attempts_file import CHUNK, Attempts, microseconds
+from bkt_pipeline.db.attempts_file import Attempts
+from bkt_pipeline.db.file_rows import CHUNK
+from bkt_pipeline.db.file_times import microseconds
 
 _source = MetaData()
 
