@@ -117,19 +117,19 @@ class RowParser:
     def _parse(self, chunk: Sequence[Record]) -> tuple[Integers, ...]:
         """Skill, student, item, grade and time of the rows of a chunk, without the bad ones."""
         width = self.columns.width
-        self._faults.add(
-            Fault(line, f"has {len(record)} fields where the header has {width}")
-            for line, record in chunk
-            if len(record) != width
-        )
-        lines = [line for line, record in chunk if len(record) == width]
-        if not lines:
+        whole = [(line, record) for line, record in chunk if len(record) == width]
+        if len(whole) < len(chunk):
+            self._faults.add(
+                Fault(line, f"has {len(record)} fields where the header has {width}")
+                for line, record in chunk
+                if len(record) != width
+            )
+        if not whole:
             return (np.empty(0, np.int64),) * 5
-        return self._parse_cells(
-            lines, list(zip(*(record for _, record in chunk if len(record) == width), strict=True))
-        )
+        lines, records = zip(*whole, strict=True)
+        return self._parse_cells(lines, list(zip(*records, strict=True)))
 
-    def _parse_cells(self, lines: list[int], cells: list[tuple[str, ...]]) -> tuple[Integers, ...]:
+    def _parse_cells(self, lines: Sequence[int], cells: list[tuple[str, ...]]) -> tuple[Integers, ...]:
         columns = self.columns
         skill_cells = list(zip(*(cells[place] for place in columns.skills), strict=True))
         skills = [self.skills[row] for row in skill_cells]

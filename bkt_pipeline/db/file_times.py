@@ -82,6 +82,9 @@ def _parse_dates(cells: Sequence[str]) -> Parsed:
 
 
 def _parse_integers(cells: Sequence[str]) -> Parsed:
+    digits = "".join(cells)
+    if digits.isascii() and digits.isdigit() and all(cells) and max(map(len, cells)) <= 18:
+        return np.array(list(map(int, cells)), dtype=np.int64), np.ones(len(cells), dtype=bool)
     orders = [_ORDER.fullmatch(cell.strip()) for cell in cells]
     return (
         np.array([int(order[1]) if order else 0 for order in orders], dtype=np.int64),
