@@ -152,7 +152,7 @@ def _find_columns(path: Path, header: list[str], form: FileFormat, delimiter: st
     used += [wanted[time_name]] if time_name else []
     for name in (*used, *(name for name, _ in form.only)):
         if header.count(name) > 1:
-            raise InvalidFile(f"{path} has the column {name!r} twice: rename one of them.")
+            raise InvalidFile(f"{path} has the column {_shown(name)} twice: rename one of them.")
     place = {name: header.index(wanted[name]) for name in wanted if wanted[name] in header}
     return Columns(
         width=len(header),
@@ -178,7 +178,7 @@ def _missing_columns(
     between = {"\t": "tabs", ",": "commas"}.get(delimiter, repr(delimiter))
     columns = f"{len(header):,} {'column' if len(header) == 1 else 'columns'}"
     message = (
-        f"{path} lacks the column {' and '.join(map(repr, missing))}. Its first line must be a header; it has "
+        f"{path} lacks the column {' and '.join(map(_shown, missing))}. Its first line must be a header; it has "
         f"{columns} separated by {between}. Expected: {', '.join(REQUIRED)}, and if there are such columns "
         "item_id and created_at or order. A column with another name is named by --column, such as "
         '--column skill_id="KC (Default)".'
@@ -188,3 +188,8 @@ def _missing_columns(
     if any("\0" in name or "\ufffd" in name for name in header):
         message += " The file may be in another encoding: name it with --encoding, such as --encoding utf-16."
     return message
+
+
+def _shown(name: str) -> str:
+    # A name that the user gave may contain anything.
+    return name if name in COLUMNS else repr(name)
