@@ -146,8 +146,7 @@ def _as_of(newest: dt.datetime, now: dt.datetime) -> str:
 
 def _report(attempts: "Attempts", now: dt.datetime) -> Iterator[str]:
     if attempts.left_out:
-        reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in attempts.left_out.items())
-        yield f"rows left out: {reasons}"
+        yield "rows left out: " + ", ".join(attempts.left_out_by_reason())
     if attempts.changed_skills:
         yield (
             f'skill ids changed: {attempts.changed_skills:,}; "..." became "…", because Dagster refuses "..." in '

@@ -62,6 +62,13 @@ class Attempts:
     def __len__(self) -> int:
         return int(self.is_correct.size)
 
+    def left_out_by_reason(self) -> list[str]:
+        """The rows that were left out, such as "12 without a skill"."""
+        return [
+            f"{rows:,} {reason.removesuffix('s') if rows == 1 else reason}"
+            for reason, rows in self.left_out.items()
+        ]
+
 
 def read_attempts_file(path: Path, as_of: datetime, form: FileFormat | None = None) -> Attempts:
     """The answers in a delimited file, plain or gzipped; all rows are good, or none is returned.

@@ -1,8 +1,10 @@
 """Files of answers to load, and what comes of them."""
 
+import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import Connection, NullPool, create_engine, func, select
 from sqlalchemy import table as sql_table
@@ -34,3 +36,13 @@ def transaction(url: str) -> Iterator[Connection]:
 
 def count(connection: Connection, table: str) -> object:
     return connection.execute(select(func.count()).select_from(sql_table(table))).scalar()
+
+
+def write_answers(path: Path, answers: int = 80) -> Path:
+    """A file of 16 students' answers at one skill, in the form that `load` takes without options."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["skill_id", "student_id", "item_id", "is_correct", "order"])
+        for number in range(answers):
+            writer.writerow(["sums", f"pupil-{number % 16}", number % 5, int(number % 7 < 4), number])
+    return path
