@@ -4,14 +4,13 @@ import argparse
 import datetime as dt
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkt_pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from bkt_pipeline.db.attempts_file import Attempts
     from bkt_pipeline.db.file_columns import FileFormat
 
@@ -90,11 +89,8 @@ def run_load(options: argparse.Namespace) -> int:
     path = STANDARD_INPUT if str(options.file) == "-" else options.file
     attempts = read_attempts_file(path, now, _form(options))
     engine, embedded = connect(patience_seconds=0)
-
-    def write(connection: "Connection") -> None:
-        load_attempts(connection, attempts, embedded=embedded, replace=options.replace)
-
-    retrying(engine, write)
+    store = partial(load_attempts, attempts=attempts, embedded=embedded, replace=options.replace)
+    retrying(engine, store)
     engine.dispose()
     seconds = time.perf_counter() - started
     newest = _moment(int(attempts.created_us[-1]))
