@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bkt_pipeline.cli.console import DONE
 from bkt_pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def run_load(options: argparse.Namespace) -> int:
     )
     for line in _report(attempts, now):
         print(line)
-    return 0
+    return DONE
 
 
 def _form(options: argparse.Namespace) -> "FileFormat":
