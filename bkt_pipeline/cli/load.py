@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bkt_pipeline.cli.console import DONE
+from bkt_pipeline.cli.console import DONE, out, write_line
 from bkt_pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -96,11 +96,9 @@ def run_load(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     newest = _moment(int(attempts.created_us[-1]))
     night = f"bkt-pipeline nightly{_as_of(newest, now)}"
-    print(
-        f"loaded {len(attempts):,} attempts of {len(attempts.skills):,} skills in {seconds:.1f} s; next: {night}"
-    )
-    for line in _report(attempts, now):
-        print(line)
+    loaded = f"loaded {len(attempts):,} attempts of {len(attempts.skills):,} skills in {seconds:.1f} s"
+    for line in (f"{loaded}; next: {night}", *_report(attempts, now)):
+        write_line(out(), line)
     return DONE
 
 
@@ -134,7 +132,7 @@ def _moment(microseconds: int) -> dt.datetime:
 
 def _as_of(newest: dt.datetime, now: dt.datetime) -> str:
     """The option that makes a night find answers, where those of the file are too old for a night now."""
-    from bkt_pipeline.db.doctor import WINDOW_DAYS
+    from bkt_pipeline.calibration.skills import WINDOW_DAYS
 
     if newest > now - dt.timedelta(days=WINDOW_DAYS):
         return ""
@@ -146,14 +144,14 @@ def _report(attempts: "Attempts", now: dt.datetime) -> Iterator[str]:
         yield "rows left out: " + ", ".join(attempts.left_out_by_reason())
     if attempts.changed_skills:
         yield (
-            f'skill ids changed: {attempts.changed_skills:,}; "..." became "…", because Dagster refuses "..." in '
-            "partition keys"
+            f'skill ids changed: {attempts.changed_skills:,}; "..." became one character, U+2026, because Dagster '
+            'refuses "..." in partition keys'
         )
     yield _window_line(attempts, now)
 
 
 def _window_line(attempts: "Attempts", now: dt.datetime) -> str:
-    from bkt_pipeline.db.doctor import WINDOW_DAYS
+    from bkt_pipeline.calibration.skills import WINDOW_DAYS
 
     window = dt.timedelta(days=WINDOW_DAYS)
     times = attempts.created_us
