@@ -40,7 +40,7 @@ ONLY_IN = {
     "boto3": ("windows",),
     "pyarrow": ("windows",),
     "pydantic_settings": ("settings",),
-    "pandas": ("frames", "db/attempts_file.py"),
+    "pandas": ("frames", "db/file_times.py"),
 }
 # All but settings.py only hand something on: to child processes, or to Dagster, which reads it there.
 USES_OF_THE_ENVIRONMENT = {

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.connection import close, make_engine
+from bkt_pipeline.db.loaded_tables import mark_school
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.platform import Platform, reflect
 from bkt_pipeline.db.retry import reason, retrying, sqlstate
@@ -23,7 +24,6 @@ log = logging.getLogger("bkt_pipeline")
 
 _NOT_ALLOWED = "42501"
 EMBEDDED_NAME = "bkt"
-SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills while the school is in it
 
 
 class Run(Protocol):
@@ -95,27 +95,13 @@ def open_database() -> Database:
     return Database(engine, platform, is_embedded)
 
 
-def drop_synthetic_school(connection: Connection) -> None:
-    """Ready an embedded database for a load: the synthetic school goes with all that was calibrated from it.
-
-    Data that was loaded before stays; the load then refuses to mix with it.
-    """
-    if (
-        connection.execute(text("SELECT obj_description(to_regclass('skills'), 'pg_class')")).scalar()
-        == SCHOOL
-    ):
-        connection.execute(text("DROP TABLE IF EXISTS attempts, items, skills, skill_bkt_params"))
-        connection.execute(text("DROP SCHEMA IF EXISTS bkt_pipeline CASCADE"))
-    create_source_tables(connection)
-
-
 def _load_school_if_empty(connection: Connection) -> None:
     create_source_tables(connection)
     if connection.execute(text("SELECT EXISTS (SELECT FROM skills)")).scalar():
         return
     synthetic = school()
     write_school(connection, synthetic)
-    connection.execute(text(f"COMMENT ON TABLE skills IS '{SCHOOL}'"))
+    mark_school(connection)
     log.info(
         "the embedded database held no skills: loaded a synthetic school of %d skills and %d attempts",
         len(synthetic.skills),

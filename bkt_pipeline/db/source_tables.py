@@ -40,7 +40,9 @@ from bkt_pipeline.errors import DatabaseError, SourceSchemaError
 if TYPE_CHECKING:
     from bkt_pipeline.model.simulate import School
 
-from bkt_pipeline.db.attempts_file import CHUNK, Attempts, microseconds
+from bkt_pipeline.db.attempts_file import Attempts
+from bkt_pipeline.db.file_rows import CHUNK
+from bkt_pipeline.db.file_times import microseconds
 
 _source = MetaData()
 
@@ -107,7 +109,7 @@ _ELSEWHERE = (
 
 def create_source_tables(connection: Connection) -> None:
     """Make `skills`, `items` and `attempts`, indexed for calibration; tables that exist stay as they are."""
-    _wait_for_other_loads(connection)
+    wait_for_other_loads(connection)
     _source.create_all(connection)
 
 
@@ -144,12 +146,13 @@ def write_school(connection: Connection, school: School, as_of: datetime | None 
     _copy_attempts(connection, school.student_id, school.item_id, school.is_correct, end - school.age_us)
 
 
-def _wait_for_other_loads(connection: Connection) -> None:
+def wait_for_other_loads(connection: Connection) -> None:
+    """Hold the lock of all loads until the end of the transaction."""
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:load", 0))))
 
 
 def _require_empty_tables(connection: Connection) -> None:
-    _wait_for_other_loads(connection)
+    wait_for_other_loads(connection)
     found = inspect(connection)
     for name, columns in _WRITTEN.items():
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from bkt_pipeline.db.safe_keys import REFUSED_IN_KEYS
 from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
@@ -21,10 +22,6 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 
 SINGLE = "dagster/partition"
-
-
-# What Dagster refuses in a partition key.
-REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 
 
 PARTITIONS_NAME = "skill"

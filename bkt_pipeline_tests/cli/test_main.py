@@ -1,46 +1,20 @@
 """The command line, as a person or a cron job runs it: in a process of its own."""
 
-import csv
-import gzip
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline_tests.helpers.answer_files import write_answers
 from bkt_pipeline_tests.helpers.glops import FILE, needs_glops
 
 BIN = Path(sys.executable).parent
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def home(server_home: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A machine of its own: a BKT_PIPELINE_HOME with nothing in it."""
-    folder = server_home / f"cli-{request.node.name[:40]}"
-    yield folder
-    embedded.release(folder)
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return subprocess.run(
-            [BIN / "bkt-pipeline", *arguments],
-            env={**keep, "BKT_PIPELINE_HOME": str(home), **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run
 
 
 def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
@@ -85,38 +59,6 @@ def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
     assert "embedded" in told.stdout
 
 
-def write_answers(path: Path, answers: int = 80) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["skill_id", "student_id", "item_id", "is_correct", "order"])
-        for number in range(answers):
-            writer.writerow(["sums", f"pupil-{number % 16}", number % 5, int(number % 7 < 4), number])
-    return path
-
-
-def test_a_loaded_file_takes_the_place_of_the_school(run: Run, tmp_path: Path) -> None:
-    assert run("doctor").returncode == 0
-    loaded = run("load", str(write_answers(tmp_path / "answers.csv")))
-    assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.startswith("loaded 80 attempts of 1 skills")
-    night = run("nightly", "--skip-irt", "--json", str(tmp_path / "night.json"))
-    assert night.returncode == 0, night.stderr
-    assert " items: " not in night.stdout
-    assert json.loads((tmp_path / "night.json").read_text())["count"] == 1
-    twice = run("load", str(tmp_path / "answers.csv"))
-    assert twice.returncode == 2
-    assert "holds rows already" in twice.stderr
-
-
-def test_bad_rows_are_refused_by_line(run: Run, tmp_path: Path) -> None:
-    path = write_answers(tmp_path / "answers.csv")
-    path.write_text(path.read_text().replace(",1,3\n", ",maybe,3\n"))
-    refused = run("load", str(path))
-    assert refused.returncode == 2
-    assert "line 5" in refused.stderr
-    assert "pupil" not in refused.stderr
-
-
 @needs_glops
 def test_real_answers_come_to_the_known_likelihood(run: Run) -> None:
     assert run("load", str(FILE)).returncode == 0
@@ -152,10 +94,3 @@ def test_wrong_usage_is_told_and_exits_with_2(run: Run, arguments: list[str], sa
     assert failed.returncode == 2
     assert says in failed.stderr
     assert "Traceback" not in failed.stderr
-
-
-def test_a_gzipped_file_loads_too(run: Run, tmp_path: Path) -> None:
-    plain = write_answers(tmp_path / "answers.csv")
-    packed = tmp_path / "answers.csv.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert run("load", str(packed)).returncode == 0

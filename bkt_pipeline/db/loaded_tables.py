@@ -1,0 +1,118 @@
+"""Source tables that this package filled itself: how they are marked, and when a load may replace them.
+
+The marks are comments on the tables. Tables without one belong to the platform; nothing here touches them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy import table as sql_table
+
+from bkt_pipeline.db.attempts_file import Attempts
+from bkt_pipeline.db.source_tables import create_source_tables, wait_for_other_loads, write_attempts
+from bkt_pipeline.errors import DatabaseError
+
+SCHOOL = "The synthetic school of bkt-pipeline"
+
+
+_LOADED = "Loaded from a file by bkt-pipeline: {rows} rows"
+
+
+_LOADED_ROWS = re.compile(_LOADED.replace("{rows}", r"(\d+)"))
+
+
+_TABLES = ("skills", "items", "attempts")
+
+
+def mark_school(connection: Connection) -> None:
+    """Note that the tables hold the synthetic school, whose place a load takes."""
+    connection.execute(text(f"COMMENT ON TABLE skills IS '{SCHOOL}'"))
+
+
+def load_attempts(connection: Connection, attempts: Attempts, *, embedded: bool, replace: bool) -> None:
+    """Store a file of answers; part of the caller's transaction.
+
+    It takes the place of the synthetic school, and with `replace` that of an earlier file. What was calibrated from
+    either goes with it: results of other answers would be taken for results of these.
+
+    Parameters
+    ----------
+    embedded : bool
+        Whether this is the embedded database, the only one that holds the synthetic school.
+    replace : bool
+        Whether the answers of an earlier load may be replaced. Rows that a load did not write never are.
+
+    Raises
+    ------
+    DatabaseError
+        The tables hold rows that must not be replaced.
+    SourceSchemaError
+        A platform's own tables do not take the rows.
+    """
+    wait_for_other_loads(connection)
+    if embedded and _comment(connection, "skills") == SCHOOL:
+        _drop(connection)
+    elif _is_loaded(connection):
+        if not replace:
+            raise DatabaseError(
+                "The database holds rows already, from an earlier file. To replace them, and what was calibrated "
+                "from them, add --replace."
+            )
+        _require_untouched(connection)
+        _drop(connection)
+    elif replace and any(_count(connection, table) for table in _TABLES):
+        raise DatabaseError(
+            "The tables skills, items and attempts hold rows that bkt-pipeline load did not write, and --replace "
+            "never deletes such rows. Load into an empty database instead: set DATABASE_URL to one, or "
+            "BKT_PIPELINE_HOME to a new folder."
+        )
+    ours = not any(_exists(connection, table) for table in _TABLES) or embedded
+    create_source_tables(connection)
+    write_attempts(connection, attempts)
+    if ours:
+        for table in _TABLES:
+            mark = _LOADED.format(rows=_count(connection, table))
+            connection.execute(text(f"COMMENT ON TABLE {table} IS '{mark}'"))
+
+
+def _is_loaded(connection: Connection) -> bool:
+    return all(_LOADED_ROWS.fullmatch(_comment(connection, table)) for table in _TABLES)
+
+
+def _require_untouched(connection: Connection) -> None:
+    """Refuse where rows came or went since the load: the tables are in use by something else."""
+    for table in _TABLES:
+        mark = _LOADED_ROWS.fullmatch(_comment(connection, table))
+        rows = _count(connection, table)
+        if mark is None or int(mark[1]) != rows:
+            raise DatabaseError(
+                f"The table {table} holds {rows:,} rows, not the {int(mark[1]) if mark else 0:,} that bkt-pipeline "
+                "load wrote: something else writes to it, so --replace leaves it as it is. Load into an empty "
+                "database instead."
+            )
+
+
+def _drop(connection: Connection) -> None:
+    if _exists(connection, "skill_bkt_params"):
+        connection.execute(
+            text("DELETE FROM skill_bkt_params WHERE skill_id::text IN (SELECT id::text FROM skills)")
+        )
+    connection.execute(text("DROP TABLE attempts, items, skills"))
+    connection.execute(text("DROP SCHEMA IF EXISTS bkt_pipeline CASCADE"))
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return connection.execute(text(f"SELECT to_regclass('{table}') IS NOT NULL")).scalar() is True
+
+
+def _comment(connection: Connection, table: str) -> str:
+    comment = connection.execute(text(f"SELECT obj_description(to_regclass('{table}'), 'pg_class')")).scalar()
+    return str(comment or "")
+
+
+def _count(connection: Connection, table: str) -> int:
+    if not _exists(connection, table):
+        return 0
+    return int(connection.execute(select(func.count()).select_from(sql_table(table))).scalar_one())

@@ -1,0 +1,18 @@
+"""Which skill ids Dagster takes as partition keys.
+
+The rules are here because `load` applies them to a file long before Dagster sees a key.
+"""
+
+# Dagster refuses a partition key that contains one of these.
+REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
+
+
+def partition_safe(skill_id: str) -> str:
+    """The id with each "..." replaced by the one character "…", which Dagster takes.
+
+    Control characters are left alone: no id in a file may contain one.
+
+    >>> partition_safe("round to ten, hundred...")
+    'round to ten, hundred…'
+    """
+    return skill_id.replace("...", "…")

@@ -1,0 +1,42 @@
+"""The command line in a process of its own, as a person or a cron job runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bkt_pipeline.embedded import server as embedded
+
+BIN = Path(sys.executable).parent
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def home(server_home: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A machine of its own: a BKT_PIPELINE_HOME with nothing in it."""
+    folder = server_home / f"cli-{request.node.name[:40]}"
+    yield folder
+    embedded.release(folder)
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    def run(
+        *arguments: str, cwd: Path | None = None, stdin: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return subprocess.run(
+            [BIN / "bkt-pipeline", *arguments],
+            cwd=cwd,
+            input=stdin,
+            env={**keep, "BKT_PIPELINE_HOME": str(home), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
