@@ -45,6 +45,8 @@ ENVIRONMENT_READERS = ("settings.py",)
 PRIVATE_DAGSTER = {
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.source_asset",
+    "dagster._core.workspace.context",
+    "dagster._core.workspace.load_target",
 }
 LONGEST_MODULE = 300
 

@@ -4,7 +4,6 @@ import argparse
 import datetime as dt
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
+from bkt_pipeline.cli import ui
 from bkt_pipeline.cli.upkeep import add_commands
 from bkt_pipeline.errors import BktError
 
 DONE, SOME_FAILED, UNUSABLE = 0, 1, 2
-LOCAL = "127.0.0.1"
 
 HELP = """Recalibrates the BKT parameters of every skill from the last 30 days of attempts.
 
@@ -102,20 +101,7 @@ def parser() -> argparse.ArgumentParser:
     )
     nightly.set_defaults(run=run_nightly)
 
-    ui = commands.add_parser(
-        "ui",
-        help="open the Dagster UI on the same database",
-        description="Starts Dagster's webserver and daemon on this machine (Ctrl-C stops them). The daemon "
-        "runs the night at 07:00 UTC while this command runs. The UI has no login: it listens on 127.0.0.1 "
-        "unless told otherwise.",
-    )
-    ui.add_argument(
-        "--host",
-        default=LOCAL,
-        help=f"address to listen on (default: {LOCAL}); whoever reaches another one can start runs and see results",
-    )
-    ui.add_argument("--port", type=int, default=3000, help="default: 3000")
-    ui.set_defaults(run=run_ui)
+    ui.add_command(commands)
 
     load = commands.add_parser(
         "load",
@@ -173,51 +159,9 @@ def run_nightly(options: argparse.Namespace) -> int:
         shown.print(f"\n{console.night_totals(night.outcomes, time.perf_counter() - started)}")
         if night.items is not None:
             shown.print(console.items_totals(night.items, night.items_seconds))
-        shown.print("Look at it in the browser: bkt-pipeline ui, then http://127.0.0.1:3000")
+        shown.print("Look at it in the browser: bkt-pipeline ui")
     became = [outcome.outcome for outcome in (*night.outcomes, *(night.items or ()))]
     return SOME_FAILED if "failed" in became else DONE
-
-
-def run_ui(options: argparse.Namespace) -> int:
-    """Hand over to Dagster's own `dagster dev`."""
-    from importlib.util import find_spec
-
-    if find_spec("dagster_webserver") is None:
-        print(
-            "bkt-pipeline ui: the package dagster-webserver is missing; pip install 'bkt_pipeline[ui]'",
-            file=sys.stderr,
-        )
-        return UNUSABLE
-    from bkt_pipeline.db.database import open_database
-    from bkt_pipeline.instance.storage import use_dagster_home
-
-    open_database().close()
-    workspace = use_dagster_home() / "workspace.yaml"
-    if options.host not in (LOCAL, "localhost", "::1"):
-        print(
-            f"bkt-pipeline ui: Dagster's UI has no login: whoever reaches {options.host}:{options.port} can start "
-            "runs and see results; put a proxy with a login before it",
-            file=sys.stderr,
-        )
-    print(
-        f"The Dagster UI opens at http://{options.host}:{options.port} in some seconds; Ctrl-C stops it.",
-        flush=True,
-    )
-    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "bkt_pipeline.definitions"]
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "dagster",
-        "dev",
-        *where,
-        "-h",
-        options.host,
-        "-p",
-        str(options.port),
-    ]
-    os.execv(sys.executable, [*command, "--log-level", "warning"])
 
 
 def run_load(options: argparse.Namespace) -> int:
