@@ -27,17 +27,9 @@ _RELATIVE_FILE = re.compile(
 )
 
 
-def environment_for_services(environment: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
-    """The same settings for a process that works in another folder and takes no module from it.
-
-    Parameters
-    ----------
-    environment
-        The variables of this process.
-    folder
-        The folder that relative paths in them are in; default: the working folder.
-    """
-    base = folder or Path.cwd()
+def environment_elsewhere(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same settings for a process that works in another folder, from which it imports nothing."""
+    base = Path.cwd()
 
     def absolute(path: str) -> str:
         return path if path == "system" else os.path.normpath(base / Path(path).expanduser())

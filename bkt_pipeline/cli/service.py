@@ -1,4 +1,4 @@
-"""A process of `bkt-pipeline ui`: Dagster's web server behind the guard, or Dagster's daemon.
+"""A process of `bkt-pipeline ui`: Dagster's web server behind the guard, its code server, or its daemon.
 
     python -P -m bkt_pipeline.cli.service < orders
 
@@ -32,7 +32,7 @@ def main() -> None:
     orders = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        (serve_ui if "secret" in orders else run_daemon)(**orders)
+        (run_dagster if "command" in orders else serve_ui)(**orders)
     except KeyboardInterrupt:
         pass
     finally:
@@ -71,11 +71,11 @@ def serve_ui(
         uvicorn.Server(config).run(sockets=[socket.socket(fileno=number) for number in sockets])
 
 
-def run_daemon(workspace: str) -> None:
-    """Run Dagster's daemon by the command that its package installs."""
-    (command,) = entry_points(group="console_scripts", name="dagster-daemon")
-    sys.argv = [command.name, "run", "--workspace", workspace, "--log-level", "warning"]
-    run: Any = command.load()
+def run_dagster(command: str, arguments: list[str]) -> None:
+    """Run a command that Dagster's package installs, in this process."""
+    (entry,) = entry_points(group="console_scripts", name=command)
+    sys.argv = [command, *arguments]
+    run: Any = entry.load()
     run()
 
 

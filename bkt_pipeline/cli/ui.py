@@ -1,33 +1,27 @@
 """`bkt-pipeline ui`: Dagster's UI and daemon on this machine, for whoever has the address that it prints.
 
-Three processes: this one, which holds the port and ends the others; the web server behind the guard; the
-daemon. Each of the two is a service (see service.py) in a session of its own.
+This process holds the port and stops the others: the code server, the web server behind the guard, the daemon.
 """
 
 import argparse
 import json
-import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import astuple
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from bkt_pipeline.cli.folder import environment_for_services
-from bkt_pipeline.cli.service import STOP_SECONDS
 from bkt_pipeline.errors import InvalidSettings
 
+DONE, STOPPED = 0, 1
 LOCAL = "127.0.0.1"
 PORT = 3000
-DONE, STOPPED = 0, 1
 BACKLOG = 128
 
 
@@ -57,58 +51,60 @@ def add_command(commands: Any) -> None:
 
 
 def run_ui(options: argparse.Namespace) -> int:
-    """Start the web server and the daemon, print the address, and wait until something ends them."""
+    """Start the services, print the address, and wait until a person or the end of a service ends them all."""
     if find_spec("dagster_webserver") is None:
         raise InvalidSettings("the package dagster-webserver is missing; pip install 'bkt_pipeline[ui]'")
     from bkt_pipeline.cli.guard import TOKEN, Address, loopback_addresses, read_address
+    from bkt_pipeline.cli.processes import running
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.instance.storage import use_dagster_home
 
     port = read_port(options.port)
-    public = read_address(options.public_url) if options.public_url else None
+    named = Address("http", options.host, port)
+    shown = read_address(options.public_url) if options.public_url else named
+    secret = secrets.token_urlsafe(32)
     with ExitStack() as stack:
         # First of all: a taken port must not cost a second daemon on the same storage.
         sockets = [stack.enter_context(one) for one in listen(options.host, port)]
         open_database().close()
-        workspace = workspace_file(use_dagster_home())
-        named = Address("http", options.host, port)
-        shown = public or named
-        secret = secrets.token_urlsafe(32)
-        web = {
-            "workspace": workspace,
-            "sockets": [one.fileno() for one in sockets],
-            "addresses": [astuple(one) for one in {named, shown, *loopback_addresses(port)}],
-            "secret": secret,
-            "cookie": f"bkt_pipeline_{port}",
-        }
-        services = stack.enter_context(
-            running({"web server": web, "daemon": {"workspace": workspace}}, pass_fds=web["sockets"])
-        )
-        # Only the web server may hold the port from now on.
-        for one in sockets:
-            one.close()
-        if options.host not in (LOCAL, "localhost", "::1"):
-            print(
-                f"bkt-pipeline ui: traffic to {options.host}:{port} is not encrypted, and the address below lets in "
-                "anyone who has it; put a proxy with TLS and a login before it",
-                file=sys.stderr,
-            )
-        print(
-            f"Open {shown}/?{TOKEN}={secret} in a browser; the first page takes some seconds. Ctrl-C stops the UI.",
-            flush=True,
-        )
+        dagster_home = use_dagster_home()
+        # Private to this account: who can write to the code server's socket can run code.
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="bkt-pipeline-")))
+        services = stack.enter_context(running())
         try:
-            ended = wait_for_any(services)
+            workspace = own_workspace(dagster_home)
+            if workspace is None:
+                services.start("code server", code_server(folder / "socket"))
+                services.wait_for(folder / "socket")
+                workspace = write_workspace(folder)
+            web = {
+                "workspace": str(workspace),
+                "sockets": [one.fileno() for one in sockets],
+                "addresses": [astuple(one) for one in {named, shown, *loopback_addresses(port)}],
+                "secret": secret,
+                "cookie": f"bkt_pipeline_{port}",
+            }
+            services.start("web server", web, pass_fds=web["sockets"])
+            services.start("daemon", daemon(workspace))
+            # Only the web server may hold the port from now on.
+            for one in sockets:
+                one.close()
+            if options.host not in (LOCAL, "localhost", "::1"):
+                print(
+                    f"bkt-pipeline ui: traffic to {options.host}:{port} is not encrypted, and the address below lets "
+                    "in anyone who has it; put a proxy with TLS and a login before it",
+                    file=sys.stderr,
+                )
+            print(
+                f"Open {shown}/?{TOKEN}={secret} in a browser; the first page takes some seconds. "
+                "Ctrl-C stops the UI.",
+                flush=True,
+            )
+            ended = services.wait()
         except KeyboardInterrupt:
             return DONE
     print(f"bkt-pipeline ui: the {ended} ended by itself, so the UI was stopped", file=sys.stderr)
     return STOPPED
-
-
-def workspace_file(dagster_home: Path) -> str:
-    """The workspace.yaml of the Dagster home, or this package's where a home of somebody's own has none."""
-    own = dagster_home / "workspace.yaml"
-    return str(own if own.exists() else files("bkt_pipeline.instance") / "workspace.yaml")
 
 
 def read_port(text: str) -> int:
@@ -143,88 +139,40 @@ def listen(host: str, port: int) -> Sequence[socket.socket]:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind(address)
             one.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         for one in sockets:
             one.close()
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise InvalidSettings(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose others with --host and --port"
+            f"cannot listen on {host}:{port}: {reason}; choose another address with --host and --port"
         ) from error
     return sockets
 
 
-class Service:
-    """A service process in a session of its own, with all that it starts."""
-
-    def __init__(self, name: str, orders: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            # The folder that a person happens to be in may hold a secrets.py and a .env, which Python and Dagster
-            # would take for theirs.
-            [sys.executable, "-P", "-m", "bkt_pipeline.cli.service"],
-            cwd="/",
-            env=environment_for_services(os.environ),
-            stdin=subprocess.PIPE,
-            pass_fds=pass_fds,
-            # Ctrl-C in the terminal is for this process, which stops the services in order.
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        self._orders = self._process.stdin
-        self._orders.write(json.dumps(orders).encode() + b"\n")
-        self._orders.flush()
-
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def ask_to_stop(self) -> None:
-        with suppress(BrokenPipeError):
-            self._orders.close()
-
-    def stop(self) -> None:
-        """Wait until nothing of it lives; kill what is left after the time that a service gives itself."""
-        end = time.monotonic() + STOP_SECONDS
-        while self._lives() and time.monotonic() < end:
-            time.sleep(0.05)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _lives(self) -> bool:
-        if not self.has_ended():
-            return True
-        # Its id stays the group's while others of the group live.
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, 0)
-            return True
-        return False
+def own_workspace(dagster_home: Path) -> Path | None:
+    """The workspace.yaml of a Dagster home that loads more than this package; None for ours."""
+    found = dagster_home / "workspace.yaml"
+    ours = (files("bkt_pipeline.instance") / "workspace.yaml").read_bytes()
+    return found if found.exists() and found.read_bytes() != ours else None
 
 
-@contextmanager
-def running(
-    services: Mapping[str, Mapping[str, Any]], pass_fds: Sequence[int]
-) -> Iterator[Sequence[Service]]:
-    """Start the services by their names and orders, and stop them at the end; SIGTERM is an interrupt meanwhile.
-
-    Where this process is killed, or interrupted once more while it stops them, they stop by themselves.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started: list[Service] = []
-    try:
-        for name, orders in services.items():
-            started.append(Service(name, orders, pass_fds if "sockets" in orders else ()))
-        yield started
-    finally:
-        for service in started:
-            service.ask_to_stop()
-        for service in started:
-            service.stop()
-        signal.signal(signal.SIGTERM, before)
+def write_workspace(folder: Path) -> Path:
+    """A workspace.yaml for the code server of the folder; the web server and the daemon share it."""
+    server = {"socket": str(folder / "socket"), "location_name": "bkt_pipeline"}
+    path = folder / "workspace.yaml"
+    # JSON is YAML.
+    path.write_text(json.dumps({"load_from": [{"grpc_server": server}]}))
+    return path
 
 
-def wait_for_any(services: Sequence[Service]) -> str:
-    """The name of the first service that ends."""
-    while True:
-        for service in services:
-            if service.has_ended():
-                return service.name
-        time.sleep(0.2)
+def code_server(path: Path) -> dict[str, Any]:
+    """The orders for a code server on the socket."""
+    arguments = ["--socket", str(path), "--module-name", "bkt_pipeline.definitions"]
+    arguments += ["--location-name", "bkt_pipeline", "--empty-working-directory", "--log-level", "warning"]
+    return {"command": "dagster", "arguments": ["api", "grpc", *arguments]}
+
+
+def daemon(workspace: Path) -> dict[str, Any]:
+    """The orders for the daemon."""
+    arguments = ["run", "--workspace", str(workspace), "--log-level", "warning"]
+    return {"command": "dagster-daemon", "arguments": arguments}
