@@ -41,7 +41,8 @@ ONLY_IN = {
     "pyarrow": ("windows",),
     "pandas": ("frames", "db/attempts_file.py"),
 }
-ENVIRONMENT_READERS = ("settings.py",)
+# cli/folder.py hands the environment on to child processes; it reads no setting.
+ENVIRONMENT_READERS = ("settings.py", "cli/folder.py")
 PRIVATE_DAGSTER = {
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.source_asset",

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import ui
+from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.cli.upkeep import add_commands
 from bkt_pipeline.errors import BktError
 
@@ -29,6 +30,9 @@ school, so every command works on a bare machine."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the return value is the exit code: 0 done, 1 some skill failed, 2 unusable."""
     options = parser().parse_args(arguments)
+    for name in ("json", "file"):
+        if getattr(options, name, None) not in (None, "-"):
+            setattr(options, name, working_folder() / getattr(options, name))
     from bkt_pipeline.cli.console import ConsoleLog, err
 
     options.console = err()
@@ -39,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Else what other packages warn of comes out between our lines.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        code: int = options.run(options)
+        with outside_the_working_folder():
+            code: int = options.run(options)
     except BktError as error:
         print(f"bkt-pipeline {options.command}: {error}", file=sys.stderr)
         return UNUSABLE

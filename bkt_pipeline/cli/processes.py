@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bkt_pipeline.cli.folder import environment_elsewhere
 from bkt_pipeline.cli.service import STOP_SECONDS
 
 
@@ -22,8 +21,6 @@ class Service:
         self.name = name
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bkt_pipeline.cli.service"],
-            cwd="/",
-            env=environment_elsewhere(os.environ),
             stdin=subprocess.PIPE,
             pass_fds=pass_fds,
             # Ctrl-C in the terminal is for this process, which stops the services in order.
