@@ -1,5 +1,6 @@
 """`bkt-pipeline ui` in a process of its own."""
 
+import json
 import re
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,11 @@ import pytest
 from bkt_pipeline_tests.helpers.processes import COMMAND, end_group
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
+
+
+LAUNCH = """mutation ($run: ExecutionParams!) {
+    launchRun(executionParams: $run) { ... on LaunchRunSuccess { run { runId } } }
+}"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,34 @@ class UI:
             answer = connection.getresponse()
             assert answer.status == 303, answer.read()
             return str(answer.headers["Set-Cookie"]).partition(";")[0]
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Send GraphQL as the page does; returns the data."""
+        headers = {"Content-Type": "application/json", "Cookie": self.cookie, "Origin": self.origin}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+            connection.request(
+                "POST", "/graphql", json.dumps({"query": query, "variables": variables}), headers
+            )
+            answer = json.load(connection.getresponse())
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def launch(self, job: str) -> str:
+        """Start a run of the job; returns its id."""
+        selector = {
+            "repositoryLocationName": "bkt_pipeline",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        answer = self.ask(LAUNCH, run={"selector": selector, "runConfigData": "{}", "mode": "default"})
+        return str(answer["launchRun"]["run"]["runId"])
+
+    def runs(self) -> dict[str, str]:
+        """The status of each run by its id."""
+        found = self.ask("{ runsOrError { ... on Runs { results { runId status } } } }")["runsOrError"][
+            "results"
+        ]
+        return {run["runId"]: run["status"] for run in found}
 
 
 def free_port() -> int:
