@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ LAUNCH = """mutation ($run: ExecutionParams!) {
     launchRun(executionParams: $run) { ... on LaunchRunSuccess { run { runId } } }
 }"""
 
+RUNS = "query ($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results { runId status } } } }"
+
 
 @dataclass(frozen=True)
 class UI:
@@ -32,6 +35,7 @@ class UI:
     process: "subprocess.Popen[bytes]"
     log: Path
     address: str  # as printed, with the secret
+    temporary: Path  # where its processes keep sockets
 
     @property
     def origin(self) -> str:
@@ -76,12 +80,10 @@ class UI:
         answer = self.ask(LAUNCH, run={"selector": selector, "runConfigData": "{}", "mode": "default"})
         return str(answer["launchRun"]["run"]["runId"])
 
-    def runs(self) -> dict[str, str]:
-        """The status of each run by its id."""
-        found = self.ask("{ runsOrError { ... on Runs { results { runId status } } } }")["runsOrError"][
-            "results"
-        ]
-        return {run["runId"]: run["status"] for run in found}
+    def runs(self, job: str) -> dict[str, str]:
+        """The status of each run of the job by its id."""
+        answer = self.ask(RUNS, filter={"pipelineName": job})
+        return {run["runId"]: run["status"] for run in answer["runsOrError"]["results"]}
 
 
 def free_port() -> int:
@@ -94,21 +96,22 @@ def free_port() -> int:
 def running_ui(environment: Mapping[str, str], folder: Path, *options: str) -> Iterator[UI]:
     """Start it in the folder, wait until it answers, and end it."""
     log = folder / "ui.log"
-    with log.open("wb") as output:
+    # A short path: sockets are made in it.
+    with TemporaryDirectory(prefix="bkt-", ignore_cleanup_errors=True) as temporary, log.open("wb") as output:
         process = subprocess.Popen(
             [*COMMAND, "ui", "--port", str(free_port()), *options],
-            env=dict(environment),
+            env={**environment, "TMPDIR": temporary},
             cwd=folder,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    try:
-        ui = UI(process, log, _printed_address(process, log))
-        assert ui.cookie
-        yield ui
-    finally:
-        end_group(process)
+        try:
+            ui = UI(process, log, _printed_address(process, log), Path(temporary))
+            assert ui.cookie
+            yield ui
+        finally:
+            end_group(process)
 
 
 def _printed_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
