@@ -77,14 +77,15 @@ def run_ui(options: argparse.Namespace) -> int:
                 services.start("code server", code_server(folder / "socket"))
                 services.wait_for(folder / "socket")
                 workspace = write_workspace(folder)
+            numbers = [one.fileno() for one in sockets]
             web = {
                 "workspace": str(workspace),
-                "sockets": [one.fileno() for one in sockets],
+                "sockets": numbers,
                 "addresses": [astuple(one) for one in {named, shown, *loopback_addresses(port)}],
                 "secret": secret,
                 "cookie": f"bkt_pipeline_{port}",
             }
-            services.start("web server", web, pass_fds=web["sockets"])
+            services.start("web server", web, pass_fds=numbers)
             services.start("daemon", daemon(workspace))
             # Only the web server may hold the port from now on.
             for one in sockets:
