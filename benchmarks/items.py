@@ -33,6 +33,7 @@ from bkt_pipeline.defs.progress import batches
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import night_tags
 from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.embedded.home import home
 from bkt_pipeline.instance.storage import dagster_instance
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
@@ -130,7 +131,7 @@ def main() -> None:
     if options.measure:
         (measure if len(options.measure) == 1 else measure_run)(*options.measure)
         return
-    server = embedded.ensure()
+    server = embedded.ensure(home())
     names = [NAME, f"{NAME}_dagster"]
     urls = [urlsplit(server)._replace(path=f"/{name}").geturl() for name in names]
     with psycopg.connect(server, autocommit=True) as admin:

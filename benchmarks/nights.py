@@ -39,10 +39,11 @@ def enrol(skills: int, students: int = STUDENTS, until: dt.datetime | None = Non
     from bkt_pipeline.db.connection import make_engine, transaction
     from bkt_pipeline.db.source_tables import create_source_tables
     from bkt_pipeline.embedded import server as embedded
+    from bkt_pipeline.embedded.home import home
     from bkt_pipeline.model.params import BktParams
     from bkt_pipeline.model.simulate import simulate
 
-    url = embedded.ensure(database="bkt")
+    url = embedded.ensure(home(), database="bkt")
     engine = make_engine(url)
     with transaction(engine) as connection:
         create_source_tables(connection)

@@ -10,11 +10,13 @@
     ├── InvalidFile            a file to load that has bad rows
     ├── WindowStoreUnavailable no window can be kept where ATTEMPT_WINDOW_STORE says
     ├── WindowUnusable         one skill's window cannot be stored or read there
+    ├── WindowOvertaken        one skill's window was not kept: a newer one is stored
     └── DatabaseError
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
         ├── SchemaNotReady          our own tables are missing or of another version
-        └── SourceSchemaError       the platform's tables are not what we rely on
+        ├── SourceSchemaError       the platform's tables are not what we rely on
+        └── RowNotTaken             a table dropped a row without an error
 
 A message says what is wrong, which value, where, and what to do next. It never
 holds a password or anything of a student.
@@ -53,6 +55,10 @@ class WindowUnusable(BktError):
     """One skill's window cannot be stored or read; those of the others can."""
 
 
+class WindowOvertaken(BktError):
+    """One skill's window was not kept, because a newer one is stored; not a failure."""
+
+
 class DatabaseError(BktError):
     """Something about the database; its subclasses say what."""
 
@@ -71,3 +77,7 @@ class SchemaNotReady(DatabaseError):
 
 class SourceSchemaError(DatabaseError):
     """The platform's tables lack something this pipeline relies on."""
+
+
+class RowNotTaken(DatabaseError):
+    """A table took a row without an error and did not keep it."""

@@ -33,6 +33,7 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.settings import variables
 from bkt_pipeline_tests.helpers.folders import delete
 
 if TYPE_CHECKING:
@@ -43,14 +44,6 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parent.parent
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
-OWN_SETTINGS = (
-    "DATABASE_URL",
-    "BKT_PIPELINE_HOME",
-    "DAGSTER_HOME",
-    "DAGSTER_POSTGRES_URL",
-    "ATTEMPT_WINDOW_STORE",
-    "BKT_SHARD_TAGS",
-)
 REGION = "eu-central-1"
 
 ID_DEFAULTS = {
@@ -61,10 +54,24 @@ ID_DEFAULTS = {
 TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _session_without_the_developers_settings() -> Iterator[None]:
+    """Also what a session's fixtures start, such as the server, has none of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        hide_settings(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OWN_SETTINGS:
-        monkeypatch.delenv(name, raising=False)
+    """Anew for each test: code under test may have set DAGSTER_HOME for this process."""
+    hide_settings(monkeypatch)
+
+
+def hide_settings(patch: pytest.MonkeyPatch) -> None:
+    """Unset every variable of ours, and libpq's, which count where a URL leaves something open."""
+    for name in [*variables(), *(name for name in os.environ if name.startswith("PG"))]:
+        patch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Skills' answers become verdicts on their items: calibrated, skipped or failed. Knows no Dagster and no SQL."""
+"""Skills' answers become verdicts on their items: calibrated, skipped or failed."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from bkt_pipeline.calibration.check import Finding
 from bkt_pipeline.calibration.item_checks import inside_bounds, verify_items
-from bkt_pipeline.calibration.skill_checks import Finding
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.model.irt.fits import ItemFits, ItemStatus
 from bkt_pipeline.model.irt.items import (
     SkillAnswers,
@@ -25,11 +26,14 @@ from bkt_pipeline.model.params import BktParams
 Floats = npt.NDArray[np.float64]
 
 LOW_DATA_EVENT = "irt_skip_low_data"
+WINDOW_DAYS = 90
 
 
 @dataclass(frozen=True)
-class ItemRules:
-    """How items are calibrated; the defaults are those of model/irt.py."""
+class ItemOptions:
+    """How items are calibrated; `ItemSettings` describes each option."""
+
+    window_days: int = WINDOW_DAYS
 
     theta_from: Literal["replay", "mastery"] = "replay"
     method: Literal["map", "ml"] = "map"
@@ -42,7 +46,7 @@ class ItemsVerdict:
     """What became of one skill's items: their fits, or the reason why there are none."""
 
     skill_id: str
-    outcome: str
+    outcome: Outcome
     items: SkillItems | None = field(default=None, repr=False)
     reason: str | None = None
     answers: int = 0
@@ -57,16 +61,25 @@ class ItemsVerdict:
     @property
     def log_likelihood(self) -> float | None:
         """Of all calibrated items, in nats; None where there is none."""
-        if self.outcome != "calibrated" or self.items is None:
+        if self.outcome != Outcome.CALIBRATED or self.items is None:
             return None
         return float(np.nansum(self.items.fits.log_likelihood))
+
+    @property
+    def result(self) -> SkillItems | None:
+        """What there is to store."""
+        return self.items
+
+    def without_result(self, outcome: Outcome, reason: str) -> "ItemsVerdict":
+        """The verdict when its items were not stored after all."""
+        return replace(self, outcome=outcome, items=None, reason=reason)
 
 
 def judge_items(
     answers: Mapping[str, SkillAnswers],
     params: Mapping[str, tuple[BktParams, dt.datetime]],
     unusable: Mapping[str, str],
-    rules: ItemRules,
+    options: ItemOptions,
 ) -> Iterator[ItemsVerdict]:
     """One verdict a skill.
 
@@ -75,51 +88,55 @@ def judge_items(
     answers
         The answers of each skill.
     params
-        The parameters to replay them with, and since when they stand, of the skills that have some.
+        The parameters to replay them with, and when they were calibrated, of the skills that have some.
     unusable
-        Skills whose parameters are none, with the reason.
-    rules
+        Skills whose stored parameters are not valid, with the reason.
+    options
         How to calibrate.
     """
     for key, of_skill in answers.items():
         standing = params.get(key)
-        since = standing[1] if standing and rules.theta_from == "replay" else None
+        since = standing[1] if standing and options.theta_from == "replay" else None
         verdict = ItemsVerdict(
-            key, "calibrated", answers=of_skill.n_answers, students=of_skill.n_students, params_since=since
+            key,
+            Outcome.CALIBRATED,
+            answers=of_skill.n_answers,
+            students=of_skill.n_students,
+            params_since=since,
         )
-        if rules.theta_from == "replay" and key in unusable:
-            yield replace(verdict, outcome="failed", reason=unusable[key])
-        elif rules.theta_from == "replay" and standing is None:
+        if options.theta_from == "replay" and key in unusable:
+            yield replace(verdict, outcome=Outcome.FAILED, reason=unusable[key])
+        elif options.theta_from == "replay" and standing is None:
             reason = "the skill was never calibrated, so there are no parameters to replay its answers with"
-            yield replace(verdict, outcome="skipped", reason=reason)
+            yield replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
         else:
             try:
                 theta = (
                     theta_by_mastery(of_skill)
-                    if standing is None or rules.theta_from == "mastery"
+                    if standing is None or options.theta_from == "mastery"
                     else theta_by_replay(of_skill, standing[0])
                 )
-                yield _judge(verdict, of_skill, theta, rules)
+                yield _judge(verdict, of_skill, theta, options)
             except Exception as error:
-                yield replace(verdict, outcome="failed", reason=f"{type(error).__name__}: {error}")
+                yield replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
 
 
-def _judge(verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, rules: ItemRules) -> ItemsVerdict:
+def _judge(verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, options: ItemOptions) -> ItemsVerdict:
     items = calibrate_items(
         answers,
         theta,
-        method=rules.method,
-        min_answers=rules.min_answers,
-        calibrated_answers=rules.calibrated_answers,
+        method=options.method,
+        min_answers=options.min_answers,
+        calibrated_answers=options.calibrated_answers,
     )
-    findings = verify_items(items, right_answers(answers), rules.min_answers)
+    findings = verify_items(items, right_answers(answers), options.min_answers)
     verdict = replace(verdict, items=subset(items, inside_bounds(items)), findings=findings)
     if findings[0].passed:
         return verdict
     return replace(
         verdict,
-        outcome="skipped",
-        reason=f"no item has {rules.min_answers} graded answers; the most that one has is {findings[0].numbers['actual']}",
+        outcome=Outcome.SKIPPED,
+        reason=f"no item has {options.min_answers} graded answers; the most that one has is {findings[0].numbers['actual']}",
     )
 
 

@@ -1,26 +1,11 @@
-"""What must hold of a calibration and of a window: pure functions of the numbers, which know no Dagster and no SQL.
+"""The checks of a skill's calibration. Every threshold stands beside the check that uses it."""
 
-A finding is named for what is true when it is green. Every threshold is a constant here or,
-where its sentence names it, in rules.py.
-"""
-
-import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from statistics import median
 
-import numpy as np
-
-from bkt_pipeline.calibration.baseline import History
-from bkt_pipeline.calibration.rules import (
-    CALIBRATION_RULES,
-    DEVIATIONS,
-    FRESH_HOURS,
-    NIGHTS_NEEDED,
-    UNGRADED_SHARE,
-    WINDOW_RULES,
-)
+from bkt_pipeline.calibration.baseline import History, constant_rate
+from bkt_pipeline.calibration.check import Decision, Finding, check, equal_as_stored, plain
 from bkt_pipeline.model import (
     DEFAULT_GRID,
     SAFE_DEFAULT,
@@ -33,26 +18,17 @@ from bkt_pipeline.model import (
 from bkt_pipeline.model.bkt.evidence import FLAGS, Tier
 from bkt_pipeline.model.bkt.prediction import auc, hold_out, most_likely, predictions, rmse
 
-SAME = 1e-9  # two log-likelihoods are equal within this share
-TIE = 1e-12  # and a neighbour is better beyond this one, as in the search
-STORED = 1e-6  # a platform's column may hold fewer digits than a double
-# What a sound fit may be worse than last night's parameters: nats an attempt, and on top of them nats in all, spread
-# over the attempts that were fitted on. Of sound fits this warns of 2 in 100 or fewer: benchmarks/hold_out.md.
+TIE = 1e-12  # a neighbour is better beyond this share, as in the search
+# A sound fit may predict worse than last night's parameters by this many nats an attempt, and on top of them by this
+# many nats in all, spread over the attempts that were fitted. It warns of at most 2 in 100 sound fits
+# (benchmarks/hold_out.md).
 HOLD_OUT_MARGIN = 0.005
 HOLD_OUT_MARGIN_NATS = 16.0
+HISTORY_NIGHTS = 14
+NIGHTS_NEEDED = 5
+DEVIATIONS = 5.0  # robust standard deviations below the median
 LEAST_DEVIATION = 0.002  # nats per attempt; nights on nearly the same attempts differ by less
-
-Number = float | int | str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A rule's verdict on one skill, with the numbers that it rests on."""
-
-    name: str
-    passed: bool
-    error: bool = False
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+NAMES = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
 
 
 def verify(
@@ -60,64 +36,64 @@ def verify(
 ) -> tuple[Finding, ...]:
     """All findings on a calibration's own numbers, before it is published.
 
-    The safe default of a grid without a valid point is no calibration: it is said to be none, as a warning.
+    The safe default of a grid without a valid point counts as no calibration and is reported as a warning.
     """
     if fit.params.log_likelihood is None:
-        return (
-            Finding(
-                "log_likelihood_is_finite", False, False, {"actual": "none: the grid has no valid point"}
-            ),
-        )
+        numbers = {"actual": "none: the grid has no valid point"}
+        return (Finding(log_likelihood_is_finite.name, False, False, numbers),)
     return (
-        is_finite(window, fit),
-        is_grid_maximum(window, fit, grid),
-        beats_chance(window, fit),
-        holds_out(window, history, grid),
-        is_in_family(fit, history),
-        is_identified(fit),
+        log_likelihood_is_finite(window, fit),
+        log_likelihood_is_grid_maximum(window, fit, grid),
+        log_likelihood_beats_chance(window, fit),
+        log_likelihood_holds_out(window, history, grid),
+        log_likelihood_is_in_family(fit, history),
+        parameters_are_identified(fit),
     )
 
 
-def refusal(findings: Sequence[Finding]) -> str | None:
-    """Why a calibration must not be published; None where it may."""
-    wrong = [
-        f"{finding.name} ({_said(finding.numbers)})"
-        for finding in findings
-        if finding.error and not finding.passed
-    ]
-    return f"not published, it fails {'; '.join(wrong)}" if wrong else None
+@check(
+    "The window held enough graded attempts to calibrate the skill; otherwise the older row stays.",
+    what_to_do="nothing, unless the skill should have more: look at attempt_window, and at the ungraded attempts",
+)
+def skill_has_enough_attempts(attempts: int, min_attempts: int) -> Decision:
+    return attempts >= min_attempts, {"actual": attempts, "threshold": min_attempts}
 
 
-def is_finite(window: AttemptWindow, fit: SkillFit) -> Finding:
-    """`log_likelihood_is_finite`."""
-    said = fit.published.log_likelihood
+@check(
+    "The log-likelihood is finite, negative and equal to a recomputation from the stored window.",
+    what_to_do="the row was not replaced; materialise attempt_window and skill_bkt_params again for this skill, and "
+    "report a bug if it fails again",
+    error=True,
+    threshold=1e-9,
+)
+def log_likelihood_is_finite(window: AttemptWindow, fit: SkillFit, threshold: float) -> Decision:
+    value = fit.published.log_likelihood
     again = log_likelihood(window, fit.published)
-    assert said is not None
-    fine = math.isfinite(said) and said < 0.0 and math.isclose(said, again, rel_tol=SAME)
-    return _found(
-        "log_likelihood_is_finite",
-        fine,
-        actual=_plain(said),
-        recomputed=_plain(again),
-        relative_difference=_plain(abs(said - again) / abs(again) if again else math.inf),
-        threshold=SAME,
-    )
+    assert value is not None
+    fine = math.isfinite(value) and value < 0.0 and math.isclose(value, again, rel_tol=threshold)
+    return fine, {
+        "actual": plain(value),
+        "recomputed": plain(again),
+        "relative_difference": plain(abs(value - again) / abs(again) if again else math.inf),
+    }
 
 
-def is_grid_maximum(window: AttemptWindow, fit: SkillFit, grid: Grid = DEFAULT_GRID) -> Finding:
-    """`log_likelihood_is_grid_maximum`."""
+@check(
+    "No neighbour of the winner on the grid (one step along an axis) is more probable.",
+    what_to_do="the row was not replaced; the search missed the maximum: report a bug with the skill's parameters",
+    error=True,
+)
+def log_likelihood_is_grid_maximum(window: AttemptWindow, fit: SkillFit, grid: Grid) -> Decision:
     own = log_likelihood(window, fit.params)
     around = [(log_likelihood(window, point), point) for point in neighbours(fit.params, grid)]
     best, where = max(around, key=lambda pair: pair[0], default=(-math.inf, fit.params))
-    better = best - own
-    return _found(
-        "log_likelihood_is_grid_maximum",
-        not better > TIE * abs(own),
-        actual=_plain(better),
-        threshold=TIE * abs(own),
-        neighbours=len(around),
-        best_neighbour=", ".join(f"{value:g}" for value in where.values),
-    )
+    better, tie = best - own, TIE * abs(own)
+    return not better > tie, {
+        "actual": plain(better),
+        "threshold": tie,
+        "neighbours": len(around),
+        "best_neighbour": ", ".join(f"{value:g}" for value in where.values),
+    }
 
 
 def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktParams]:
@@ -134,183 +110,129 @@ def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktPara
                 yield BktParams(*point)
 
 
-def beats_chance(window: AttemptWindow, fit: SkillFit) -> Finding:
-    """`log_likelihood_beats_chance`."""
+@check(
+    "Per attempt, the parameters are better than one constant success rate, and than the default parameters.",
+    what_to_do="look whether the skill's items belong together; here four parameters explain no more than one rate",
+)
+def log_likelihood_beats_chance(window: AttemptWindow, fit: SkillFit) -> Decision:
     n = window.n_attempts
     own = log_likelihood(window, fit.published) / n
     rate = float(window.responses.mean())
-    constant = _of_rate(rate, rate)
+    constant = constant_rate(rate, rate)
     default = log_likelihood(window, SAFE_DEFAULT) / n
-    return _found(
-        "log_likelihood_beats_chance",
-        own > constant and own >= default,
-        actual=own,
-        threshold=max(constant, default),
-        constant_success_rate=constant,
-        default_parameters=default,
-        success_rate=rate,
-    )
+    return own > constant and own >= default, {
+        "actual": own,
+        "threshold": max(constant, default),
+        "constant_success_rate": constant,
+        "default_parameters": default,
+        "success_rate": rate,
+    }
 
 
-def holds_out(window: AttemptWindow, history: History, grid: Grid = DEFAULT_GRID) -> Finding:
-    """`log_likelihood_holds_out`."""
+@check(
+    "Fitted on 80% of the students, it predicts the others better than the success rate of the 80% does, and no "
+    "worse than last night's parameters.",
+    what_to_do="few students: wait for more; many: look what changed in items or grading since last night",
+)
+def log_likelihood_holds_out(window: AttemptWindow, history: History, grid: Grid) -> Decision:
     fitted, held = hold_out(window)
     if not fitted.n_students or not held.n_students:
-        return _found(
-            "log_likelihood_holds_out",
-            True,
-            actual="none: too few students to hold some out",
-            students_held_out=held.n_students,
-            students_fitted=fitted.n_students,
-        )
+        return True, {
+            "actual": "none: too few students to hold some out",
+            "students_held_out": held.n_students,
+            "students_fitted": fitted.n_students,
+        }
     params = most_likely(fitted, grid)
     own = log_likelihood(held, params) / held.n_attempts
-    constant = _of_rate(
-        float(held.responses.mean()), _inside(float(fitted.responses.mean()), fitted.n_attempts)
-    )
-    thresholds = {"constant_success_rate": constant}
+    half_an_answer = 0.5 / fitted.n_attempts
+    rate = min(max(float(fitted.responses.mean()), half_an_answer), 1.0 - half_an_answer)
+    constant = constant_rate(float(held.responses.mean()), rate)
+    numbers: dict[str, float | int | str] = {"actual": own, "constant_success_rate": constant}
+    required = constant
     if history.params is not None:
         margin = HOLD_OUT_MARGIN + HOLD_OUT_MARGIN_NATS / fitted.n_attempts
-        thresholds["last_night_less_margin"] = log_likelihood(held, history.params) / held.n_attempts - margin
-        thresholds["margin"] = margin
+        last_night = log_likelihood(held, history.params) / held.n_attempts - margin
+        required = max(required, last_night)
+        numbers |= {"last_night_less_margin": last_night, "margin": margin}
     predicted = predictions(held, params)
     area = auc(held.responses, predicted)
-    required = max(value for name, value in thresholds.items() if name != "margin")
-    return _found(
-        "log_likelihood_holds_out",
-        own > constant and own >= required,
-        actual=own,
-        threshold=required,
-        **thresholds,
-        auc="none: all answers are equal" if area is None else area,
-        rmse=rmse(held.responses, predicted),
-        students_held_out=held.n_students,
-        attempts_held_out=held.n_attempts,
-    )
+    return own > constant and own >= required, {
+        **numbers,
+        "threshold": required,
+        "auc": "none: all answers are equal" if area is None else area,
+        "rmse": rmse(held.responses, predicted),
+        "students_held_out": held.n_students,
+        "attempts_held_out": held.n_attempts,
+    }
 
 
-def is_in_family(fit: SkillFit, history: History) -> Finding:
-    """`log_likelihood_is_in_family`."""
+@check(
+    f"Per attempt, the log-likelihood is at most {DEVIATIONS:g} robust deviations below the median of the last "
+    f"{HISTORY_NIGHTS} nights; passes until {NIGHTS_NEEDED} nights exist.",
+    what_to_do="look what changed since: new items, another grading, another population of students",
+)
+def log_likelihood_is_in_family(fit: SkillFit, history: History) -> Decision:
     nights = [value for value in history.per_attempt if math.isfinite(value)]
-    said = fit.published.log_likelihood
-    if said is None or len(nights) < NIGHTS_NEEDED:
-        return _found("log_likelihood_is_in_family", True, nights=len(nights), nights_needed=NIGHTS_NEEDED)
+    value = fit.published.log_likelihood
+    if value is None or len(nights) < NIGHTS_NEEDED:
+        return True, {"nights": len(nights), "nights_needed": NIGHTS_NEEDED}
     middle = median(nights)
-    deviation = max(1.4826 * median(abs(value - middle) for value in nights), LEAST_DEVIATION)
-    own = said / fit.n_attempts
-    return _found(
-        "log_likelihood_is_in_family",
-        own >= middle - DEVIATIONS * deviation,
-        actual=own,
-        threshold=middle - DEVIATIONS * deviation,
-        median=middle,
-        robust_deviation=deviation,
-        nights=len(nights),
-    )
+    deviation = max(1.4826 * median(abs(night - middle) for night in nights), LEAST_DEVIATION)
+    own, least = value / fit.n_attempts, middle - DEVIATIONS * deviation
+    return own >= least, {
+        "actual": own,
+        "threshold": least,
+        "median": middle,
+        "robust_deviation": deviation,
+        "nights": len(nights),
+    }
 
 
-def is_identified(fit: SkillFit) -> Finding:
-    """`parameters_are_identified`."""
+@check(
+    "The answers determine all four parameters: no flag, and enough students.",
+    what_to_do="read the flags; trust the parameters as far as their intervals are narrow, and wait for more students",
+)
+def parameters_are_identified(fit: SkillFit) -> Decision:
     evidence = fit.evidence
-    return _found(
-        "parameters_are_identified",
-        not evidence.flags and evidence.tier is not Tier.INSUFFICIENT,
-        actual="; ".join(FLAGS[flag] for flag in evidence.flags) or "no flag",
-        threshold="no flag, and at least 30 students",
-        tier=str(evidence.tier),
-        students=fit.n_students,
-        share_of_students_with_three_attempts=evidence.share_with_three,
-    )
+    return not evidence.flags and evidence.tier is not Tier.INSUFFICIENT, {
+        "actual": "; ".join(FLAGS[flag] for flag in evidence.flags) or "no flag",
+        "threshold": f"no flag, and a tier above {Tier.INSUFFICIENT}",
+        "tier": str(evidence.tier),
+        "students": fit.n_students,
+        "share_of_students_with_three_attempts": evidence.share_with_three,
+    }
 
 
-def row_matches(fit: SkillFit, row: Sequence[float | None] | None) -> Finding:
-    """`stored_row_matches`: `row` is what the backend would read now, None where it finds no row."""
+@check(
+    "What the backend would read now is what was calibrated.",
+    what_to_do="look who else writes skill_bkt_params (a trigger, another program, a column of few digits), then "
+    "materialise the skill again",
+    error=True,
+)
+def stored_row_matches(fit: SkillFit, row: Sequence[float | None] | None) -> Decision:
+    """`row` is what the backend would read now, None where it finds no row."""
     if row is None:
-        return _found("stored_row_matches", False, actual="no row", threshold="the calibrated values")
+        return False, {"actual": "no row", "threshold": "the calibrated values"}
     calibrated = (*fit.published.values, fit.published.log_likelihood)
-    names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
     wrong = [
-        name for name, ours, theirs in zip(names, calibrated, row, strict=True) if not _equal(ours, theirs)
+        name
+        for name, ours, theirs in zip(NAMES, calibrated, row, strict=True)
+        if not equal_as_stored(ours, theirs)
     ]
-    return _found(
-        "stored_row_matches",
-        not wrong,
-        actual=", ".join(f"{value!r}" for value in row),
-        threshold=", ".join(f"{value!r}" for value in calibrated),
+    return not wrong, {
+        "actual": ", ".join(f"{value!r}" for value in row),
+        "threshold": ", ".join(f"{value!r}" for value in calibrated),
         **({"differs_in": ", ".join(wrong)} if wrong else {}),
-    )
+    }
 
 
-def has_enough(attempts: int, min_attempts: int) -> Finding:
-    """`skill_has_enough_attempts`."""
-    return _found(
-        "skill_has_enough_attempts", attempts >= min_attempts, actual=attempts, threshold=min_attempts
-    )
-
-
-def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
-    """All findings on a window; `in_future` attempts of the skill bear a time that is still to come."""
-    seen = window.n_attempts + window.ungraded
-    share = window.ungraded / seen if seen else 0.0
-    fresh = _found(
-        "window_is_fresh", False, actual="none: no graded attempt in the window", threshold=FRESH_HOURS
-    )
-    newest = newest_attempt(window)
-    if newest is not None:
-        hours = (window.as_of - newest).total_seconds() / 3600.0
-        fresh = _found("window_is_fresh", hours <= FRESH_HOURS, actual=hours, threshold=FRESH_HOURS)
-    return (
-        _found(
-            "window_is_graded",
-            share <= UNGRADED_SHARE,
-            actual=share,
-            threshold=UNGRADED_SHARE,
-            ungraded=window.ungraded,
-        ),
-        fresh,
-        _found("no_future_attempts", in_future == 0, actual=in_future, threshold=0),
-    )
-
-
-def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
-    """When the latest graded answer of the window was given; None where there is none."""
-    if not window.n_attempts:
-        return None
-    return dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
-
-
-def _found(rule: str, passed: bool, **numbers: Number) -> Finding:
-    of = (CALIBRATION_RULES | WINDOW_RULES)[rule]
-    shown = {name: float(f"{n:.7g}") if isinstance(n, float) else n for name, n in numbers.items()}
-    return Finding(rule, bool(passed), of.error, shown if passed else {**shown, "what_to_do": of.todo})
-
-
-def _equal(ours: float | None, theirs: float | None) -> bool:
-    if ours is None or theirs is None:
-        return ours is theirs
-    return math.isclose(ours, theirs, rel_tol=STORED)
-
-
-def _of_rate(share_right: float, rate: float) -> float:
-    """Log-likelihood per attempt of answers, so many of them right, under one constant success rate."""
-    right = share_right * math.log(rate) if share_right else 0.0
-    wrong = (1.0 - share_right) * math.log(1.0 - rate) if share_right < 1.0 else 0.0
-    return right + wrong
-
-
-def _inside(rate: float, n: int) -> float:
-    """A success rate kept half an answer away from 0 and 1: all right so far is not right for ever."""
-    return min(max(rate, 0.5 / n), 1.0 - 0.5 / n)
-
-
-def _plain(value: float) -> Number:
-    """The number, or its name where it is none that a plot or JSON could hold."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _said(numbers: Mapping[str, Number]) -> str:
-    return ", ".join(
-        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in numbers.items()
-        if name != "what_to_do"
-    )
+SKILL_CHECKS = (
+    skill_has_enough_attempts,
+    log_likelihood_is_finite,
+    log_likelihood_is_grid_maximum,
+    log_likelihood_beats_chance,
+    log_likelihood_holds_out,
+    log_likelihood_is_in_family,
+    parameters_are_identified,
+    stored_row_matches,
+)

@@ -1,38 +1,52 @@
-"""A batch of windows becomes outcomes: who is skipped, who is calibrated, who failed. Knows no Dagster and no SQL."""
+"""A batch of windows becomes verdicts: which skills are calibrated, which are skipped, which failed."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bkt_pipeline.calibration.baseline import History
-from bkt_pipeline.calibration.skill_checks import Finding, has_enough, refusal, verify
+from bkt_pipeline.calibration.check import Finding, refusal
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skill_checks import skill_has_enough_attempts, verify
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
 from bkt_pipeline.model.params import BktParams
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
+MIN_ATTEMPTS = 50
+WINDOW_DAYS = 30
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Who is calibrated, and how; `CalibrationSettings` says what each means."""
+class SkillOptions:
+    """Which skills are calibrated, and how; `CalibrationSettings` describes each option."""
 
-    min_attempts: int = 50
+    window_days: int = WINDOW_DAYS
+    min_attempts: int = MIN_ATTEMPTS
     polish: bool = False
     estimator: Estimator = "grid"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SkillVerdict:
     """What became of one skill's window: a fit, or the reason why there is none."""
 
     skill_id: str
-    outcome: str
+    outcome: Outcome
     window: AttemptWindow | None = field(default=None, repr=False)
     fit: SkillFit | None = None
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
     previous: BktParams | None = None
+
+    @property
+    def result(self) -> SkillFit | None:
+        """What there is to publish."""
+        return self.fit
+
+    def without_result(self, outcome: Outcome, reason: str) -> "SkillVerdict":
+        """The verdict when its fit was not published after all."""
+        return replace(self, outcome=outcome, fit=None, reason=reason)
 
 
 def judge(
@@ -40,9 +54,9 @@ def judge(
     windows: Mapping[str, AttemptWindow],
     failed: Mapping[str, str],
     as_of: dt.datetime,
-    rules: Rules,
+    options: SkillOptions,
     history: Mapping[str, History],
-) -> Iterator[Verdict]:
+) -> Iterator[SkillVerdict]:
     """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
 
     Parameters
@@ -50,15 +64,15 @@ def judge(
     keys
         The skills of the batch.
     windows
-        The stored windows of those that have one.
+        The windows of those that have one.
     failed
         Skills that failed before they came here, with the reason.
     as_of
-        What the run calibrates to; a window that is newer is another run's business.
-    rules
-        Who is calibrated, and how.
+        What the run calibrates to.
+    options
+        Which skills are calibrated, and how.
     history
-        What earlier nights left of those that have been calibrated before.
+        The earlier nights of the skills that have been calibrated before.
     """
     from bkt_pipeline.model import calibrate_all
 
@@ -66,38 +80,52 @@ def judge(
     for key in keys:
         window = windows.get(key)
         if key in failed:
-            yield Verdict(key, "failed", window, reason=failed[key])
+            yield SkillVerdict(key, Outcome.FAILED, window, reason=failed[key])
         elif window is None:
-            yield Verdict(
-                key, "failed", reason="it has no stored window; materialise attempt_window for it first"
-            )
-        elif window.as_of > as_of:
-            yield Verdict(key, "overtaken", window, reason=overtaken(window.as_of))
-        elif window.n_attempts < rules.min_attempts:
-            finding = has_enough(window.n_attempts, rules.min_attempts)
-            said = low_data(window, rules.min_attempts)
-            yield Verdict(key, "skipped", window, reason=said, findings=(finding,))
+            reason = "it has no stored window; materialise attempt_window for it first"
+            yield SkillVerdict(key, Outcome.FAILED, reason=reason)
+        elif mismatch := other_window(window, as_of, options):
+            yield SkillVerdict(key, Outcome.FAILED, window, reason=mismatch)
+        elif window.n_attempts < options.min_attempts:
+            finding = skill_has_enough_attempts(window.n_attempts, options.min_attempts)
+            reason = low_data(window, options.min_attempts)
+            yield SkillVerdict(key, Outcome.SKIPPED, window, reason=reason, findings=(finding,))
         else:
             enough[key] = window
-    polished = rules.polish or rules.estimator == "polished"
+    polished = options.polish or options.estimator == "polished"
     for key, fit in calibrate_all(enough, polished=polished):
         if isinstance(fit, Exception):
-            yield Verdict(key, "failed", enough[key], reason=f"{type(fit).__name__}: {fit}")
+            reason = f"{type(fit).__name__}: {fit}"
+            yield SkillVerdict(key, Outcome.FAILED, enough[key], reason=reason)
         else:
-            fit = replace(fit, estimator=rules.estimator)
-            yield checked(enough[key], fit, rules.min_attempts, history.get(key, History()))
+            fit = replace(fit, estimator=options.estimator)
+            yield checked(enough[key], fit, options.min_attempts, history.get(key, History()))
 
 
-def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, history: History) -> Verdict:
+def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, history: History) -> SkillVerdict:
     """The verdict on a fit: calibrated, or failed where its own numbers cannot be right."""
     try:
-        findings = (has_enough(window.n_attempts, min_attempts), *verify(window, fit, history))
+        enough = skill_has_enough_attempts(window.n_attempts, min_attempts)
+        findings = (enough, *verify(window, fit, history))
     except Exception as error:
-        said = f"not published, its checks could not be evaluated: {type(error).__name__}: {error}"
-        return Verdict(fit.skill_id, "failed", window, reason=said)
+        reason = f"not published, because its checks could not be evaluated: {type(error).__name__}: {error}"
+        return SkillVerdict(fit.skill_id, Outcome.FAILED, window, reason=reason)
     if wrong := refusal(findings):
-        return Verdict(fit.skill_id, "failed", window, reason=wrong, findings=findings)
-    return Verdict(fit.skill_id, "calibrated", window, fit, findings=findings, previous=history.params)
+        return SkillVerdict(fit.skill_id, Outcome.FAILED, window, reason=wrong, findings=findings)
+    return SkillVerdict(
+        fit.skill_id, Outcome.CALIBRATED, window, fit, findings=findings, previous=history.params
+    )
+
+
+def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOptions) -> str | None:
+    """Why a stored window is not one that this run may calibrate from; None where it is."""
+    if window.as_of > as_of:
+        found = f"is as of {window.as_of.isoformat()}, newer than the run's as_of {as_of.isoformat()}"
+    elif window.window_days != options.window_days:
+        found = f"has {window.window_days} days, and the run asks for {options.window_days}"
+    else:
+        return None
+    return f"its stored window {found}; materialise attempt_window together with skill_bkt_params"
 
 
 def low_data(window: AttemptWindow, min_attempts: int) -> str:
@@ -106,5 +134,5 @@ def low_data(window: AttemptWindow, min_attempts: int) -> str:
 
 
 def overtaken(newer: dt.datetime | None = None) -> str:
-    """Why a skill is left as it is: another run was faster with newer data."""
-    return "a newer calibration stands" + (f", as of {newer.isoformat()}" if newer else "")
+    """Why a skill is left as it is: newer parameters were published meanwhile."""
+    return "newer parameters are published" + (f", as of {newer.isoformat()}" if newer else "")

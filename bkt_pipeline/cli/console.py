@@ -1,42 +1,60 @@
-"""What the command line shows: progress on stderr, tables on stdout."""
+"""What the command line prints on: progress and messages on stderr, results on stdout, and what exit codes mean."""
 
+import io
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
-from bkt_pipeline.db.items import ItemsOutcome
-from bkt_pipeline.db.ledger import Outcome
 from bkt_pipeline.defs.progress import Progress
-from bkt_pipeline.model.irt.fits import ItemStatus
 
 T = TypeVar("T")
 
+DONE, SOME_FAILED, UNUSABLE = 0, 1, 2
 PIPE_WIDTH = 160  # a pipe has no width; wide enough for every column of the night's table
-STYLES = {
-    "calibrated": "green",
-    "skipped": "yellow",
-    "overtaken": "yellow",
-    "failed": "red",
-    "rolled_back": "yellow",
-}
+
+
+class _Forgiving(io.TextIOWrapper):
+    """A stream whose failures cost nothing: a full disk or a closed pipe must not end a night."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            super().flush()
+
+    def close(self) -> None:
+        with suppress(OSError, ValueError):
+            super().close()
 
 
 def out() -> Console:
     """The console for results."""
+    with suppress(AttributeError, OSError, ValueError):
+        # What an encoding cannot express is escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def err() -> Console:
-    """The console for everything else: the terminal itself, even while Dagster catches what a run prints."""
-    file = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    """The console for everything else: the terminal itself, even while Dagster captures what a run prints."""
+    try:
+        raw: Any = os.fdopen(os.dup(sys.stderr.fileno()), "wb")
+    except (AttributeError, OSError, ValueError):
+        # stderr is closed.
+        raw = io.BytesIO()
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    file = _Forgiving(raw, encoding, errors="backslashreplace", line_buffering=True)
     console = Console(file=file, highlight=False)
     return (
         console
@@ -45,15 +63,28 @@ def err() -> Console:
     )
 
 
+def write_line(console: Console, line: str) -> None:
+    """One plain line, whatever characters it holds."""
+    console.print(printable(line), markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: an id must not move the cursor or colour the terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
 class ConsoleProgress(Progress):
-    """A live bar on a terminal, a line a stage otherwise."""
+    """A live bar on a terminal, one line for each stage otherwise."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def track(self, what: str, work: Iterable[T], total: int) -> Iterator[T]:
         if not self.console.is_terminal:
-            self.console.print(f"{what} …")
+            self.say(f"{what} …")
             yield from work
             return
         columns = (TextColumn(f"{what:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -64,7 +95,7 @@ class ConsoleProgress(Progress):
                 bar.advance(task)
 
     def say(self, what: str) -> None:
-        self.console.print(what, markup=False)
+        write_line(self.console, what)
 
 
 class ConsoleLog(logging.Handler):
@@ -75,69 +106,4 @@ class ConsoleLog(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage(), markup=False)
-
-
-def night_table(outcomes: Sequence[Outcome], parameters: dict[str, dict[str, float]]) -> Table:
-    """A row a skill: its data, its parameters, its fit, what became of it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("skill", overflow="fold")
-    for name in ("attempts", "students", "p_l0", "p_transit", "p_slip", "p_guess", "ll/attempt"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", overflow="fold")
-    for outcome in outcomes:
-        fitted = parameters.get(outcome.skill_id)
-        numbers = (
-            [f"{fitted[name]:g}" for name in ("p_l0", "p_transit", "p_slip", "p_guess")]
-            if fitted
-            else [""] * 4
-        )
-        per_attempt = (
-            f"{outcome.log_likelihood / outcome.attempts:.4f}"
-            if outcome.log_likelihood and outcome.attempts
-            else ""
-        )
-        status = f"[{STYLES[outcome.outcome]}]{outcome.outcome}[/]"
-        table.add_row(
-            _plain(outcome.skill_id),
-            _count(outcome.attempts),
-            _count(outcome.students),
-            *numbers,
-            per_attempt,
-            f"{status}: {_plain(outcome.reason)}" if outcome.reason else status,
-        )
-    return table
-
-
-def night_totals(outcomes: Sequence[Outcome], seconds: float) -> str:
-    """The line below the table."""
-    counts = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in STYLES}
-    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    attempts = sum(outcome.attempts or 0 for outcome in outcomes)
-    likelihood = sum(outcome.log_likelihood or 0.0 for outcome in outcomes)
-    return (
-        f"{len(outcomes)} skills: {said or 'none'}; {attempts:,} attempts, "
-        f"log-likelihood {likelihood:,.1f}, {seconds:.1f} s"
-    )
-
-
-def items_totals(outcomes: Sequence[ItemsOutcome], seconds: float) -> str:
-    """The line for the items, and one for each skill whose items failed."""
-    counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
-    said = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
-    attempts = sum(outcome.attempts for outcome in outcomes)
-    lines = [f"{sum(counts.values()):,} items: {said or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
-    lines += [
-        f"[{STYLES['failed']}]failed[/]: items of {_plain(outcome.skill_id)}: {_plain(outcome.reason or '')}"
-        for outcome in outcomes
-        if outcome.outcome == "failed"
-    ]
-    return "\n".join(lines)
-
-
-def _plain(value: str) -> str:
-    return value.replace("[", r"\[")
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
+        write_line(self.console, record.getMessage())

@@ -89,14 +89,9 @@ class Services:
 
 @contextmanager
 def running() -> Iterator[Services]:
-    """Services that stop at the end of the block. Within it SIGTERM interrupts as Ctrl-C does.
-
-    Where this process is killed, or interrupted again while it stops them, they stop by themselves.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Services that stop at the end of the block; by themselves where this process is killed before it."""
     services = Services()
     try:
         yield services
     finally:
         services.stop()
-        signal.signal(signal.SIGTERM, before)

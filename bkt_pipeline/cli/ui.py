@@ -17,16 +17,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bkt_pipeline.cli.console import DONE
 from bkt_pipeline.errors import InvalidSettings
 
-DONE, STOPPED = 0, 1
+STOPPED = 1
 LOCAL = "127.0.0.1"
 PORT = 3000
 BACKLOG = 128
 
 
-def add_command(commands: Any) -> None:
-    """Add `ui` to the command line."""
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add it to the command line."""
     ui = commands.add_parser(
         "ui",
         help="open the Dagster UI on the same database",

@@ -5,7 +5,6 @@ set on the session: no prepared statements, no ``options=``, ``SET LOCAL`` only.
 """
 
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,13 +16,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from bkt_pipeline.db.urls import CONNECT_SECONDS, KEEPALIVE, libpq_url
-from bkt_pipeline.errors import InvalidSettings
-
-RETRY_SECONDS = 90
-
-
-STATEMENT_SECONDS = 600
-
+from bkt_pipeline.settings import settings
 
 LOCK_SECONDS = 5.0
 
@@ -61,31 +54,20 @@ class RetryBudget:
         self.left = max(0.0, self.left - seconds)
 
 
-def retry_seconds(default: int = RETRY_SECONDS) -> int:
-    """How long a run waits out trouble of the database, altogether: BKT_RETRY_SECONDS, or 90."""
-    return _seconds_from("BKT_RETRY_SECONDS", default, at_least=0)
-
-
-def statement_seconds() -> int:
-    """How long a statement may take: BKT_STATEMENT_SECONDS, or 600."""
-    return _seconds_from("BKT_STATEMENT_SECONDS", STATEMENT_SECONDS, at_least=1)
+def retry_seconds(unless_set: int | None = None) -> int:
+    """How long a run retries a failing database in total: BKT_RETRY_SECONDS, or `unless_set` where that is unset."""
+    configured = settings()
+    if unless_set is None or "retry_seconds" in configured.model_fields_set:
+        return configured.retry_seconds
+    return unless_set
 
 
 def answer_seconds() -> int:
     """How long a transaction may wait for its answers; then the network has lost them."""
-    return statement_seconds() + ANSWER_SLACK_SECONDS
+    return settings().statement_seconds + ANSWER_SLACK_SECONDS
 
 
-def _seconds_from(name: str, default: int, at_least: int) -> int:
-    said = os.environ.get(name, "").strip() or str(default)
-    if not re.fullmatch(r"[0-9]{1,6}", said) or int(said) < at_least:
-        raise InvalidSettings(
-            f"{name} is {said!r}; it must be a whole number of seconds, at least {at_least}"
-        )
-    return int(said)
-
-
-def make_engine(url: str, *, patience_seconds: int = RETRY_SECONDS) -> Engine:
+def make_engine(url: str, *, patience_seconds: int | None = None) -> Engine:
     """An engine that keeps a connection or two open: a night has a transaction a skill, and a new connection costs
     more than most of them. One that broke is thrown away, and `retrying` goes on with a new one."""
     conninfo = libpq_url(url)
@@ -115,7 +97,7 @@ def make_engine(url: str, *, patience_seconds: int = RETRY_SECONDS) -> Engine:
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction with our time limits, its time zone pinned to UTC."""
-    seconds = statement_seconds()
+    seconds = settings().statement_seconds
     lock = max(0.1, min(LOCK_SECONDS, budget_of(engine).left))
     with engine.begin() as connection, _answered_within(connection, answer_seconds()):
         connection.execute(

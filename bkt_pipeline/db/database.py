@@ -1,22 +1,22 @@
 """The platform's database, opened and made ready: reachable, migrated, its tables reflected."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db.connection import RETRY_SECONDS, close, make_engine
+from bkt_pipeline.db.connection import close, make_engine
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.platform import Platform, reflect
 from bkt_pipeline.db.retry import reason, retrying, sqlstate
 from bkt_pipeline.db.source_tables import create_source_tables, write_school
-from bkt_pipeline.embedded.server import embedded_url_for
+from bkt_pipeline.embedded.fallback import embedded_url_for
 from bkt_pipeline.errors import SchemaNotReady
 from bkt_pipeline.model.simulate import school
+from bkt_pipeline.settings import settings
 
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
@@ -24,6 +24,12 @@ log = logging.getLogger("bkt_pipeline")
 _NOT_ALLOWED = "42501"
 EMBEDDED_NAME = "bkt"
 SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills while the school is in it
+
+
+class Run(Protocol):
+    """Does work in one transaction, as `Database.run`."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,13 @@ class Database:
         return retrying(self.engine, work)
 
 
-def connect(patience_seconds: int = RETRY_SECONDS) -> tuple[Engine, bool]:
+def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
     """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter.
 
     A command that a person waits for takes 0 for its patience, so that trouble is told at once.
     """
-    url = os.environ.get("DATABASE_URL", "").strip()
-    if url:
-        return make_engine(url, patience_seconds=patience_seconds), False
+    if url := settings().database_url:
+        return make_engine(url.get_secret_value(), patience_seconds=patience_seconds), False
     server = embedded_url_for("DATABASE_URL", EMBEDDED_NAME)
     return make_engine(server, patience_seconds=patience_seconds), True
 

@@ -3,50 +3,47 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, func, select, true
 
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.db.schema import ESTIMATES, PARAMETERS, published_params, skill_fits
-from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.db.upsert import unless_newer, upsert
 from bkt_pipeline.model.bkt.evidence import Evidence, Tier
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
 from bkt_pipeline.model.params import BktParams
 
 
-def store_fit(connection: Connection, fit: SkillFit, run_id: str, code_version: str) -> None:
-    """Keep the fit of its night."""
-    upsert(
-        connection,
-        skill_fits,
-        {
-            # What this fit has none of must not stay there from an earlier one of the night.
-            **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
-            "night": fit.as_of.astimezone(dt.UTC).date(),
-            "skill_id": fit.skill_id,
-            "as_of": fit.as_of,
-            **_parameters(fit.published),
-            **_parameters(fit.params, "grid_"),
-            **(_parameters(fit.polished, "polished_") if fit.polished else {}),
-            "attempts": fit.n_attempts,
-            "students": fit.n_students,
-            "distinct_sequences": fit.n_distinct,
-            "ungraded": fit.ungraded,
-            "tier": str(fit.evidence.tier),
-            "flags": list(fit.evidence.flags),
-            "answers_to_mastery": fit.evidence.answers_to_mastery,
-            "share_with_three": fit.evidence.share_with_three,
-            **(_uncertainty(fit.uncertainty) if fit.uncertainty else {}),
-            "seconds": fit.seconds,
-            "estimator": fit.estimator,
-            "run_id": run_id,
-            "code_version": code_version,
-        },
-        keys=["night", "skill_id"],
-        newest="as_of",
-        stamp="stored_at",
-    )
+def store_fits(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
+    """Keep the fits of their night."""
+    rows = [_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
+    upsert(connection, skill_fits, rows, keys=["night", "skill_id"], guard=unless_newer, stamp="stored_at")
+
+
+def _row(fit: SkillFit) -> dict[str, Any]:
+    return {
+        # Set every column, so nothing survives from an earlier fit of the night.
+        **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
+        "night": fit.as_of.astimezone(dt.UTC).date(),
+        "skill_id": fit.skill_id,
+        "as_of": fit.as_of,
+        **_parameters(fit.published),
+        **_parameters(fit.params, "grid_"),
+        **(_parameters(fit.polished, "polished_") if fit.polished else {}),
+        "attempts": fit.n_attempts,
+        "students": fit.n_students,
+        "distinct_sequences": fit.n_distinct,
+        "ungraded": fit.ungraded,
+        "tier": str(fit.evidence.tier),
+        "flags": list(fit.evidence.flags),
+        "answers_to_mastery": fit.evidence.answers_to_mastery,
+        "share_with_three": fit.evidence.share_with_three,
+        **(_uncertainty(fit.uncertainty) if fit.uncertainty else {}),
+        "seconds": fit.seconds,
+        "estimator": fit.estimator,
+    }
 
 
 def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:

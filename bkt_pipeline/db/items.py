@@ -1,8 +1,7 @@
-"""Item parameters: the statements that store them, show them to the platform, read them back, and keep their ledger."""
+"""Item parameters: the statements that store them, write them to the platform's items, and read them back."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -30,30 +29,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
+from bkt_pipeline.db.clock import LATEST_MOMENT
+from bkt_pipeline.db.params import given_skills
 from bkt_pipeline.db.platform import Source, id_value
-from bkt_pipeline.db.schema import item_irt_params, night_items
-from bkt_pipeline.db.upsert import lock_skill, upsert
+from bkt_pipeline.db.schema import item_irt_params
+from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
 from bkt_pipeline.model.irt.items import SkillItems
 
 PLATFORM_COLUMNS = ("irt_a", "irt_b", "irt_calibrated_at")
 NUMBERS = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood")
-
-
-@dataclass(frozen=True)
-class ItemsOutcome:
-    """What became of one skill's items in one night; mirrors the table `night_items`."""
-
-    skill_id: str
-    as_of: dt.datetime
-    outcome: str
-    reason: str | None = None
-    calibrated: int = 0
-    provisional: int = 0
-    skipped: int = 0
-    invalid: int = 0
-    attempts: int = 0
-    log_likelihood: float | None = None
 
 
 def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
@@ -74,68 +59,79 @@ def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
 def store_items(
     connection: Connection,
     source: Source,
-    items: SkillItems,
+    skills: Sequence[SkillItems],
     as_of: dt.datetime,
     run_id: str,
     *,
     update_platform: bool,
-) -> set[str]:
-    """Upsert the skill's items, and with `update_platform` the platform's own columns; says whose row was written.
+) -> set[tuple[str, str]]:
+    """Upsert the items of some skills, and with `update_platform` the platform's own columns; returns the skill and
+    item of each row that was written.
 
-    Rows of a newer as_of stay. An item that was not calibrated gets a row that says why, but never in the place
-    of parameters from an earlier night.
+    An item is a pair of skill and item. Rows of a newer as_of stay. An item that was not calibrated gets a row that
+    says why, but never in the place of parameters from an earlier night.
     """
-    if not len(items):
+    rows = [row for items in skills for row in _rows(items)]
+    if not rows:
         return set()
-    lock_skill(connection, items.skill_id)
-    # Sorted, so that two transactions that write the same items wait and do not lock each other out.
-    rows = sorted(_rows(items), key=lambda row: str(row["item_id"]))
-    given = {"given_skill": items.skill_id, "given_as_of": as_of, "given_run": run_id}
-    written = set(connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows)).scalars())
+    lock_skills(connection, [items.skill_id for items in skills])
+    # Sorted, so that two transactions that write the same items wait for each other instead of deadlocking.
+    rows.sort(key=lambda row: (row["skill_id"], row["item_id"]))
+    given = {"given_as_of": as_of, "given_run": run_id}
+    stored = connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows))
+    written = {(row.skill_id, row.item_id) for row in stored}
     if update_platform:
-        shown = [row for row in rows if row["item_id"] in written and row["irt_a"] is not None]
-        _update_platform(connection, source.items, shown)
+        shown = [
+            row for row in rows if (row["skill_id"], row["item_id"]) in written and row["irt_a"] is not None
+        ]
+        _update_platform(connection, source, shown)
     return written
 
 
-# Built once: to build such a statement takes longer than to run it, and each skill has one.
+# Building such a statement takes longer than running it.
 @lru_cache(maxsize=8)
 def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
-    """Upserts the rows of `_arrays`; wants given_skill, given_as_of and given_run beside them."""
+    """Upserts the rows of `_arrays`; wants given_as_of and given_run beside them."""
     own = item_irt_params.c
     given = _given({name: Text() if name == "flags" else own[name].type for name in names})
     columns: dict[str, Any] = dict(given.c.items()) | {
         "flags": func.string_to_array(given.c.flags, ","),
-        "skill_id": bindparam("given_skill", type_=Text()),
         "as_of": bindparam("given_as_of", type_=own.as_of.type),
         "run_id": bindparam("given_run", type_=Text()),
         "calibrated_at": case((given.c.irt_a.is_not(None), func.now())),
     }
     statement = insert(item_irt_params).from_select(list(columns), select(*columns.values()))
     new = statement.excluded
+    newest = or_(new.as_of >= own.as_of, own.as_of > LATEST_MOMENT)
     return statement.on_conflict_do_update(
-        index_elements=["item_id"],
-        set_={name: new[name] for name in columns if name != "item_id"},
-        where=(new.as_of >= own.as_of) & or_(new.irt_a.is_not(None), own.irt_a.is_(None)),
-    ).returning(own.item_id)
+        index_elements=["skill_id", "item_id"],
+        set_={name: new[name] for name in columns if name not in ("skill_id", "item_id")},
+        where=newest & or_(new.irt_a.is_not(None), own.irt_a.is_(None)),
+    ).returning(own.skill_id, own.item_id)
 
 
-def _update_platform(connection: Connection, items: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _update_platform(connection: Connection, source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
     """Set the platform's item columns in one statement."""
+    if not rows:
+        return
     shown = [
-        {"id": id_value(items.c.id, row["item_id"]), "irt_a": row["irt_a"], "irt_b": row["irt_b"]}
-        for row in rows
+        {
+            "id": id_value(source.items.c.id, row["item_id"]),
+            "skill": skill,
+            "irt_a": row["irt_a"],
+            "irt_b": row["irt_b"],
+        }
+        for row, skill in zip(rows, source.skill_ids(row["skill_id"] for row in rows), strict=True)
     ]
-    if shown:
-        connection.execute(_update_statement(items), _arrays(shown))
+    connection.execute(_update_statement(source.items, source.skills.c.id.type), _arrays(shown))
 
 
 @lru_cache(maxsize=8)
-def _update_statement(items: Table) -> Update:
-    given = _given({"id": items.c.id.type, "irt_a": Double(), "irt_b": Double()})
+def _update_statement(items: Table, skill_type: TypeEngine[Any]) -> Update:
+    given = _given({"id": items.c.id.type, "skill": skill_type, "irt_a": Double(), "irt_b": Double()})
     return (
         items.update()
-        .where(items.c.id == given.c.id)
+        .where(items.c.id == given.c.id, items.c.skill_id == given.c.skill)
         .values(irt_a=given.c.irt_a, irt_b=given.c.irt_b, irt_calibrated_at=func.now())
     )
 
@@ -148,7 +144,7 @@ def _given(kinds: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
 
 
 def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The rows as parameters, an array a column: far less to parse than a parameter a value."""
+    """The rows as parameters, an array for each column: far less to parse than a parameter for each value."""
     return {f"given_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
@@ -160,6 +156,7 @@ def _rows(items: SkillItems) -> list[dict[str, Any]]:
     }
     return [
         {
+            "skill_id": items.skill_id,
             "item_id": item_id,
             **{name: numbers[name][place] for name in NUMBERS},
             "n_attempts": int(fits.n_attempts[place]),
@@ -202,58 +199,38 @@ def _items(key: str, rows: Sequence[RowMapping]) -> SkillItems:
 
 def item_rows(
     connection: Connection, keys: Sequence[str], run_id: str
-) -> dict[str, tuple[float | None, ...] | None]:
-    """(irt_a, irt_b, log_likelihood) of each stored item of these skills; None where another run has written it."""
+) -> dict[str, dict[str, tuple[float | None, ...] | None]]:
+    """By skill, (irt_a, irt_b, log_likelihood) of each stored item; None where another run has written it."""
     stored = item_irt_params.c
     rows = connection.execute(
-        select(stored.item_id, stored.run_id, stored.irt_a, stored.irt_b, stored.log_likelihood).where(
-            stored.skill_id == any_(bindparam("keys", list(keys), ARRAY(Text)))
-        )
+        select(
+            stored.skill_id,
+            stored.item_id,
+            stored.run_id,
+            stored.irt_a,
+            stored.irt_b,
+            stored.log_likelihood,
+        ).where(stored.skill_id == any_(bindparam("keys", list(keys), ARRAY(Text))))
     )
-    return {row[0]: tuple(row[2:]) if row[1] == run_id else None for row in rows}
+    found: dict[str, dict[str, tuple[float | None, ...] | None]] = {key: {} for key in keys}
+    for skill, item, writer, *numbers in rows:
+        found[skill][item] = tuple(numbers) if writer == run_id else None
+    return found
 
 
 def platform_rows(
-    connection: Connection, source: Source, keys: Sequence[str]
-) -> dict[str, tuple[float | None, ...]]:
-    """(irt_a, irt_b) of the platform's own columns, by item of these skills."""
+    connection: Connection, keys: Sequence[str], source: Source
+) -> dict[str, dict[str, tuple[float | None, ...]]]:
+    """By skill, (irt_a, irt_b) of the platform's own columns for each item."""
     items = source.items
+    given, parameters = given_skills(source, keys)
     rows = connection.execute(
-        select(cast(items.c.id, Text), cast(items.c.irt_a, Double), cast(items.c.irt_b, Double)).where(
-            items.c.skill_id == any_(bindparam("skills", type_=ARRAY(source.skills.c.id.type)))
-        ),
-        {"skills": source.skill_ids(keys)},
+        select(
+            given.c.place, cast(items.c.id, Text), cast(items.c.irt_a, Double), cast(items.c.irt_b, Double)
+        ).select_from(given.join(items, items.c.skill_id == given.c.id)),
+        parameters,
     )
-    return {row[0]: tuple(row[1:]) for row in rows}
-
-
-def record_items(connection: Connection, outcome: ItemsOutcome, run_id: str) -> None:
-    """Enter the outcome, over an earlier one of the same night unless that has a newer as_of."""
-    night = outcome.as_of.astimezone(dt.UTC).date()
-    upsert(
-        connection,
-        night_items,
-        {**asdict(outcome), "night": night, "run_id": run_id},
-        keys=["night", "skill_id"],
-        newest="as_of",
-        stamp="recorded_at",
-    )
-
-
-def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
-    """The outcomes that these runs recorded, in the order of the skills' ids."""
-    return _outcomes(connection, night_items.c.run_id.in_(run_ids))
-
-
-def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:
-    """The outcomes of the night, in the order of the skills' ids."""
-    return _outcomes(connection, night_items.c.night == night)
-
-
-def _outcomes(connection: Connection, which: Any) -> list[ItemsOutcome]:
-    rows = connection.execute(
-        select(*(night_items.c[field.name] for field in fields(ItemsOutcome)))
-        .where(which)
-        .order_by(night_items.c.skill_id)
-    )
-    return [ItemsOutcome(**row) for row in rows.mappings()]
+    found: dict[str, dict[str, tuple[float | None, ...]]] = {key: {} for key in keys}
+    for place, item, *numbers in rows:
+        found[keys[place - 1]][item] = tuple(numbers)
+    return found

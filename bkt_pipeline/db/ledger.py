@@ -1,69 +1,149 @@
-"""What became of each skill in each night: the statements that keep the ledger and read it."""
+"""What became of each skill, and of its items, in each night: the two ledgers."""
 
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, Table, select
 
-from bkt_pipeline.db.schema import night_skills
+from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.db.schema import night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.model.irt.fits import ItemStatus
+
+Row = TypeVar("Row", bound="LedgerRow")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one skill in one night; mirrors the table `night_skills`."""
+class LedgerRow:
+    """What both ledgers hold of a skill in a night."""
 
     skill_id: str
     as_of: dt.datetime
-    outcome: str
+    outcome: Outcome
     reason: str | None = None
-    attempts: int | None = None
-    students: int | None = None
-    ungraded: int | None = None
-    log_likelihood: float | None = None
-    seconds: float | None = None
 
     @property
     def night(self) -> dt.date:
         """UTC date of as_of."""
         return self.as_of.astimezone(dt.UTC).date()
 
+    @classmethod
+    def from_row(cls, row: RowMapping) -> Self:
+        """The one way from a row to the object."""
+        values = {field.name: row[field.name] for field in fields(cls)}
+        return cls(**{**values, "outcome": Outcome(row["outcome"])})
 
-def record(connection: Connection, outcome: Outcome, run_id: str) -> None:
-    """Enter the outcome, over an earlier one of the same night unless that has a newer as_of."""
+
+@dataclass(frozen=True)
+class SkillOutcome(LedgerRow):
+    """What became of one skill; mirrors the table `night_skills`."""
+
+    attempts: int | None = None
+    students: int | None = None
+    ungraded: int | None = None
+    log_likelihood: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, verdict: SkillVerdict, as_of: dt.datetime) -> "SkillOutcome":
+        """The verdict as the ledger keeps it."""
+        window, fit = verdict.window, verdict.fit
+        return cls(
+            skill_id=verdict.skill_id,
+            as_of=fit.as_of if fit else as_of,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            attempts=window.n_attempts if window else None,
+            students=window.n_students if window else None,
+            ungraded=window.ungraded if window else None,
+            log_likelihood=fit.published.log_likelihood if fit else None,
+            seconds=fit.seconds if fit else None,
+        )
+
+
+@dataclass(frozen=True)
+class ItemsOutcome(LedgerRow):
+    """What became of one skill's items; mirrors the table `night_items`."""
+
+    calibrated: int = 0
+    provisional: int = 0
+    skipped: int = 0
+    invalid: int = 0
+    attempts: int = 0
+    log_likelihood: float | None = None
+
+    @classmethod
+    def of(cls, verdict: ItemsVerdict, as_of: dt.datetime) -> "ItemsOutcome":
+        """The verdict as the ledger keeps it."""
+        return cls(
+            skill_id=verdict.skill_id,
+            as_of=as_of,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            **{str(status): verdict.count(status) for status in ItemStatus},
+            attempts=verdict.answers,
+            log_likelihood=verdict.log_likelihood,
+        )
+
+
+def _only_a_newer_calibration_stays(new: Any, stored: Any) -> Any:
+    """A skip or a failure never hides what a run did; newer published parameters are the night's last word."""
+    return (new.as_of >= stored.as_of) | (stored.outcome != Outcome.CALIBRATED.value)
+
+
+def record(connection: Connection, rows: Sequence[LedgerRow], run_id: str) -> None:
+    """Enter the outcomes, all of skills or all of items, in place of earlier ones of the same night."""
+    if not rows:
+        return
     upsert(
         connection,
-        night_skills,
-        {**asdict(outcome), "night": outcome.night, "run_id": run_id},
+        _ledger_of(type(rows[0])),
+        [
+            {**asdict(row), "outcome": row.outcome.value, "night": row.night, "run_id": run_id}
+            for row in sorted(rows, key=lambda row: row.skill_id)
+        ],
         keys=["night", "skill_id"],
-        newest="as_of",
+        guard=_only_a_newer_calibration_stays,
         stamp="recorded_at",
     )
 
 
-def record_refused(connection: Connection, keys: Sequence[str], as_of: dt.datetime, run_id: str) -> None:
-    """Enter the skills that no run can be for."""
-    for key in sorted(keys):
-        why = "Dagster takes no partition key that is empty or holds control characters or '...'"
-        record(connection, Outcome(key, as_of, "failed", why), run_id)
+def _ledger_of(kind: type[LedgerRow]) -> Table:
+    return night_skills if kind is SkillOutcome else night_items
 
 
-def of_runs(connection: Connection, run_ids: Sequence[str]) -> list[Outcome]:
+def outcomes_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[SkillOutcome]:
     """The outcomes that these runs recorded, in the order of the skills' ids."""
-    rows = connection.execute(
-        select(*(night_skills.c[field.name] for field in fields(Outcome)))
-        .where(night_skills.c.run_id.in_(run_ids))
-        .order_by(night_skills.c.skill_id)
-    )
-    return [Outcome(**row) for row in rows.mappings()]
+    return _read(connection, SkillOutcome, night_skills.c.run_id.in_(run_ids))
 
 
-def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, str]:
+def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
+    """What became of the items in these runs, in the order of the skills' ids."""
+    return _read(connection, ItemsOutcome, night_items.c.run_id.in_(run_ids))
+
+
+def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:
+    """What became of the items in the night, in the order of the skills' ids."""
+    return _read(connection, ItemsOutcome, night_items.c.night == night)
+
+
+def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, Outcome]:
     """The latest outcome of each skill that has one as of then or later."""
     rows = connection.execute(
         select(night_skills.c.skill_id, night_skills.c.outcome)
         .where(night_skills.c.night >= as_of.astimezone(dt.UTC).date(), night_skills.c.as_of >= as_of)
         .order_by(night_skills.c.as_of)
     )
-    return {row.skill_id: row.outcome for row in rows}
+    return {row.skill_id: Outcome(row.outcome) for row in rows}
+
+
+def _read(connection: Connection, kind: type[Row], which: Any) -> list[Row]:
+    table = _ledger_of(kind)
+    rows = connection.execute(
+        select(*(table.c[field.name] for field in fields(kind))).where(which).order_by(table.c.skill_id)
+    )
+    return [kind.from_row(row) for row in rows.mappings()]

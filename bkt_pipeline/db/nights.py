@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, select, true
 
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.db.clock import LATEST_NIGHT
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.params import BktParams
 
@@ -14,7 +16,7 @@ class SkillNight:
     """One skill in the night, with its parameters and those of the last night before that had some."""
 
     skill_id: str
-    outcome: str
+    outcome: Outcome
     reason: str | None
     attempts: int | None
     students: int | None
@@ -49,10 +51,25 @@ class SkillNight:
         return self.params.log_likelihood / self.attempts
 
 
-def latest_night(connection: Connection) -> dt.date | None:
-    """The last night in the ledger."""
-    night: dt.date | None = connection.execute(select(func.max(night_skills.c.night))).scalar()
+def latest_night_date(connection: Connection) -> dt.date | None:
+    """The last night in the ledger; one in the future comes from a wrong clock and does not count."""
+    night: dt.date | None = connection.execute(
+        select(func.max(night_skills.c.night)).where(night_skills.c.night <= LATEST_NIGHT)
+    ).scalar()
     return night
+
+
+def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
+    """How many graded attempts each of the last so many nights before `night` read, the latest first."""
+    ledger = night_skills
+    rows = connection.execute(
+        select(func.coalesce(func.sum(ledger.c.attempts), 0))
+        .where(ledger.c.night < night)
+        .group_by(ledger.c.night)
+        .order_by(ledger.c.night.desc())
+        .limit(nights)
+    )
+    return [int(attempts) for attempts in rows.scalars()]
 
 
 def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
@@ -75,11 +92,11 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     return [
         SkillNight(
             row.skill_id,
-            row.outcome,
+            Outcome(row.outcome),
             row.reason,
             row.attempts,
             row.students,
-            tonight.get(row.skill_id) if row.outcome == "calibrated" else None,
+            tonight.get(row.skill_id) if row.outcome == Outcome.CALIBRATED else None,
             previous.get(row.skill_id),
         )
         for row in connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))

@@ -3,61 +3,70 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Date, cast, delete, literal, select, union
+from sqlalchemy import Connection, and_, delete, func, literal, or_, select, union
+from sqlalchemy.sql.selectable import Subquery
 
-from bkt_pipeline.db.schema import (
-    attempt_window,
-    attempt_windows,
-    night_items,
-    night_skills,
-    skill_fits,
-)
+from bkt_pipeline.db.clock import LATEST_NIGHT
+from bkt_pipeline.db.schema import night_items, night_skills, published_params, skill_fits
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The oldest night that is kept, and how many rows went."""
+    """The oldest night that is kept, and how many rows were deleted."""
 
     since: dt.date
     fits: int
     outcomes: int
-    windows: int
 
 
 def prune(connection: Connection, nights: int) -> Pruned | None:
-    """Keep the newest `nights` nights and what it takes to go back to any of them; None where there are no more.
+    """Keep the newest `nights` nights, what it takes to go back to any of them, and what the backend reads now.
 
-    The answers of skills that no kept night has read go too.
+    None if there are no more nights than that.
     """
-    known = union(select(night_skills.c.night), select(skill_fits.c.night)).subquery()
+    known = _nights()
     since = connection.execute(
         select(known.c.night).order_by(known.c.night.desc()).offset(nights - 1).limit(1)
     ).scalar()
     if since is None:
         return None
     later = skill_fits.alias()
-    fits = connection.execute(
-        delete(skill_fits).where(
-            skill_fits.c.night < since,
-            select(literal(1))
-            .where(
-                later.c.skill_id == skill_fits.c.skill_id,
-                later.c.night > skill_fits.c.night,
-                later.c.night <= since,
-            )
-            .exists(),
+    superseded = (
+        select(literal(1))
+        .where(
+            later.c.skill_id == skill_fits.c.skill_id,
+            later.c.night > skill_fits.c.night,
+            later.c.night <= since,
         )
-    ).rowcount
-    outcomes = connection.execute(delete(night_skills).where(night_skills.c.night < since)).rowcount
-    connection.execute(delete(night_items).where(night_items.c.night < since))
-    windows = (
-        connection.execute(
-            delete(attempt_windows)
-            .where(cast(attempt_windows.c.as_of, Date) < since)
-            .returning(attempt_windows.c.skill_id)
-        )
-        .scalars()
-        .all()
+        .exists()
     )
-    connection.execute(delete(attempt_window).where(attempt_window.c.skill_id.in_(windows)))
-    return Pruned(since, fits, outcomes, len(windows))
+    is_read_now = (
+        select(literal(1))
+        .where(
+            published_params.c.skill_id == skill_fits.c.skill_id,
+            published_params.c.as_of == skill_fits.c.as_of,
+        )
+        .exists()
+    )
+    old = or_(and_(skill_fits.c.night < since, superseded), skill_fits.c.night > LATEST_NIGHT)
+    fits = connection.execute(delete(skill_fits).where(old, ~is_read_now)).rowcount
+    outcomes = 0
+    for ledger in (night_skills, night_items):
+        outside = or_(ledger.c.night < since, ledger.c.night > LATEST_NIGHT)
+        outcomes += connection.execute(delete(ledger).where(outside)).rowcount
+    return Pruned(since, fits, outcomes)
+
+
+def windows_since(connection: Connection, nights: int) -> dt.date | None:
+    """The first day whose windows are kept: `nights` days up to the newest night; None before the first night.
+
+    It counts days and not nights, so that the answers to a retired skill are deleted however few nights there were.
+    """
+    last = connection.execute(select(func.max(_nights().c.night))).scalar()
+    return dt.date.fromordinal(max(1, last.toordinal() - nights + 1)) if last else None
+
+
+def _nights() -> Subquery:
+    """The nights that are kept, without those of a clock error: a night in the future is not the newest."""
+    known = union(select(night_skills.c.night), select(skill_fits.c.night)).subquery()
+    return select(known.c.night).where(known.c.night <= LATEST_NIGHT).subquery()

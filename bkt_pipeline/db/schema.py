@@ -38,6 +38,13 @@ attempt_windows = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", moment, nullable=False, comment="End of the window, included"),
     Column("window_days", Integer, nullable=False, comment="Length of the window in days"),
+    Column(
+        "sequences",
+        Text,
+        nullable=False,
+        server_default="window",
+        comment="Where each sequence begins: window, or from_first_answer, which may be before the window",
+    ),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),
@@ -160,10 +167,10 @@ night_skills = Table(
 item_irt_params = Table(
     "item_irt_params",
     own,
-    Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
     Column(
-        "skill_id", Text, nullable=False, comment="Skill that the item practises, as the text of skills.id"
+        "skill_id", Text, primary_key=True, comment="Skill that the item practises, as the text of skills.id"
     ),
+    Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
     Column("irt_a", Double, comment="Discrimination, how sharply the item tells abilities apart, per logit"),
     Column("irt_b", Double, comment="Difficulty, the ability at which half the answers are right, in logits"),
     Column("se_a", Double, comment="Standard error of irt_a; NULL: none, it is at its bound"),
@@ -178,7 +185,6 @@ item_irt_params = Table(
     CheckConstraint(
         "status IN ('calibrated', 'provisional', 'skipped', 'invalid')", name="item_irt_params_status_known"
     ),
-    Index("item_irt_params_skill_id", "skill_id"),
     comment="Each item's two-parameter logistic model; a night that cannot calibrate it leaves the older row",
 )
 

@@ -1,67 +1,79 @@
-"""The one way a row of ours is written."""
+"""The one way rows of ours are written, and the locks that order whoever writes something of a skill."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Table,
-    func,
-    text,
-)
+from sqlalchemy import Connection, Table, func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
+
+# Whether the new row replaces the stored one, given the columns of both.
+Guard = Callable[[Any, Any], Any]
+
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('bkt_pipeline:' || key, 0)) FROM unnest(CAST(:keys AS text[])) AS key"
+)
+
+
+def lock_skills(connection: Connection, keys: Sequence[str]) -> None:
+    """Hold the skills until the transaction ends; whoever writes something of a skill takes this first.
+
+    The locks are taken in the order of the keys, so that two batches that share skills wait for each other instead
+    of deadlocking.
+    """
+    connection.execute(_LOCK, {"keys": sorted(keys)})
+
+
+def unless_newer(new: Any, stored: Any) -> Any:
+    """A stored row with a newer as_of stays."""
+    return new.as_of >= stored.as_of
+
+
+def never(new: Any, stored: Any) -> Any:
+    """Any stored row stays."""
+    raise AssertionError("never is not evaluated: the statement does nothing on conflict")
 
 
 def upsert(
     connection: Connection,
     table: Table,
-    values: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
     *,
     keys: Sequence[str],
-    newest: str | None = None,
-    replace: bool = True,
+    guard: Guard | None = None,
     stamp: str | None = None,
-) -> bool:
-    """Insert the row, or update the one that has its `keys`; says whether anything was written.
+) -> set[Any]:
+    """Insert the rows, or update those whose `keys` exist; returns the last key of each row that was written.
 
-    With `newest`, a stored row that has a greater value in that column stays as it is; without
-    `replace`, any stored row does. The column `stamp` gets the transaction's time.
+    All rows have the same columns, and no two the same keys. A stored row is replaced where `guard` says so, always
+    without one. The column `stamp` gets the transaction's time.
     """
-    statement = _statement(table, tuple(values), tuple(keys), newest, replace, stamp)
-    return connection.execute(statement, values).first() is not None
+    if not rows:
+        return set()
+    statement = _statement(table, tuple(rows[0]), tuple(keys), guard, stamp)
+    return set(connection.execute(statement, list(rows)).scalars())
 
 
-# To build a statement of fifty columns takes ten times as long as to run it, and a night has several a skill.
+# Building a statement of fifty columns takes ten times as long as running it.
 @lru_cache(maxsize=64)
 def _statement(
     table: Table,
     names: tuple[str, ...],
     keys: tuple[str, ...],
-    newest: str | None,
-    replace: bool,
+    guard: Guard | None,
     stamp: str | None,
 ) -> ReturningInsert[Any]:
     statement = insert(table)
     if stamp:
         statement = statement.values({stamp: func.now()})
         names = (*names, stamp)
-    if replace:
+    if guard is never:
+        statement = statement.on_conflict_do_nothing(index_elements=keys)
+    else:
         statement = statement.on_conflict_do_update(
             index_elements=keys,
             set_={name: statement.excluded[name] for name in names if name not in keys},
-            where=statement.excluded[newest] >= table.c[newest] if newest else None,
+            where=guard(statement.excluded, table.c) if guard else None,
         )
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=keys)
-    return statement.returning(table.c[keys[0]])
-
-
-# Built once: to build a statement takes longer than to run one, and these run for each skill.
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-
-
-def lock_skill(connection: Connection, skill_id: str) -> None:
-    """Hold the skill until the transaction ends; whoever writes something of it takes this first."""
-    connection.execute(_LOCK, {"name": f"bkt_pipeline:{skill_id}"})
+    return statement.returning(table.c[keys[-1]])

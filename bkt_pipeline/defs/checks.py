@@ -1,12 +1,15 @@
-"""The rules of verification.py as Dagster's asset checks, evaluated partition by partition."""
+"""The checks of `calibration` as Dagster's asset checks, evaluated partition by partition."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES, Rule
-from bkt_pipeline.calibration.skill_checks import Finding
+from bkt_pipeline.calibration.check import Check, Finding
+from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
+from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
+from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.defs.partitions import skill_partitions
 from bkt_pipeline.defs.private import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from bkt_pipeline.instance.event_log import batched_events
@@ -14,15 +17,20 @@ from bkt_pipeline.instance.event_log import batched_events
 Findings = Mapping[str, Sequence[Finding]]
 
 
-def specs(asset: str, rules: Mapping[str, Rule]) -> list[dg.AssetCheckSpec]:
+def specs(
+    asset: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition | None = skill_partitions
+) -> list[dg.AssetCheckSpec]:
+    """The checks of one asset as Dagster declares them."""
     return [
-        dg.AssetCheckSpec(name, asset=asset, partitions_def=skill_partitions, description=rule.description)
-        for name, rule in rules.items()
+        dg.AssetCheckSpec(check.name, asset=asset, partitions_def=partitions, description=check.description)
+        for check in checks
     ]
 
 
-attempt_window_checks = specs("attempt_window", WINDOW_RULES)
-skill_bkt_params_checks = specs("skill_bkt_params", CALIBRATION_RULES)
+attempt_window_checks = specs("attempt_window", WINDOW_CHECKS)
+skill_bkt_params_checks = specs("skill_bkt_params", SKILL_CHECKS)
+item_irt_params_checks = specs("item_irt_params", ITEM_CHECKS)
+nightly_summary_checks = specs("nightly_summary", NIGHT_CHECKS, None)
 
 
 def evaluations(
@@ -33,18 +41,34 @@ def evaluations(
 ) -> Iterator[AssetCheckEvaluation | dg.Output[None]]:
     """Evaluate the checks of each skill in `findings`, then close the checks' outputs.
 
-    A skill that is not `materialised` in this run has its findings without a materialisation to point at.
+    The findings of a skill that is not `materialised` in this run have no materialisation to point at.
     """
     storage_ids = context.instance.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
     )
+    descriptions = {spec.name: spec.description for spec in specs}
     with batched_events(context.instance, context.run.run_id):
         for key, found in findings.items():
             target = _target(context, storage_ids[key]) if key in storage_ids else None
             for finding in found:
-                yield _evaluation(context.asset_key, key, finding, target)
+                yield _evaluation(context.asset_key, key, finding, descriptions.get(finding.name), target)
     for spec in specs:
         yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{spec.name}")
+
+
+def as_check_result(finding: Finding, specs: Iterable[dg.AssetCheckSpec]) -> dg.AssetCheckResult:
+    """A finding on an asset without partitions."""
+    return dg.AssetCheckResult(
+        check_name=finding.name,
+        passed=finding.passed,
+        severity=_severity(finding),
+        description=next(spec.description for spec in specs if spec.name == finding.name),
+        metadata=dict(finding.numbers),
+    )
+
+
+def _severity(finding: Finding) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if finding.error else dg.AssetCheckSeverity.WARN
 
 
 def _target(
@@ -59,15 +83,17 @@ def _evaluation(
     asset: dg.AssetKey,
     partition: str,
     finding: Finding,
+    description: str | None,
     target: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> AssetCheckEvaluation:
     return AssetCheckEvaluation(
         asset_key=asset,
         check_name=finding.name,
         passed=finding.passed,
+        description=description,
         metadata=finding.numbers,
         target_materialization_data=target,
-        severity=dg.AssetCheckSeverity.ERROR if finding.error else dg.AssetCheckSeverity.WARN,
+        severity=_severity(finding),
         blocking=False,
         partition=partition,
     )

@@ -1,30 +1,41 @@
-"""One night, run through Dagster in this process: the active skills, their calibration in one batch, their items."""
+"""One night, run through Dagster in this process: the active skills, their calibration, their items."""
 
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from sqlalchemy import Connection
 
+from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
+from bkt_pipeline.db.clock import refuse_future
 from bkt_pipeline.db.database import Database
-from bkt_pipeline.db.items import ItemsOutcome, items_of_runs, record_items
-from bkt_pipeline.db.ledger import Outcome, of_runs, record
+from bkt_pipeline.db.ledger import (
+    ItemsOutcome,
+    LedgerRow,
+    SkillOutcome,
+    items_of_runs,
+    outcomes_of_runs,
+    record,
+)
+from bkt_pipeline.db.nights import attempts_of_earlier_nights
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
-from bkt_pipeline.defs.partitions import SKILLS_TAG, range_tags, ranges, skill_partitions
+from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
-from bkt_pipeline.instance.event_log import seeing_only
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
 
 log = logging.getLogger("bkt_pipeline")
+
+Kind = TypeVar("Kind", bound=LedgerRow)
 
 
 class NightFailed(BktError):
@@ -33,13 +44,88 @@ class NightFailed(BktError):
 
 @dataclass(frozen=True)
 class NightRun:
-    """What came of a night: an outcome for each of its skills, and the night's result as calibration.md has it; and
-    what came of the items, with the seconds that took, or None where they were left out."""
+    """What a night did.
 
-    outcomes: list[Outcome]
+    Attributes
+    ----------
+    outcomes
+        One for each skill of the night.
+    result
+        The parameters of the calibrated skills, as `night_result` returns them.
+    items
+        What became of the items of each skill; None where they were left out.
+    items_seconds
+        How long the items took.
+    failed_runs
+        The runs that did not succeed, and why.
+    warning
+        What is wrong with the night as a whole, if anything.
+    """
+
+    outcomes: list[SkillOutcome]
     result: dict[str, Any]
     items: list[ItemsOutcome] | None
     items_seconds: float
+    failed_runs: dict[str, str]
+    warning: str | None = None
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether any skill failed, or its items."""
+        return any(row.outcome is Outcome.FAILED for row in (*self.outcomes, *(self.items or ())))
+
+
+class _Runner:
+    """Runs the night's jobs in this process."""
+
+    def __init__(
+        self,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        as_of: dt.datetime,
+        *,
+        log_events: bool,
+    ) -> None:
+        self.definitions, self.instance, self.as_of = definitions, instance, as_of
+        self.tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
+        level = "DEBUG" if log_events else "CRITICAL"
+        self.config = {"loggers": {"console": {"config": {"log_level": level}}}}
+        self.failed_runs: dict[str, str] = {}
+
+    def run(self, job: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        """One run of the job."""
+        done = self.definitions.resolve_job_def(job).execute_in_process(
+            run_config=self.config,
+            instance=self.instance,
+            tags=self.tags | (tags or {}),
+            raise_on_error=False,
+        )
+        if not done.success:
+            self.failed_runs[done.run_id] = _cause(done)
+        return done
+
+    def cover(
+        self, job: str, keys: Sequence[str], present: Sequence[str], kind: type[LedgerRow], database: Database
+    ) -> list[str]:
+        """Run the job over the skills, one run for each range of adjacent ones; returns the runs' ids.
+
+        A run that breaks off leaves none of its skills without an outcome.
+        """
+        run_ids = []
+        for first, last in ranges(keys, present, at_most=max(len(present), 1)):
+            done = self.run(job, range_tags(first, last))
+            run_ids.append(done.run_id)
+            if done.success:
+                continue
+            cause = _cause(done)
+            if _was_interrupted(done):
+                raise KeyboardInterrupt
+            if lost := _what_was_lost(done):
+                raise lost(f"{cause}; what was stored until then stays")
+            some = present[present.index(first) : present.index(last) + 1]
+            rows = [kind(key, self.as_of, Outcome.FAILED, cause) for key in some]
+            database.run(partial(_record_missing, rows=rows, run_id=done.run_id))
+        return run_ids
 
 
 def run_night(
@@ -52,105 +138,93 @@ def run_night(
     log_events: bool = False,
     with_items: bool = True,
 ) -> NightRun:
-    """Calibrate the `skills` (default: all active ones) as of that moment, then their items: a run each.
+    """Calibrate the `skills` (default: all active ones) as of that moment, then their items.
 
     Raises
     ------
     NightFailed
         The active skills could not be read.
     InvalidSettings
-        One of the `skills` is no active skill, or they do not neighbour and Dagster's storage is not ours.
+        `as_of` is in the future, or one of the `skills` is not an active skill.
     DatabaseUnavailable, WindowStoreUnavailable
-        One of these was lost on the way; what was stored until then stands.
+        One of these was lost on the way; what was stored until then stays.
     """
-    tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
-    config = {"loggers": {"console": {"config": {"log_level": "DEBUG" if log_events else "CRITICAL"}}}}
-
-    def run(job: str, more: dict[str, str]) -> dg.ExecuteInProcessResult:
-        return definitions.resolve_job_def(job).execute_in_process(
-            run_config=config, instance=instance, tags=tags | more, raise_on_error=False
-        )
-
+    database.run(partial(refuse_future, as_of=as_of))
+    runner = _Runner(definitions, instance, as_of, log_events=log_events)
     end_dead_runs(instance)
-    first = run(active_skills_job.name, {})
+    first = runner.run(active_skills_job.name)
+    if not first.success and _was_interrupted(first):
+        raise KeyboardInterrupt
     if not first.success:
         raise NightFailed(f"the active skills could not be read: {_cause(first)}")
-    present = instance.get_dynamic_partitions(skill_partitions.name)
+    present = skill_keys(instance)
     if unknown := sorted(set(skills) - set(present)):
-        raise InvalidSettings(f"no active skill is called {', '.join(unknown)}; skills.id names them")
+        raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
     chosen = [key for key in present if key in skills] if skills else present
-    covering = range_tags(chosen[0], chosen[-1]) if chosen else {}
-    scattered = len(list(ranges(chosen, present, at_most=len(present)))) > 1
-    if scattered:
-        covering[SKILLS_TAG] = str(len(chosen))
-
-    def cover(job: str, record_missing: Callable[..., None]) -> list[str]:
-        """Run the job over the chosen skills; a run that breaks off leaves none of them without an outcome."""
-        if not chosen:
-            return []
-        with seeing_only(instance, skill_partitions.name, chosen) if scattered else nullcontext():
-            done = run(job, covering)
-        if not done.success:
-            if lost := _what_was_lost(done):
-                raise lost(f"{_cause(done)}; what was stored until then stands")
-            told = {"keys": chosen, "as_of": as_of, "reason": _cause(done), "run_id": done.run_id}
-            database.run(partial(record_missing, **told))
-        return [done.run_id]
-
-    run_ids = cover(calibration_job.name, _record_the_rest)
+    run_ids = runner.cover(calibration_job.name, chosen, present, SkillOutcome, database)
     started = time.perf_counter()
-    item_runs = cover(nightly_irt_job.name, _record_missing_items) if with_items else []
+    item_runs = []
+    if with_items:
+        item_runs = runner.cover(nightly_irt_job.name, chosen, present, ItemsOutcome, database)
     seconds = time.perf_counter() - started
-    summed_up = run(night_summary_job.name, {})
-    if not summed_up.success:
-        # The night stands without its summary.
-        log.warning("the night's summary could not be made: %s", _cause(summed_up))
+    summary = runner.run(night_summary_job.name)
+    if not summary.success and _was_interrupted(summary):
+        raise KeyboardInterrupt
+    if not summary.success:
+        # The night is complete without its summary.
+        log.warning("the night's summary could not be made: %s", _cause(summary))
+    outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
-        outcomes=database.run(
-            partial(_outcomes, keys=skills or present, as_of=as_of, run_ids=[first.run_id, *run_ids])
-        ),
+        outcomes=outcomes,
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
         items=database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None,
         items_seconds=seconds,
+        failed_runs=runner.failed_runs,
+        warning=None if skills else _warning(database, outcomes, as_of.date()),
     )
+
+
+def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.date) -> str | None:
+    """What is wrong with the night as a whole, as its checks find it; None if nothing is."""
+    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    attempts = sum(outcome.attempts or 0 for outcome in outcomes)
+    failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
+    return "; ".join(f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed) or None
 
 
 def _outcomes(
     connection: Connection, keys: Collection[str], as_of: dt.datetime, run_ids: Sequence[str]
-) -> list[Outcome]:
+) -> list[SkillOutcome]:
     """One for each key, and for each that Dagster has refused.
 
-    The ledger has one place a night and skill: where another run has taken it, that one was faster.
+    The ledger keeps one row for a night and skill, and only newer published parameters keep another run's outcome
+    out of it.
     """
-    own = {outcome.skill_id: outcome for outcome in of_runs(connection, run_ids)}
-    missing = {key: Outcome(key, as_of, "overtaken", overtaken()) for key in set(keys) - set(own)}
+    own = {outcome.skill_id: outcome for outcome in outcomes_of_runs(connection, run_ids)}
+    missing = {key: SkillOutcome(key, as_of, Outcome.OVERTAKEN, overtaken()) for key in set(keys) - set(own)}
     return [outcome for _, outcome in sorted((own | missing).items())]
 
 
-def _record_the_rest(
-    connection: Connection, keys: Sequence[str], as_of: dt.datetime, reason: str, run_id: str
-) -> None:
-    """A run that broke off leaves no skill without an outcome."""
-    known = {outcome.skill_id for outcome in of_runs(connection, [run_id])}
-    # Sorted, or two nights that break off at once lock each other out.
-    for key in sorted(set(keys) - known):
-        record(connection, Outcome(key, as_of, "failed", reason), run_id)
-
-
-def _record_missing_items(
-    connection: Connection, keys: Sequence[str], as_of: dt.datetime, reason: str, run_id: str
-) -> None:
-    """The same for the items."""
-    known = {outcome.skill_id for outcome in items_of_runs(connection, [run_id])}
-    for key in sorted(set(keys) - known):
-        record_items(connection, ItemsOutcome(key, as_of, "failed", reason), run_id)
+def _record_missing(connection: Connection, rows: Sequence[Kind], run_id: str) -> None:
+    """Record the rows of the skills that have no outcome of the run yet."""
+    read = outcomes_of_runs if isinstance(rows[0], SkillOutcome) else items_of_runs
+    known = {outcome.skill_id for outcome in read(connection, [run_id])}
+    record(connection, [row for row in rows if row.skill_id not in known], run_id)
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
     error = _root(result)
     if error is None:
         return f"run {result.run_id} failed"
-    return error.message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+    message: str = error.message
+    return message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C or SIGTERM ended the run."""
+    error = _root(result)
+    return error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 def _what_was_lost(result: dg.ExecuteInProcessResult) -> type[BktError] | None:

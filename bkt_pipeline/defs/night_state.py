@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
-from bkt_pipeline.defs.partitions import skill_partitions, unfinished_skill_runs
+from bkt_pipeline.defs.partitions import skill_keys, unfinished_skill_runs
 from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
+
+PAGE = 50  # runs that are read at a time
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ def waits_for(night: NightState) -> str | None:
     return None
 
 
-def latest_night(instance: dg.DagsterInstance) -> dg.RunRecord | None:
+def latest_night_run(instance: dg.DagsterInstance) -> dg.RunRecord | None:
     """The last run that a night began with; the nights of the command end by themselves and do not count."""
     succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
-    for record in instance.get_run_records(succeeded, limit=20):
-        if COMMAND_TAG not in record.dagster_run.tags:
-            return record
+    cursor = None
+    while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
+        for record in records:
+            if COMMAND_TAG not in record.dagster_run.tags:
+                return record
+        cursor = records[-1].dagster_run.run_id
     return None
 
 
@@ -52,7 +57,7 @@ def night_state(
     instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
 ) -> NightState:
     """How far the night is, from the runs that there are and each skill's outcome since."""
-    keys = instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(instance)
     of_night = runs_of_night(instance, night)
     return NightState(
         skills=len(keys),

@@ -1,19 +1,17 @@
 """The partitions, one a skill: how they follow the active skills, and how a set of them is cut into ranges."""
 
-import os
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from bkt_pipeline.defs.tags import SHARD_TAG
-from bkt_pipeline.errors import InvalidSettings
-from bkt_pipeline.instance.runs import UNFINISHED, is_dead
+from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
-# Both are used on purpose, within a pinned minor version; told once in a README they need not be told at every start.
-for said in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
-    warnings.filterwarnings("ignore", message=said)
+# Both are used on purpose, within a pinned minor version: known and documented, so silenced.
+for parameter in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
+    warnings.filterwarnings("ignore", message=parameter)
 
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -25,14 +23,17 @@ RANGE_END = "dagster/asset_partition_range_end"
 SINGLE = "dagster/partition"
 
 
-SKILLS_TAG = "bkt/skills"  # how many a run is for, where others lie between them
-
-
 # What Dagster refuses in a partition key.
 REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 
 
-skill_partitions = dg.DynamicPartitionsDefinition(name="skill")
+PARTITIONS_NAME = "skill"
+skill_partitions = dg.DynamicPartitionsDefinition(name=PARTITIONS_NAME)
+
+
+def skill_keys(instance: dg.DagsterInstance) -> list[str]:
+    """All partitions, in the store's order."""
+    return list(instance.get_dynamic_partitions(PARTITIONS_NAME))
 
 
 @dataclass(frozen=True)
@@ -76,30 +77,24 @@ def range_tags(first: str, last: str) -> dict[str, str]:
 
 def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The runs that are queued or running for one or more skills."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES))
     return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]
 
 
-SKILLS_PER_RUN = 1000
+def keys_in_use(instance: dg.DagsterInstance) -> set[str]:
+    """The partitions that unfinished runs need: a run whose partition is deleted fails."""
+    order = skill_keys(instance)
+    return {key for run in unfinished_skill_runs(instance) for key in keys_of(run.tags, order)}
 
 
-def skills_per_run() -> int:
-    """How many skills a shard run takes: BKT_SKILLS_PER_RUN, or 1000."""
-    said = os.environ.get("BKT_SKILLS_PER_RUN", str(SKILLS_PER_RUN))
-    if not said.isdecimal() or int(said) < 1:
-        raise InvalidSettings(f"BKT_SKILLS_PER_RUN is {said!r}; it must be a whole number of at least 1")
-    return int(said)
-
-
-def shard_tags() -> dict[str, str]:
-    """What else a shard run is tagged with: BKT_SHARD_TAGS, such as ``ecs/cpu=2048 ecs/memory=8192``."""
-    said = os.environ.get("BKT_SHARD_TAGS", "")
-    pairs = [pair.partition("=") for pair in said.split()]
-    if not all(name and value for name, _, value in pairs):
-        raise InvalidSettings(
-            f"BKT_SHARD_TAGS is {said!r}; it must be name=value, several with a space between them"
-        )
-    return {name: value for name, _, value in pairs}
+def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
+    """The partitions that a run's tags cover, given all partitions in the store's order."""
+    if SINGLE in tags:
+        return [tags[SINGLE]]
+    if tags[RANGE_START] not in order or tags[RANGE_END] not in order:
+        # Dagster cannot run it any more.
+        return []
+    return order[order.index(tags[RANGE_START]) : order.index(tags[RANGE_END]) + 1]
 
 
 def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:

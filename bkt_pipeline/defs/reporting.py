@@ -1,42 +1,79 @@
-"""How a run over many skills tells Dagster what became of each, and hands its value on.
+"""How a run over many skills tells Dagster what became of each.
 
-Dagster takes an asset's output for the word that every partition of the run was materialised, all with the same
-metadata. Here each asset says so itself, of each skill that it is true for; and its output, without which Dagster
-would skip what comes after it in the same run, says nothing.
+Dagster takes an asset's output to mean that every partition of the run was materialised, all with the same metadata.
+Here an asset yields one materialisation for each skill that has one; its output, without which Dagster would skip
+the assets after it in the same run, materialises nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import dagster as dg
 
+from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.defs.checks import evaluations
 from bkt_pipeline.defs.private import NO_MATERIALISATION
+from bkt_pipeline.defs.progress import Progress
 from bkt_pipeline.instance.event_log import batched_events
+
+V = TypeVar("V", SkillVerdict, ItemsVerdict)
+SHOWN_FAILURES = 5  # in the failure's message; its metadata has all
+
+
+def report(
+    context: dg.AssetExecutionContext,
+    verdicts: Sequence[V],
+    checks: Sequence[dg.AssetCheckSpec],
+    metadata: Callable[[V], Mapping[str, Any]],
+    *,
+    what: str,
+    low_data_event: str,
+    progress: Progress,
+) -> Iterator[Any]:
+    """Report the verdicts of a run, all of them stored already: materialisations, checks, then the failed skills.
+
+    A failed skill has no materialisation, and the run fails for it at the end; `what` names the skills in that
+    failure.
+    """
+    done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
+    for verdict in done:
+        if verdict.outcome is Outcome.SKIPPED:
+            context.log.info("%s: skill %s, %s", low_data_event, verdict.skill_id, verdict.reason)
+    tracked = progress.track("reporting", done, len(done))
+    yield from materialisations(context, ((verdict.skill_id, metadata(verdict)) for verdict in tracked))
+    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
+    yield from evaluations(context, checks, findings, [verdict.skill_id for verdict in done])
+    failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
+    if failed:
+        raise failed_skills(what, failed)
+    yield unmaterialised_output({})
 
 
 def materialisations(
-    context: dg.AssetExecutionContext, told: Iterable[tuple[str, Mapping[str, Any]]]
+    context: dg.AssetExecutionContext, skills: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[dg.AssetMaterialization]:
-    """One for each skill in `told`, with its own metadata."""
+    """A materialisation for each skill, with its own metadata."""
     with batched_events(context.instance, context.run.run_id):
-        for key, metadata in told:
+        for key, metadata in skills:
             yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
 
 
-def unmaterialised_output(to_store: Mapping[str, Any]) -> dg.Output[Any]:
+def unmaterialised_output(values: Mapping[str, Any]) -> dg.Output[Any]:
     """The asset's output, which the IO manager stores and which materialises no partition by itself.
 
-    Empty where the asset has stored each skill on its own.
+    Empty where the asset has stored each skill already.
     """
-    return dg.Output(to_store, metadata={NO_MATERIALISATION: True})
+    return dg.Output(values, metadata={NO_MATERIALISATION: True})
 
 
 def failed_skills(what: str, failed: Mapping[str, str]) -> dg.Failure:
     """The run's failure, which names the skills and why: five of them in its message, all in its metadata."""
+    shown = [f"{key}: {reason}" for key, reason in list(failed.items())[:SHOWN_FAILURES]]
+    more = "; …" if len(failed) > SHOWN_FAILURES else ""
     return dg.Failure(
-        f"{len(failed)} of {what} failed, the others are stored: "
-        + "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:5])
-        + ("; …" if len(failed) > 5 else ""),
+        f"{len(failed)} of {what} failed, the others are stored: {'; '.join(shown)}{more}",
         metadata={"failed": dict(failed)},
         allow_retries=False,
     )

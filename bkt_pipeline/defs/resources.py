@@ -1,24 +1,23 @@
-"""What a run is given: the database and the settings. What it stores through is in io_managers.py."""
+"""What a run is given: the database and the settings."""
 
 import datetime as dt
-import os
 import threading
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
 
-from bkt_pipeline.calibration.items import ItemRules
-from bkt_pipeline.calibration.skills import Rules
+from bkt_pipeline.calibration.items import WINDOW_DAYS as ITEM_WINDOW_DAYS
+from bkt_pipeline.calibration.items import ItemOptions
+from bkt_pipeline.calibration.skills import MIN_ATTEMPTS, WINDOW_DAYS, SkillOptions
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.tags import night_of, parse_moment
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
+from bkt_pipeline.settings import settings
 
 
-class PlatformDatabase(dg.ConfigurableResource):
+class PlatformDatabase(dg.ConfigurableResource[Any]):
     """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
 
     _database: Database | None = PrivateAttr(default=None)
@@ -36,7 +35,7 @@ class PlatformDatabase(dg.ConfigurableResource):
         note_process(context)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Let go of the connections when the run ends."""
+        """Close the connections when the run ends."""
         with self._opening:
             if self._database is not None:
                 self._database.close()
@@ -52,16 +51,16 @@ def shared(database: Database) -> PlatformDatabase:
     return SharedDatabase()
 
 
-class CalibrationSettings(dg.ConfigurableResource):
-    """What a run calibrates on; the defaults are the contract's."""
+class CalibrationSettings(dg.ConfigurableResource[Any]):
+    """Settings of a calibration run."""
 
     as_of: str = Field(
         default="",
         description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
     )
-    window_days: int = Field(default=30, ge=1, le=3650, description="Length of the window in days.")
+    window_days: int = Field(default=WINDOW_DAYS, ge=1, le=3650, description="Length of the window in days.")
     min_attempts: int = Field(
-        default=50, ge=1, description="A skill with fewer graded attempts in the window is skipped."
+        default=MIN_ATTEMPTS, ge=1, description="A skill with fewer graded attempts in the window is skipped."
     )
 
     polish: bool = Field(
@@ -81,19 +80,26 @@ class CalibrationSettings(dg.ConfigurableResource):
         return value
 
     @property
-    def rules(self) -> Rules:
-        """What of it the calibration needs to know."""
-        return Rules(min_attempts=self.min_attempts, polish=self.polish, estimator=self.estimator)
+    def options(self) -> SkillOptions:
+        """What the calibration needs to know."""
+        return SkillOptions(
+            window_days=self.window_days,
+            min_attempts=self.min_attempts,
+            polish=self.polish,
+            estimator=self.estimator,
+        )
 
     def resolve_as_of(self, record: dg.RunRecord) -> dt.datetime:
-        """The run's as_of: what its config says, else what its night is."""
+        """The run's as_of: from its config, or its night's."""
         return parse_moment(self.as_of) if self.as_of else night_of(record)
 
 
-class ItemSettings(dg.ConfigurableResource):
+class ItemSettings(dg.ConfigurableResource[Any]):
     """What the items of a run are calibrated on."""
 
-    window_days: int = Field(default=90, ge=1, le=3650, description="Days of answers that are read.")
+    window_days: int = Field(
+        default=ITEM_WINDOW_DAYS, ge=1, le=3650, description="Days of answers that are read."
+    )
     min_answers: int = Field(
         default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."
     )
@@ -115,11 +121,13 @@ class ItemSettings(dg.ConfigurableResource):
         "there. Default: what BKT_UPDATE_ITEMS says (yes or no), or yes.",
     )
 
-    def rules(self) -> ItemRules:
-        """The settings as the calibration takes them."""
-        said = self.theta_from or _one_of("BKT_THETA_FROM", ("replay", "mastery"))
-        return ItemRules(
-            theta_from="mastery" if said == "mastery" else "replay",
+    @property
+    def options(self) -> ItemOptions:
+        """What the calibration needs to know."""
+        theta_from = self.theta_from or settings().theta_from
+        return ItemOptions(
+            window_days=self.window_days,
+            theta_from="mastery" if theta_from == "mastery" else "replay",
             method=self.method,
             min_answers=self.min_answers,
             calibrated_answers=self.calibrated_answers,
@@ -129,12 +137,4 @@ class ItemSettings(dg.ConfigurableResource):
         """Whether the platform's own columns are ours to update."""
         if self.update_items is not None:
             return self.update_items
-        return _one_of("BKT_UPDATE_ITEMS", ("yes", "no")) == "yes"
-
-
-def _one_of(name: str, choices: Sequence[str]) -> str:
-    """What the environment variable says, the first of the choices where it is not set."""
-    said = os.environ.get(name, "").strip() or choices[0]
-    if said not in choices:
-        raise InvalidSettings(f"{name} is {said!r}; it must be {' or '.join(choices)}")
-    return said
+        return settings().update_items

@@ -14,11 +14,18 @@ import dagster as dg
 
 from bkt_pipeline.db.ledger import outcomes_since
 from bkt_pipeline.defs.jobs import calibration_job, night_summary_job, nightly_irt_job
-from bkt_pipeline.defs.night_state import coming_retries, latest_night, night_state, runs_of_night, waits_for
-from bkt_pipeline.defs.partitions import shard_tags, shards, skill_partitions, skills_per_run
+from bkt_pipeline.defs.night_state import (
+    coming_retries,
+    latest_night_run,
+    night_state,
+    runs_of_night,
+    waits_for,
+)
+from bkt_pipeline.defs.partitions import shards, skill_keys
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
 from bkt_pipeline.instance.runs import end_dead_runs
+from bkt_pipeline.settings import settings
 
 NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
 
@@ -32,17 +39,17 @@ NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
     description="Starts the night's shards when the active skills are known.",
 )
 def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    record = latest_night(context.instance)
+    record = latest_night_run(context.instance)
     if record is None:
         return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
     as_of = night[AS_OF_TAG]
     if context.cursor == as_of:
         return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
-    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(context.instance)
     requests = [
-        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=shard_tags() | night | tags)
-        for tags in shards(keys, skills_per_run())
+        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=settings().shard_tags | night | tags)
+        for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=as_of)
 
@@ -59,7 +66,7 @@ def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
 ) -> dg.SensorResult | dg.SkipReason:
     end_dead_runs(context.instance)
-    record = latest_night(context.instance)
+    record = latest_night_run(context.instance)
     if record is None:
         return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
@@ -83,14 +90,14 @@ def nightly_irt(
         return sum_up(night, cursor=without_items(as_of))
     failed = state.outcomes.get("failed", 0) + state.missing
     counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
-    keys = context.instance.get_dynamic_partitions(skill_partitions.name)
+    keys = skill_keys(context.instance)
     requests = [
         dg.RunRequest(
             job_name=nightly_irt_job.name,
             run_key=f"{as_of} {tags[SHARD_TAG]}",
-            tags=shard_tags() | night | counts | tags,
+            tags=settings().shard_tags | night | counts | tags,
         )
-        for tags in shards(keys, skills_per_run())
+        for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
 

@@ -29,6 +29,9 @@ AS_OF_TAG = "bkt/as_of"
 
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
+# Long before any platform, and late enough for any window to begin after the year 1.
+EARLIEST_AS_OF = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
 
 def night_tags(as_of: dt.datetime) -> dict[str, str]:
     """The tags that every run of a night bears."""
@@ -48,12 +51,15 @@ def parse_moment(value: str) -> dt.datetime:
     Raises
     ------
     InvalidSettings
-        It is no such thing.
+        The value is not valid.
     """
     try:
         moment = dt.datetime.fromisoformat(value)
-    except ValueError:
+        moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise InvalidSettings(
-            f"as_of {value!r} is no ISO 8601 time; say it like 2026-01-31 or 2026-01-31T07:00:00Z"
+            f"as_of {value!r} is not an ISO 8601 time; use the form 2026-01-31 or 2026-01-31T07:00:00Z"
         ) from None
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    if moment < EARLIEST_AS_OF:
+        raise InvalidSettings(f"as_of {value!r} is before {EARLIEST_AS_OF.date()}; choose a later one")
+    return moment

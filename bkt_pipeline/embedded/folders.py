@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
+from bkt_pipeline.errors import EmbeddedPostgresError
 
 if sys.platform != "win32":
     import pwd
@@ -29,35 +29,13 @@ _ACCOUNTS = ("postgres", "_postgres", "nobody")
 _SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,80}")
 
 
-def home() -> Path:
-    """The folder of everything that outlives a command: the embedded server's data, and Dagster's files.
-
-    `BKT_PIPELINE_HOME` where it is set; else `/var/lib/bkt-pipeline` for root and the user's data folder
-    for everyone else. Nothing is created here. Raises InvalidSettings where the user has no home folder.
-    """
-    configured = os.environ.get("BKT_PIPELINE_HOME")
-    try:
-        if configured:
-            return Path(configured).expanduser().absolute()
-        if sys.platform != "win32" and os.geteuid() == 0:
-            return Path("/var/lib/bkt-pipeline")
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Application Support" / "bkt-pipeline"
-        data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-        return (data_home if data_home.is_absolute() else Path.home() / ".local" / "share") / "bkt-pipeline"
-    except RuntimeError as error:
-        raise InvalidSettings(
-            "No home folder is known for this user: set BKT_PIPELINE_HOME to a folder to keep data in."
-        ) from error
-
-
 def cannot_run(why: str) -> EmbeddedPostgresError:
     return EmbeddedPostgresError(f"{why}\nTo use a Postgres server of your own, set DATABASE_URL to its URL.")
 
 
-def server_folder(root: Path | None) -> Path:
+def server_folder(root: Path) -> Path:
     """The server's own folder below `root`, created; one spelling for all processes."""
-    folder = Path(os.path.realpath(home() if root is None else root)) / "postgres"
+    folder = Path(os.path.realpath(root)) / "postgres"
     # Root's server runs as another account, which must get through; folders of others are never opened up.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     for missing in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:

@@ -50,31 +50,14 @@ _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _users_locks: dict[Path, int] = {}
 
 
-def embedded_url_for(variable: str, database: str) -> str:
-    """The URL of `database` on the embedded server, for a `variable` that is not set.
-
-    Raises
-    ------
-    EmbeddedPostgresError
-        The server cannot run here; or nobody can have meant it: a task on ECS would calibrate the synthetic
-        school, and lose what it stored.
-    """
-    if os.environ.get("ECS_CONTAINER_METADATA_URI_V4"):
-        raise EmbeddedPostgresError(
-            f"{variable} is not set in this ECS task; name it among the secrets of the task definition, as "
-            "deploy/aws/README.md says"
-        )
-    return ensure(database=database)
-
-
 def ensure(
-    root: Path | None = None,
+    root: Path,
     *,
     database: str = "postgres",
     options: Sequence[str] = (),
     linger: float = DEFAULT_LINGER,
 ) -> str:
-    """The `postgresql://` URL of `database` on the embedded server of `root` (default: :func:`home`).
+    """The `postgresql://` URL of `database` on the embedded server of `root`.
 
     Starts the server and creates the database where they are missing. From then on this process keeps the
     server alive until it ends, or until :func:`release`. Threads and processes may call at once; calling
@@ -114,7 +97,7 @@ def ensure(
     return url(sockets, database)
 
 
-def release(root: Path | None = None) -> None:
+def release(root: Path) -> None:
     """Let go of the server of `root` before this process ends.
 
     Returns once the server has stopped, or at once where another process still uses it.

@@ -18,9 +18,7 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import MetaData, Row, Table, column, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
-from bkt_pipeline.errors import InvalidSettings
-
-TOGETHER = 1000  # events that are written at once
+EVENT_BATCH = 1000  # events in one statement
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
@@ -36,53 +34,22 @@ def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContext
     return storage.batched_events(run_id) if isinstance(storage, BatchingEventLogStorage) else nullcontext()
 
 
-def seeing_only(
-    instance: dg.DagsterInstance, partitions_def_name: str, keys: Sequence[str]
-) -> AbstractContextManager[None]:
-    """Have Dagster see these partitions alone, in this order, within this block and process.
-
-    A run covers a range of partitions. So any set of them can be one, and one run.
-
-    Raises
-    ------
-    InvalidSettings
-        The instance has another storage than ours.
-    """
-    storage = instance.event_log_storage
-    if not isinstance(storage, BatchingEventLogStorage):
-        raise InvalidSettings(
-            f"the {len(keys)} skills do not neighbour, and Dagster's storage ({type(storage).__name__}) has no run over "
-            "such a set; calibrate them one by one, or take the storage of the project's dagster.yaml"
-        )
-    return storage.seeing_only(partitions_def_name, keys)
-
-
 class BatchingEventLogStorage(PostgresEventLogStorage):
     """Writes many events of one kind with one statement; what it writes is what Dagster would."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
-        self._seen: dict[str, Sequence[str]] = {}
         super().__init__(*args, **kwargs)
 
     @contextmanager
     def batched_events(self, run_id: str) -> Iterator[None]:
-        """As the function of this name."""
+        """See `batched_events()`."""
         self._held[run_id] = []
         try:
             yield
         finally:
             self._write(self._held.pop(run_id))
-
-    @contextmanager
-    def seeing_only(self, partitions_def_name: str, keys: Sequence[str]) -> Iterator[None]:
-        """As the function of this name."""
-        self._seen[partitions_def_name] = keys
-        try:
-            yield
-        finally:
-            del self._seen[partitions_def_name]
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         held = self._held.get(event.run_id)
@@ -90,7 +57,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
             super().store_event(event)
             return
         held.append(event)
-        if len(held) >= TOGETHER:
+        if len(held) >= EVENT_BATCH:
             self._held[event.run_id] = []
             self._write(held)
 
@@ -109,13 +76,11 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
 
         Ids are never used again, so a change shows in the number of rows, their highest id or the sum of ids.
         """
-        if partitions_def_name in self._seen:
-            return list(self._seen[partitions_def_name])
         ids = DYNAMIC_PARTITIONS.c.id
         of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name
         with self.index_connection() as connection:
-            told = select(func.count(), func.max(ids), func.sum(ids)).where(of_name)
-            state = connection.execute(told).one()
+            state_of = select(func.count(), func.max(ids), func.sum(ids)).where(of_name)
+            state = connection.execute(state_of).one()
         known, keys = self._partitions.get(partitions_def_name, (None, []))
         if state != known:
             # Read after the state: keys that come in between are read again the next time.
@@ -126,7 +91,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store it, but for the intent to check many partitions: it would be one row for each of them,
         every one with the names of all, which grows with the square of the number of skills."""
-        planned = event.get_dagster_event().event_specific_data
+        planned: Any = event.get_dagster_event().event_specific_data
         if event.dagster_event_type == EVALUATED or planned.partitions_subset is None:
             super().store_asset_check_event(event, event_id)
 
@@ -155,7 +120,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
 
 
 def _execution(event: dg.EventLogEntry, event_id: int, text: str) -> dict[str, Any]:
-    evaluation = event.get_dagster_event().event_specific_data
+    evaluation: Any = event.get_dagster_event().event_specific_data
     target = evaluation.target_materialization_data
     return {
         "asset_key": evaluation.asset_key.to_string(),

@@ -16,7 +16,7 @@ import dagster as dg
 PROCESS_TAG = "bkt/process"
 ECS_TASK_TAG = "ecs/task_arn"  # from dagster-aws
 
-UNFINISHED = [
+UNFINISHED_STATUSES = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -39,7 +39,7 @@ def note_process(context: dg.InitResourceContext) -> None:
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark the runs failed whose process has ended without a word; returns their ids."""
-    dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if is_dead(run)]
+    dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES)) if is_dead(run)]
     for run in dead:
         instance.report_run_failed(
             run, f"the process of the run ({run.tags[PROCESS_TAG].split()[1]}) was killed or has crashed"

@@ -15,23 +15,23 @@ from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.urls import libpq_url, psycopg2_url
-from bkt_pipeline.embedded.folders import home
-from bkt_pipeline.embedded.server import embedded_url_for
+from bkt_pipeline.embedded.fallback import embedded_url_for
+from bkt_pipeline.embedded.home import home
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage
+from bkt_pipeline.settings import settings
 
 EMBEDDED_NAME = "dagster"
 
 
 def storage_url() -> str:
     """DAGSTER_POSTGRES_URL, or a database of its own on the embedded server where that is not set."""
-    return psycopg2_url(
-        os.environ.get("DAGSTER_POSTGRES_URL", "").strip()
-        or embedded_url_for("DAGSTER_POSTGRES_URL", EMBEDDED_NAME)
-    )
+    if url := settings().dagster_postgres_url:
+        return psycopg2_url(url.get_secret_value())
+    return psycopg2_url(embedded_url_for("DAGSTER_POSTGRES_URL", EMBEDDED_NAME))
 
 
-UNFINISHED = "bkt_pipeline_unfinished"
+CREATION_MARK = "bkt_pipeline_unfinished"
 
 
 @contextmanager
@@ -45,14 +45,14 @@ def creating_tables_atomically(url: str) -> Iterator[None]:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(hashtextextended('bkt_pipeline:dagster', 0))")
-            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [UNFINISHED])
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [CREATION_MARK])
             if cursor.fetchone() == (True,):
                 cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
             cursor.execute("SELECT NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')")
             if cursor.fetchone() == (True,):
-                cursor.execute(f"CREATE TABLE {UNFINISHED} ()")
+                cursor.execute(f"CREATE TABLE {CREATION_MARK} ()")
             yield
-            cursor.execute(f"DROP TABLE IF EXISTS {UNFINISHED}")
+            cursor.execute(f"DROP TABLE IF EXISTS {CREATION_MARK}")
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -63,10 +63,11 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """
 
     def __init__(self, inst_data: Any = None) -> None:
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+        # Dagster reads it from the environment.
+        os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(settings().dagster_event_batch_size)
         url = storage_url()
         # A database that somebody named may hold tables of others.
-        ours = not os.environ.get("DAGSTER_POSTGRES_URL", "").strip()
+        ours = settings().dagster_postgres_url is None
         with creating_tables_atomically(url) if ours else nullcontext():
             super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
         self._gathering = BatchingEventLogStorage(url, should_autocreate_tables=False)
@@ -112,8 +113,8 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
 def use_dagster_home() -> Path:
     """Point DAGSTER_HOME, where it is not set, at a folder of ours that holds this package's dagster.yaml."""
-    if said := os.environ.get("DAGSTER_HOME"):
-        return Path(said)
+    if configured := settings().dagster_home:
+        return configured
     folder = home() / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("dagster.yaml", "workspace.yaml"):

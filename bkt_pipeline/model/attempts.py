@@ -16,15 +16,12 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 
-__all__ = ["AttemptObservation", "AttemptWindow", "Id"]
-
+__all__ = ["SEQUENCES", "AttemptObservation", "AttemptWindow", "Id"]
 
 Id = str | int | UUID
-
+SEQUENCES = ("window", "from_first_answer")  # where a student's sequence may begin
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-
-
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -83,7 +80,7 @@ class AttemptObservation:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttemptWindow:
-    """The graded answers to one skill in the days before `as_of`, one sequence a student.
+    """The graded answers to one skill up to `as_of`, one sequence per student.
 
     Sequence number ``i`` is ``responses[offsets[i]:offsets[i + 1]]``.
 
@@ -105,6 +102,8 @@ class AttemptWindow:
         Length of the window; its beginning does not belong to it.
     ungraded : int
         Attempts that were left out because they are not graded yet.
+    sequences : {"window", "from_first_answer"}
+        Each begins with the student's first answer inside the window, or the first ever, which may be earlier.
 
     Raises
     ------
@@ -130,6 +129,7 @@ class AttemptWindow:
     as_of: datetime
     window_days: int
     ungraded: int = 0
+    sequences: str = "window"
 
     def __post_init__(self) -> None:
         where = f"window of skill {self.skill_id!r}"
@@ -146,7 +146,11 @@ class AttemptWindow:
                 f"{where}: window_days is {self.window_days} and ungraded {self.ungraded}; "
                 "need at least 1 day, and no negative count"
             )
-        _check_times(answered_at, self.as_of, self.window_days, where)
+        if self.sequences not in SEQUENCES:
+            raise InvalidAttempts(
+                f"{where}: sequences is {self.sequences!r}; it must be one of {', '.join(SEQUENCES)}"
+            )
+        _check_times(answered_at, self.as_of, self.window_days, self.sequences, where)
         object.__setattr__(self, "responses", responses)
         object.__setattr__(self, "answered_at", answered_at)
         object.__setattr__(self, "offsets", offsets)
@@ -166,8 +170,10 @@ class AttemptWindow:
         if not isinstance(other, AttemptWindow):
             return NotImplemented
         return (
-            (self.skill_id, self.student_ids, self.as_of, self.window_days, self.ungraded)
-            == (other.skill_id, other.student_ids, other.as_of, other.window_days, other.ungraded)
+            all(
+                getattr(self, name) == getattr(other, name)
+                for name in ("skill_id", "student_ids", "as_of", "window_days", "ungraded", "sequences")
+            )
             and np.array_equal(self.responses, other.responses)
             and np.array_equal(self.answered_at, other.answered_at)
             and np.array_equal(self.offsets, other.offsets)
@@ -236,13 +242,15 @@ def _check_sequences(
         )
 
 
-def _check_times(answered_at: npt.NDArray[np.int64], as_of: datetime, days: int, where: str) -> None:
+def _check_times(
+    answered_at: npt.NDArray[np.int64], as_of: datetime, days: int, sequences: str, where: str
+) -> None:
     if not answered_at.size:
         return
     end = (as_of - _EPOCH) // _MICROSECOND
     begin = end - days * 86_400_000_000
     first, last = int(answered_at.min()), int(answered_at.max())
-    if first <= begin or last > end:
+    if last > end or (sequences == "window" and first <= begin):
         raise InvalidAttempts(
             f"{where}: answers from {first} to {last} µs, but the window of {days} days up to "
             f"{as_of.isoformat()} is ({begin}, {end}]; leave out what is outside"

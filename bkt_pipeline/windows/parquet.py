@@ -1,4 +1,4 @@
-"""A window as the bytes of one Parquet file, and back; a row a student, so that other tools can read it too."""
+"""A window as the bytes of one Parquet file, and back; one row per student, so that other tools can read it too."""
 
 import datetime as dt
 
@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 
 from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.windows.store import StoredWindow
 
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
-def encode(window: AttemptWindow) -> bytes:
-    """The columns student_id, responses (1 right, 0 wrong) and answered_at; the rest is in the file's own metadata."""
+def encode(stored: StoredWindow) -> bytes:
+    """Columns student_id, responses (1 right, 0 wrong) and answered_at; everything else is in the file's metadata."""
+    window = stored.window
     offsets = pa.array(window.offsets, pa.int32())
     moments = pa.array(window.answered_at, pa.int64()).cast(_MOMENT)
     table = pa.table(
@@ -28,6 +30,8 @@ def encode(window: AttemptWindow) -> bytes:
             "as_of": window.as_of.isoformat(),
             "window_days": str(window.window_days),
             "ungraded": str(window.ungraded),
+            "sequences": window.sequences,
+            "run_id": stored.run_id,
         }
     )
     file = pa.BufferOutputStream()
@@ -35,33 +39,35 @@ def encode(window: AttemptWindow) -> bytes:
     return bytes(file.getvalue())
 
 
-def decode(file: bytes, name: str) -> AttemptWindow:
+def decode(file: bytes, name: str) -> StoredWindow:
     """The window of `encode`, equal in every value; `name` is what an error calls the file.
 
     Raises
     ------
     WindowUnusable
-        It is no such file, or not whole.
+        It is not such a file, or it is damaged.
     """
     try:
         return _decode(pq.read_table(pa.BufferReader(file)))
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise WindowUnusable(
-            f"{name} is no window ({type(error).__name__}); materialise attempt_window for it again"
+            f"{name} is not a window ({type(error).__name__}); materialise attempt_window for it again"
         ) from None
 
 
-def _decode(table: pa.Table) -> AttemptWindow:
-    said = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+def _decode(table: pa.Table) -> StoredWindow:
+    fields = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
     responses, moments = (table[name].combine_chunks() for name in ("responses", "answered_at"))
     lengths = responses.value_lengths().to_numpy(zero_copy_only=False)
-    return AttemptWindow(
-        skill_id=said["skill_id"],
+    window = AttemptWindow(
+        skill_id=fields["skill_id"],
         student_ids=tuple(table["student_id"].to_pylist()),
         responses=responses.flatten().to_numpy(zero_copy_only=False),
         answered_at=moments.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        as_of=dt.datetime.fromisoformat(said["as_of"]),
-        window_days=int(said["window_days"]),
-        ungraded=int(said["ungraded"]),
+        as_of=dt.datetime.fromisoformat(fields["as_of"]),
+        window_days=int(fields["window_days"]),
+        ungraded=int(fields["ungraded"]),
+        sequences=fields["sequences"],
     )
+    return StoredWindow(window, fields["run_id"])

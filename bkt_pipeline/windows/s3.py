@@ -1,287 +1,256 @@
-"""Windows on S3: one Parquet object a partition, committed by one put.
+"""Windows on S3: one Parquet object per skill, `<prefix>/windows/<skill>.parquet`, replaced by one conditional put.
 
-::
+The object's metadata holds its as_of and a token that no other put has; all the rest is in the file. A put succeeds
+only if the object is still the one that was looked at (If-Match), or still missing (If-None-Match). If not, the
+store looks again: of two runs at once the newer as_of stays. So a reader always finds a whole window, the last one
+that was committed. If the answer to a put is lost, the token shows afterwards that the put arrived.
 
-    <prefix>/windows/data/<skill>/<as_of>-<run>-<token>.parquet    the window
-    <prefix>/windows/heads/<skill>.json                            which of these it is, and as of when
-
-A window is first written under a key of its own, which nobody reads. One put of the skill's head, a few
-hundred bytes, then makes it the skill's window, on the condition that the head is still the one that was
-looked at: of two runs at once one is told to look again, and the newer as_of stands. So a reader finds the
-last window that was committed, whole; a run that dies before its put has changed nothing. What it leaves
-behind is never read, and `prune` deletes it after a day.
+On a bucket with versioning, a lifecycle rule must expire old versions: `prune` and `forget` delete current ones.
 """
 
 import datetime as dt
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
+from botocore.exceptions import ClientError
 
-from bkt_pipeline.errors import InvalidSettings, WindowStoreUnavailable, WindowUnusable
+from bkt_pipeline.db.clock import CLOCK_TOLERANCE
+from bkt_pipeline.errors import InvalidSettings, WindowOvertaken, WindowUnusable
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.parquet import decode, encode
+from bkt_pipeline.windows.s3_errors import CHANGED, MISSING, code_of, explain
+from bkt_pipeline.windows.store import StoredWindow, WindowStore
 
 T = TypeVar("T")
 
-AT_ONCE = 16  # requests under way; each waits for the network far longer than it works
-TRIES = 20  # how often another run may be faster
-LEFT_BEHIND = dt.timedelta(days=1)  # no run goes on so long: what has no head by then never gets one
-LONGEST_PREFIX = 700  # bytes, of the 1,024 that a key has; our own part of it is short
-CHANGED = ("PreconditionFailed", "ConditionalRequestConflict")
-MISSING = ("NoSuchKey", "404")
-REFUSED = (
-    "AccessDenied",
-    "403",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-)
-ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "301")
+MAX_IN_FLIGHT = 16  # requests at once; each waits for the network far longer than it works
+MAX_TRIES = 20  # how often another run may be faster
+MAX_PREFIX = 700  # bytes, of the 1,024 that a key may have; our own part of it is short
+WINDOW_NAME = r"[A-Za-z0-9-]*-[0-9a-f]{64}\.parquet"
+EARLIER_LAYOUT = ("heads/", "data/")  # folders of versions before 0.1.0
 
 
-def place_of(url: str) -> tuple[str, str]:
+def parse_url(url: str) -> tuple[str, str]:
     """Bucket and prefix of s3://bucket/prefix; the prefix may be missing.
 
     Raises
     ------
     InvalidSettings
-        It is no such thing. It is not quoted: somebody may have put a key in it.
+        The URL has another form. The message does not quote it: it may contain a key.
     """
     found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^?#@]*))?", url)
     prefix = (found[2] or "").strip("/") if found else ""
-    if found is None or len(prefix.encode()) > LONGEST_PREFIX:
+    if found is None or len(prefix.encode()) > MAX_PREFIX:
         raise InvalidSettings(
             "ATTEMPT_WINDOW_STORE cannot be read; expected s3://bucket/prefix, without keys or options in it and "
-            f"with a prefix of at most {LONGEST_PREFIX} bytes (where it is not set, windows are kept in Postgres)"
+            f"with a prefix of at most {MAX_PREFIX} bytes (if it is not set, windows are kept in Postgres)"
         )
     return found[1], prefix
 
 
-def name_of(skill_id: str) -> str:
-    """What the skill is called in a key: short, safe in every tool, and no other skill is called so."""
+def object_name(skill_id: str) -> str:
+    """A short, unique object name for the skill, safe in every tool."""
     readable = re.sub(r"[^A-Za-z0-9]+", "-", skill_id)[:40].strip("-")
     return f"{readable}-{hashlib.sha256(skill_id.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
-class Head:
-    """Which object is the skill's window; nothing of a student is in it."""
+class Version:
+    """What identifies a stored object, and when S3 reported it by its own clock."""
 
-    skill_id: str
-    as_of: str
-    window_days: int
-    attempts: int
-    students: int
-    ungraded: int
-    run_id: str
-    object: str
-
-    @property
-    def moment(self) -> dt.datetime:
-        return dt.datetime.fromisoformat(self.as_of)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A head as it was found, with the tag that tells it from every later one."""
-
-    head: Head
     etag: str
+    as_of: dt.datetime
+    token: str
+    seen_at: dt.datetime
+
+    def is_newer_than(self, as_of: dt.datetime) -> bool:
+        """Whether it stays when a window of this as_of comes; see `windows/store.py` for an as_of in the future."""
+        return as_of < self.as_of <= self.seen_at + CLOCK_TOLERANCE
 
 
-class S3Windows:
-    """The windows below s3://bucket/prefix; a `WindowStore`."""
+class S3Windows(WindowStore):
+    """The windows below s3://bucket/prefix."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
-        self.where = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
-        root = f"{prefix}/windows" if prefix else "windows"
-        self._heads, self._data = f"{root}/heads/", f"{root}/data/"
+        self._location = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._root = f"{prefix}/windows/" if prefix else "windows/"
         limits = Config(
-            max_pool_connections=AT_ONCE,
+            max_pool_connections=MAX_IN_FLIGHT,
             connect_timeout=10,
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": 5},
         )
-        with self._trouble_told():
+        with self._explaining_failures():
             # A session of its own: the one that a process shares keeps the credentials that it found first.
             self._s3 = boto3.Session().client("s3", config=limits)
 
-    def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
-        """Store the windows; yields each that could not be stored, and why."""
-        for key, done in self._each(sorted(windows), lambda key: self.store_one(windows[key], run_id)):
-            if isinstance(done, Exception):
-                yield key, done
+    @property
+    def location(self) -> str:
+        return self._location
 
-    def load(self, keys: Sequence[str]) -> dict[str, AttemptWindow | Exception]:
-        """The stored window of each skill, or why it cannot be read; one that was never stored is not in the result."""
+    def check_access(self) -> None:
+        """List, and try a put whose condition cannot hold, so that nothing is written."""
+        with self._explaining_failures():
+            self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._root, MaxKeys=1)
+            try:
+                self._put(f"{self._root}access-check", b"", IfMatch=f'"{uuid.uuid4().hex}"')
+            except ClientError as error:
+                if code_of(error) not in (*CHANGED, *MISSING):
+                    raise
+
+    def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
+        for key, result in self._each(sorted(windows), lambda key: self._store_one(windows[key], run_id)):
+            if isinstance(result, Exception):
+                yield key, result
+
+    def load(self, keys: Sequence[str]) -> dict[str, StoredWindow | Exception]:
         return {key: window for key, window in self._each(keys, self._load_one) if window is not None}
 
     def prune(self, since: dt.date) -> int:
-        """Delete the windows as of an earlier day, and what has been left behind; says how many windows went."""
-        with self._trouble_told():
-            heads = [item["Key"] for item in self._list(self._heads)]
-            data = list(self._list(self._data))
-        went = 0
-        for _, done in self._each(heads, lambda key: self._prune_one(key, since)):
-            if isinstance(done, Exception):
-                raise done
-            went += done
-        self._sweep(data)
-        return went
-
-    def look(self) -> str:
-        """Where that is, once it has been seen that it can be read."""
-        with self._trouble_told():
-            self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._heads, MaxKeys=1)
-        return f"{self.where}, which can be read (ATTEMPT_WINDOW_STORE)"
-
-    def store_one(self, window: AttemptWindow, run_id: str) -> bool:
-        """Make this the skill's window, unless a newer one is stored; says whether it did."""
-        name, token = name_of(window.skill_id), uuid.uuid4().hex[:8]
-        head_key = f"{self._heads}{name}.json"
-        stamp = window.as_of.astimezone(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
-        head = _head_of(window, run_id, f"{self._data}{name}/{stamp}-{run_id}-{token}.parquet")
-        standing = self._standing(head_key)
-        if standing and standing.head.moment > window.as_of:
-            return False
-        self._put(head.object, encode(window), "application/vnd.apache.parquet")
-        for _ in range(TRIES):
-            if self._commit(head_key, head, standing):
-                if standing:
-                    self._delete(standing.head.object)
-                return True
-            standing = self._standing(head_key)
-            if standing and standing.head.object == head.object:
-                # It had arrived; only the answer was lost.
-                return True
-            if standing and standing.head.moment > window.as_of:
-                self._delete(head.object)
+        def prune_one(key: str) -> bool:
+            version = self._version(key)
+            if version is None or version.as_of.astimezone(dt.UTC).date() >= since:
                 return False
-        self._delete(head.object)
-        raise WindowUnusable(f"other runs replaced {head_key} {TRIES} times meanwhile; run it again")
+            return self._if_unchanged(lambda: self._delete(key, IfMatch=version.etag))
 
-    def _commit(self, head_key: str, head: Head, standing: Standing | None) -> bool:
-        """Put the head in the place of the standing one; not, if that is another one by now."""
-        condition = {"IfMatch": standing.etag} if standing else {"IfNoneMatch": "*"}
-        try:
-            self._put(head_key, json.dumps(asdict(head)).encode(), "application/json", **condition)
-        except ClientError as error:
-            if _code(error) in (*CHANGED, *MISSING):
-                return False
-            raise
-        return True
+        return self._count(prune_one)
 
-    def _load_one(self, skill_id: str) -> AttemptWindow | None:
-        head_key = f"{self._heads}{name_of(skill_id)}.json"
-        seen = None
-        while True:
-            standing = self._standing(head_key)
-            if standing is None:
-                return None
-            if standing == seen:
-                raise WindowUnusable(
-                    f"{standing.head.object} is gone; materialise attempt_window for it again"
-                )
-            seen = standing
-            body = self._get(standing.head.object)
-            # Without a body another run has replaced it between the two requests: look again.
-            if body is not None:
-                window = decode(body[0], standing.head.object)
-                if window.skill_id != skill_id:
-                    raise WindowUnusable(f"{head_key} is of the skill {window.skill_id!r}; delete it")
-                return window
+    def forget(self, student_id: str) -> int:
+        return self._count(lambda key: self._forget_one(key, student_id))
 
-    def _prune_one(self, head_key: str, since: dt.date) -> bool:
-        standing = self._standing(head_key)
-        if standing is None or standing.head.moment.astimezone(dt.UTC).date() >= since:
-            return False
-        try:
-            self._s3.delete_object(Bucket=self._bucket, Key=head_key, IfMatch=standing.etag)
-        except ClientError as error:
-            if _code(error) in (*CHANGED, *MISSING):
-                return False
-            raise
-        self._delete(standing.head.object)
-        return True
+    def _store_one(self, window: AttemptWindow, run_id: str) -> None:
+        """Make this the skill's window.
 
-    def _sweep(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Delete the objects that no head names and that are too old to get one."""
-        long_ago = dt.datetime.now(dt.UTC) - LEFT_BEHIND
-        old: dict[str, list[str]] = {}
-        for item in data:
-            if item["LastModified"] < long_ago:
-                name = item["Key"].removeprefix(self._data).split("/")[0]
-                old.setdefault(name, []).append(item["Key"])
+        Raises
+        ------
+        WindowOvertaken
+            A newer one is stored.
+        """
+        key, stored, token = self._key_of(window.skill_id), StoredWindow(window, run_id), uuid.uuid4().hex
+        file = encode(stored)
+        for _ in range(MAX_TRIES):
+            version = self._version(key)
+            if version and version.token == token:
+                # An earlier try arrived, and only its answer was lost.
+                return
+            if version and version.is_newer_than(window.as_of):
+                raise WindowOvertaken("a newer window is stored")
+            if self._replace(key, version, file, window.as_of, token):
+                return
+        raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
 
-        def sweep(name: str) -> None:
-            standing = self._standing(f"{self._heads}{name}.json")
-            for key in old[name]:
-                if standing is None or key != standing.head.object:
-                    self._delete(key)
-
-        for _, done in self._each(sorted(old), sweep):
-            if isinstance(done, Exception):
-                raise done
-
-    def _standing(self, head_key: str) -> Standing | None:
-        found = self._get(head_key)
-        if found is None:
+    def _load_one(self, skill_id: str) -> StoredWindow | None:
+        key = self._key_of(skill_id)
+        answer = self._get(key)
+        if answer is None:
             return None
-        try:
-            return Standing(Head(**json.loads(found[0])), found[1])
-        except (ValueError, TypeError):
+        stored = decode(answer["Body"].read(), key)
+        if stored.window.skill_id != skill_id:
             raise WindowUnusable(
-                f"{head_key} is no head of a window; delete it and materialise attempt_window for it again"
-            ) from None
+                f"{key} is a window of the skill {stored.window.skill_id!r}; delete it and materialise "
+                "attempt_window for it again"
+            )
+        return stored
 
-    def _get(self, key: str) -> tuple[bytes, str] | None:
-        """The object's bytes and its tag; None where there is none."""
+    def _forget_one(self, key: str, student_id: str) -> bool:
+        for _ in range(MAX_TRIES):
+            answer = self._get(key)
+            if answer is None:
+                return False
+            stored = decode(answer["Body"].read(), key)
+            if student_id not in stored.window.student_ids:
+                return False
+            version, file = _version_of(answer, key), encode(stored.without(student_id))
+            if self._replace(key, version, file, stored.window.as_of, uuid.uuid4().hex):
+                return True
+        raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
+
+    def _count(self, work: Callable[[str], bool]) -> int:
+        """Do the work for every window's key; return how often it was true, or raise the first failure at the end."""
+
+        def one(key: str) -> bool:
+            name = key.removeprefix(self._root)
+            if name.startswith(EARLIER_LAYOUT):
+                self._delete(key)
+            return re.fullmatch(WINDOW_NAME, name) is not None and work(key)
+
+        with self._explaining_failures():
+            keys = list(self._list())
+        results = [result for _, result in self._each(keys, one)]
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return sum(result is True for result in results)
+
+    def _key_of(self, skill_id: str) -> str:
+        return f"{self._root}{object_name(skill_id)}.parquet"
+
+    def _version(self, key: str) -> Version | None:
+        """The stored object's version; None if there is none."""
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            return _version_of(self._s3.head_object(Bucket=self._bucket, Key=key), key)
         except ClientError as error:
-            if _code(error) in MISSING:
+            if code_of(error) in MISSING:
                 return None
             raise
-        return answer["Body"].read(), answer["ETag"]
 
-    def _put(self, key: str, body: bytes, kind: str, **condition: str) -> None:
-        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=kind, **condition)
+    def _get(self, key: str) -> Mapping[str, Any] | None:
+        try:
+            answer: Mapping[str, Any] = self._s3.get_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                return None
+            raise
+        return answer
 
-    def _delete(self, key: str) -> None:
-        self._s3.delete_object(Bucket=self._bucket, Key=key)
+    def _replace(
+        self, key: str, version: Version | None, file: bytes, as_of: dt.datetime, token: str
+    ) -> bool:
+        """Put the object in the place of this version; False if another one is there by now."""
+        condition = {"IfMatch": version.etag} if version else {"IfNoneMatch": "*"}
+        metadata = {"as-of": as_of.isoformat(), "token": token}
+        return self._if_unchanged(lambda: self._put(key, file, Metadata=metadata, **condition))
 
-    def _list(self, prefix: str) -> Iterator[Mapping[str, Any]]:
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-            yield from page.get("Contents", [])
+    def _if_unchanged(self, request: Callable[[], None]) -> bool:
+        try:
+            request()
+        except ClientError as error:
+            if code_of(error) in (*CHANGED, *MISSING):
+                return False
+            raise
+        return True
+
+    def _put(self, key: str, body: bytes, **options: Any) -> None:
+        kind = "application/vnd.apache.parquet"
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=kind, **options)
+
+    def _delete(self, key: str, **condition: str) -> None:
+        self._s3.delete_object(Bucket=self._bucket, Key=key, **condition)
+
+    def _list(self) -> Iterator[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._root)
+        for page in pages:
+            yield from (item["Key"] for item in page.get("Contents", []))
 
     def _each(self, keys: Sequence[str], work: Callable[[str], T]) -> Iterator[tuple[str, T | Exception]]:
-        """Do the work for the keys, several at once; what one fails with comes in the place of its result.
+        """Do the work for the keys, several at once; yield each result, or the exception in its place.
 
         Raises
         ------
         WindowStoreUnavailable
-            The trouble is one that every other key would meet too.
+            The failure is one that every other key would meet too.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_IN_FLIGHT) as pool:
             started = {pool.submit(work, key): key for key in keys}
             try:
                 for future in as_completed(started):
@@ -289,54 +258,29 @@ class S3Windows:
                     if error is None:
                         yield started[future], future.result()
                     elif isinstance(error, Exception):
-                        if trouble := self._trouble(error):
-                            raise trouble from None
+                        if failure := explain(error, self._bucket, self.location):
+                            raise failure from None
                         yield started[future], error
             finally:
                 pool.shutdown(cancel_futures=True)
 
     @contextmanager
-    def _trouble_told(self) -> Iterator[None]:
+    def _explaining_failures(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if trouble := self._trouble(error):
-                raise trouble from None
+            if failure := explain(error, self._bucket, self.location):
+                raise failure from None
             raise
 
-    def _trouble(self, error: BaseException) -> WindowStoreUnavailable | None:
-        """What is the matter and what to do, where it is the matter with the whole store."""
-        if isinstance(error, ClientError):
-            said = f"{_code(error)} at {error.operation_name}"
-            if _code(error) == "NoSuchBucket":
-                what = f"there is no bucket {self._bucket}; make it, or mend ATTEMPT_WINDOW_STORE"
-            elif _code(error) in REFUSED:
-                what = f"{said}; give the role of the run what deploy/aws/iam/run.json allows, on this bucket"
-            elif _code(error) in ELSEWHERE:
-                what = f"{said}; say the bucket's region in AWS_DEFAULT_REGION"
-            else:
-                return None
-        elif isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
-            what = f"{type(error).__name__}; run it under a role, or name credentials as the AWS command line takes them"
-        elif isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-            what = "S3 cannot be reached; see whether the network lets it, through a NAT or an S3 endpoint"
-        else:
-            return None
-        return WindowStoreUnavailable(f"windows cannot be kept at {self.where}: {what}")
 
-
-def _head_of(window: AttemptWindow, run_id: str, key: str) -> Head:
-    return Head(
-        skill_id=window.skill_id,
-        as_of=window.as_of.isoformat(),
-        window_days=window.window_days,
-        attempts=window.n_attempts,
-        students=window.n_students,
-        ungraded=window.ungraded,
-        run_id=run_id,
-        object=key,
-    )
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _version_of(answer: Mapping[str, Any], key: str) -> Version:
+    metadata = answer["Metadata"]
+    seen_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    try:
+        as_of = dt.datetime.fromisoformat(metadata["as-of"])
+        return Version(answer["ETag"], as_of, metadata["token"], seen_at)
+    except (KeyError, ValueError):
+        raise WindowUnusable(
+            f"{key} is not a window of ours; delete it and materialise attempt_window for it again"
+        ) from None

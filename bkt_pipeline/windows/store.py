@@ -1,67 +1,154 @@
-"""Where the windows are kept: in Postgres, or on S3 where ATTEMPT_WINDOW_STORE says so.
+"""The contract of a window store, and the choice of one: Postgres, or S3 where ATTEMPT_WINDOW_STORE names it.
 
-A store keeps each skill's last window, whole. The newest as_of wins: an older window never replaces a
-newer one, and of two runs as of the same moment the later one stands.
+What belongs to a window
+    A window is identified by everything that made it: `as_of`, `window_days`, `sequences` and the run that
+    stored it. `load` returns the run with the window, so that a run can refuse a window that another run stored
+    with other settings.
+
+Which window a store keeps
+    One per skill, whole. The newest `as_of` wins, and of two windows with the same `as_of` the one stored last.
+    A window whose `as_of` is in the future by the store's own clock comes from a clock error or a typing error:
+    any window replaces it.
+
+What a stored window decides
+    Nothing about a calibration. A run calibrates from the windows that it read itself, and only newer *published*
+    parameters overtake it. So `store` reports a window that it did not keep as `WindowOvertaken`, which is not a
+    failure, and a newer window never blocks a night. Stored windows serve a run that calibrates without reading
+    the attempts again, and anybody who wants to see what a calibration was made from.
 """
 
-import os
+import datetime as dt
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
 
-from bkt_pipeline.db.database import Database
+import numpy as np
+
+from bkt_pipeline.db.database import Run
 from bkt_pipeline.errors import WindowStoreUnavailable
 from bkt_pipeline.model.attempts import AttemptWindow
-
-if TYPE_CHECKING:
-    from bkt_pipeline.windows.s3 import S3Windows
-
-from bkt_pipeline.windows.postgres import PostgresWindows
+from bkt_pipeline.settings import settings
 
 NEEDED_PACKAGES = ("boto3", "botocore", "pyarrow")
 
 
-class WindowStore(Protocol):
+@dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """A window, and the Dagster run that stored it."""
+
+    window: AttemptWindow
+    run_id: str
+
+    def without(self, student_id: str) -> "StoredWindow":
+        """The same without the answers of one student, who must be in it."""
+        window = self.window
+        place = window.student_ids.index(student_id)
+        begin, end = window.offsets[place : place + 2]
+        rest = replace(
+            window,
+            student_ids=(*window.student_ids[:place], *window.student_ids[place + 1 :]),
+            responses=np.delete(window.responses, slice(begin, end)),
+            answered_at=np.delete(window.answered_at, slice(begin, end)),
+            offsets=np.concatenate(
+                [window.offsets[: place + 1], window.offsets[place + 2 :] - (end - begin)]
+            ),
+        )
+        return replace(self, window=rest)
+
+
+class WindowStore(ABC):
     """Keeps the last window of each skill.
 
-    What stands in the way of every window is raised, as `DatabaseUnavailable` or `WindowStoreUnavailable`; what
-    stands in the way of one is told, and costs the others nothing.
+    Every method raises `WindowStoreUnavailable` or `DatabaseUnavailable` for a failure that would affect every
+    window. A failure of one window never affects the others.
     """
 
     @property
-    def where(self) -> str:
-        """Its place, as a person may read it."""
+    @abstractmethod
+    def location(self) -> str:
+        """Where the windows are, for people to read. It contains no secret."""
 
+    @abstractmethod
+    def check_access(self) -> None:
+        """Check that windows can be stored and loaded, and leave everything as it is.
+
+        Raises
+        ------
+        WindowStoreUnavailable
+            They cannot; the message says what to change.
+        """
+
+    @abstractmethod
     def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
-        """Store the windows; yields each that could not be stored, and why."""
+        """Store the windows; yield each that is not stored, and why.
 
-    def load(self, keys: Sequence[str]) -> dict[str, AttemptWindow | Exception]:
-        """The stored window of each skill, or why it cannot be read; one that was never stored is not in the result."""
+        A process that is killed at any moment leaves each skill's old window or its new one, whole.
+
+        Parameters
+        ----------
+        windows
+            The windows by skill.
+        run_id
+            The Dagster run that read them.
+
+        Yields
+        ------
+        key, error
+            `WindowOvertaken` where a newer window is kept, otherwise the failure. The work is done while the
+            result is consumed, so consume all of it.
+        """
+
+    @abstractmethod
+    def load(self, keys: Sequence[str]) -> dict[str, StoredWindow | Exception]:
+        """The stored window of each skill, or why it cannot be read.
+
+        A skill whose window was never stored is not in the result.
+        """
+
+    @abstractmethod
+    def prune(self, since: dt.date) -> int:
+        """Delete the windows whose `as_of` is before this UTC day; return how many."""
+
+    @abstractmethod
+    def forget(self, student_id: str) -> int:
+        """Delete the answers of one student from every window; return how many windows changed.
+
+        The windows keep their `as_of` and the run that stored them. The next night reads the student again unless
+        the platform has deleted the attempts.
+
+        Raises
+        ------
+        WindowUnusable
+            A window cannot be read, so it may still contain the student. All others have been changed.
+        """
 
 
-def window_store(database: Database) -> WindowStore:
-    """The store that ATTEMPT_WINDOW_STORE names, or Postgres where it is not set."""
-    return s3_windows() or PostgresWindows(database)
+def window_store(run: Run) -> WindowStore:
+    """The store that ATTEMPT_WINDOW_STORE names; Postgres if it is not set.
 
-
-def s3_windows() -> "S3Windows | None":
-    """The store on S3, where ATTEMPT_WINDOW_STORE names one.
+    Parameters
+    ----------
+    run
+        Does work in one transaction of the platform's database, as `Database.run` does.
 
     Raises
     ------
     InvalidSettings
-        It is set to something else than s3://bucket/prefix.
+        ATTEMPT_WINDOW_STORE is not of the form s3://bucket/prefix.
     WindowStoreUnavailable
-        The packages for it are not installed.
+        The packages for S3 are not installed.
     """
-    said = os.environ.get("ATTEMPT_WINDOW_STORE", "").strip()
-    if not said:
-        return None
+    url = settings().attempt_window_store
+    if not url:
+        from bkt_pipeline.windows.postgres import PostgresWindows
+
+        return PostgresWindows(run)
     try:
-        from bkt_pipeline.windows.s3 import S3Windows, place_of
+        from bkt_pipeline.windows.s3 import S3Windows, parse_url
     except ModuleNotFoundError as error:
         if error.name not in NEEDED_PACKAGES:
             raise
         raise WindowStoreUnavailable(
             f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; pip install 'bkt_pipeline[aws]'"
         ) from None
-    return S3Windows(*place_of(said))
+    return S3Windows(*parse_url(url))

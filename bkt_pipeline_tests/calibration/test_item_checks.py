@@ -1,21 +1,21 @@
-"""Each rule passes on sound items and fails on those that break it, with the numbers that say so."""
+"""Each check passes on sound items and fails on those that break it, with the numbers that say so."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bkt_pipeline.calibration.check import Finding
 from bkt_pipeline.calibration.item_checks import (
-    ITEM_RULES,
-    are_inside_bounds,
-    beats_constant,
-    has_enough_answers,
+    ITEM_CHECKS,
     inside_bounds,
-    rows_match,
+    item_parameters_inside_bounds,
+    items_have_enough_answers,
+    log_likelihood_beats_constant,
+    stored_row_matches,
     verify_items,
 )
 from bkt_pipeline.calibration.items import subset
-from bkt_pipeline.calibration.skill_checks import Finding
 from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.model.irt.two_pl import fit_items, probability
 
@@ -51,22 +51,23 @@ def rows(items: SkillItems) -> dict[str, tuple[float, float, float]]:
 
 def assert_red(finding: Finding, named: str) -> None:
     assert not finding.passed
-    assert finding.error == ITEM_RULES[finding.name].error
-    assert finding.numbers["what_to_do"] == ITEM_RULES[finding.name].todo
+    check = {check.name: check for check in ITEM_CHECKS}[finding.name]
+    assert finding.error == check.error
+    assert finding.numbers["what_to_do"] == check.what_to_do
     assert finding.numbers["items"] == named
 
 
-def test_sound_items_pass_every_rule(sound: tuple[SkillItems, Right]) -> None:
+def test_sound_items_pass_every_check(sound: tuple[SkillItems, Right]) -> None:
     items, right = sound
-    findings = (*verify_items(items, right, 50), rows_match(items, rows(items)))
-    assert [finding.name for finding in findings] == list(ITEM_RULES)
+    findings = (*verify_items(items, right, 50), stored_row_matches(items, rows(items), None))
+    assert [finding.name for finding in findings] == [check.name for check in ITEM_CHECKS]
     assert all(finding.passed for finding in findings)
 
 
 def test_an_item_that_explains_less_than_a_constant_is_named(sound: tuple[SkillItems, Right]) -> None:
     items, right = sound
     worse = changed(items, 1, log_likelihood=float(items.fits.log_likelihood[1]) - 200)
-    finding = beats_constant(worse, right)
+    finding = log_likelihood_beats_constant(worse, right)
     assert_red(finding, "b")
     assert (finding.numbers["items_compared"], finding.numbers["items_worse"]) == (3, 1)
 
@@ -78,7 +79,7 @@ def test_an_item_outside_its_bounds_is_named_and_not_stored(
     sound: tuple[SkillItems, Right], wrong: dict[str, float]
 ) -> None:
     items = changed(sound[0], 2, **wrong)
-    assert_red(are_inside_bounds(items), "c")
+    assert_red(item_parameters_inside_bounds(items), "c")
     assert subset(items, inside_bounds(items)).item_ids == ("a", "b", "all right", "few")
 
 
@@ -86,15 +87,17 @@ def test_too_few_answers_are_a_warning_and_nothing_else_is_asked(sound: tuple[Sk
     items, right = sound
     few = subset(items, np.array([False, False, False, False, True]))
     assert [finding.name for finding in verify_items(few, right[4:], 50)] == ["items_have_enough_answers"]
-    finding = has_enough_answers(few, 50)
+    finding = items_have_enough_answers(few, 50)
     assert (finding.passed, finding.error, finding.numbers["actual"]) == (False, False, 10)
 
 
 def test_a_stored_row_that_differs_is_named(sound: tuple[SkillItems, Right]) -> None:
     items, stored = sound[0], rows(sound[0])
     shown = {item: row[:2] for item, row in stored.items()}
-    assert rows_match(items, stored, shown).passed
-    assert_red(rows_match(items, stored | {"a": (1.0, *stored["a"][1:])}), "a")
-    assert_red(rows_match(items, {item: row for item, row in stored.items() if item != "b"}), "b")
-    assert_red(rows_match(items, stored, shown | {"c": (None, None)}), "c")
-    assert rows_match(items, stored | {"a": None}).passed, "another run has written it since"
+    assert stored_row_matches(items, stored, shown).passed
+    assert_red(stored_row_matches(items, stored | {"a": (1.0, *stored["a"][1:])}, None), "a")
+    assert_red(
+        stored_row_matches(items, {item: row for item, row in stored.items() if item != "b"}, None), "b"
+    )
+    assert_red(stored_row_matches(items, stored, shown | {"c": (None, None)}), "c")
+    assert stored_row_matches(items, stored | {"a": None}, None).passed, "another run has written it since"

@@ -1,4 +1,4 @@
-"""Each rule passes on a sound calibration and fails on one that breaks it, with the numbers that say so."""
+"""Each check passes on a sound calibration and fails on one that breaks it, with the numbers that say so."""
 
 import datetime as dt
 import math
@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.calibration.baseline import History
-from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.calibration.check import Finding, refusal
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import (
-    Finding,
-    beats_chance,
-    has_enough,
-    holds_out,
-    is_finite,
-    is_grid_maximum,
-    is_identified,
-    is_in_family,
+    SKILL_CHECKS,
+    log_likelihood_beats_chance,
+    log_likelihood_holds_out,
+    log_likelihood_is_finite,
+    log_likelihood_is_grid_maximum,
+    log_likelihood_is_in_family,
     neighbours,
-    refusal,
-    row_matches,
+    parameters_are_identified,
+    skill_has_enough_attempts,
+    stored_row_matches,
     verify,
-    verify_window,
 )
 from bkt_pipeline.calibration.skills import checked
-from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, calibrate, log_likelihood
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
+from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, SkillFit, calibrate, log_likelihood
 from bkt_pipeline.model.bkt.prediction import auc, hold_out, predictions
 from bkt_pipeline.model.simulate import simulate
 
@@ -51,18 +51,20 @@ def with_params(fit: SkillFit, window: AttemptWindow, **changes: float) -> Skill
 def assert_says_what_to_do(finding: Finding) -> None:
     assert not finding.passed
     assert {"actual", "threshold", "what_to_do"} <= set(finding.numbers)
-    rules = CALIBRATION_RULES | WINDOW_RULES
-    assert finding.numbers["what_to_do"] == rules[finding.name].todo
-    assert finding.error == rules[finding.name].error
+    check = {check.name: check for check in (*SKILL_CHECKS, *WINDOW_CHECKS)}[finding.name]
+    assert finding.numbers["what_to_do"] == check.what_to_do
+    assert finding.error == check.error
     assert all(isinstance(n, str | int) or math.isfinite(n) for n in finding.numbers.values())
 
 
-def test_a_sound_calibration_passes_every_rule(window: AttemptWindow, fit: SkillFit) -> None:
+def test_a_sound_calibration_passes_every_check(window: AttemptWindow, fit: SkillFit) -> None:
     history = History((-0.55,) * 14, fit.params)
     found = {finding.name: finding.passed for finding in verify(window, fit, history)}
     assert found == dict.fromkeys(found, True)
-    assert set(found) | {"skill_has_enough_attempts", "stored_row_matches"} == set(CALIBRATION_RULES)
-    assert checked(window, fit, 50, history).outcome == "calibrated"
+    assert set(found) | {"skill_has_enough_attempts", "stored_row_matches"} == {
+        check.name for check in SKILL_CHECKS
+    }
+    assert checked(window, fit, 50, history).outcome is Outcome.CALIBRATED
 
 
 @pytest.mark.parametrize("wrong", [-1.0, -math.inf, 0.0])
@@ -70,17 +72,17 @@ def test_a_log_likelihood_that_is_not_the_windows_is_refused(
     window: AttemptWindow, fit: SkillFit, wrong: float
 ) -> None:
     bad = replace(fit, params=replace(fit.params, log_likelihood=wrong))
-    assert_says_what_to_do(is_finite(window, bad))
+    assert_says_what_to_do(log_likelihood_is_finite(window, bad))
     verdict = checked(window, bad, 50, History())
-    assert (verdict.outcome, verdict.fit) == ("failed", None)
+    assert (verdict.outcome, verdict.fit) == (Outcome.FAILED, None)
     assert verdict.reason is not None
-    assert verdict.reason.startswith("not published, it fails log_likelihood_is_finite (actual ")
+    assert verdict.reason.startswith("not published, because it fails log_likelihood_is_finite (actual ")
 
 
 @pytest.mark.parametrize("name", ["p_l0", "p_transit", "p_slip", "p_guess"])
 def test_a_point_beside_the_maximum_is_refused(window: AttemptWindow, fit: SkillFit, name: str) -> None:
     bad = with_params(fit, window, **{name: getattr(fit.params, name) + 0.05})
-    finding = is_grid_maximum(window, bad)
+    finding = log_likelihood_is_grid_maximum(window, bad, DEFAULT_GRID)
     assert_says_what_to_do(finding)
     assert refusal(verify(window, bad, History())) is not None
 
@@ -102,7 +104,7 @@ def alternating(window: AttemptWindow) -> np.ndarray:
 
 def test_what_no_student_does_does_not_beat_chance(window: AttemptWindow) -> None:
     odd = replace(window, responses=alternating(window))
-    finding = beats_chance(odd, calibrate(odd))
+    finding = log_likelihood_beats_chance(odd, calibrate(odd))
     assert_says_what_to_do(finding)
     assert finding.numbers["constant_success_rate"] == pytest.approx(-math.log(2), abs=1e-3)
 
@@ -112,7 +114,7 @@ def test_what_fits_some_students_only_does_not_hold_out(window: AttemptWindow) -
     _, held = hold_out(window)
     odd = np.isin(np.repeat(window.student_ids, np.diff(window.offsets)), held.student_ids)
     split = replace(window, responses=np.where(odd, alternating(window), window.responses))
-    finding = holds_out(split, History())
+    finding = log_likelihood_holds_out(split, History(), DEFAULT_GRID)
     assert_says_what_to_do(finding)
     assert finding.numbers["actual"] < finding.numbers["constant_success_rate"]
 
@@ -124,7 +126,7 @@ def test_worse_than_last_night_does_not_hold_out(window: AttemptWindow) -> None:
     quick = simulate(BktParams(0.8, 0.5, 0.05, 0.3), n_students=300, seed=2, lengths=np.diff(window.offsets))
     odd = np.isin(np.repeat(window.student_ids, np.diff(window.offsets)), held.student_ids)
     mixed = replace(window, responses=np.where(odd, slow.responses, quick.responses))
-    finding = holds_out(mixed, History((), BktParams(0.1, 0.05, 0.05, 0.1)))
+    finding = log_likelihood_holds_out(mixed, History((), BktParams(0.1, 0.05, 0.05, 0.1)), DEFAULT_GRID)
     assert_says_what_to_do(finding)
     assert finding.numbers["actual"] < finding.numbers["last_night_less_margin"]
 
@@ -137,43 +139,45 @@ def test_the_same_students_are_held_out_every_night(window: AttemptWindow) -> No
     assert 0.1 < held.n_students / window.n_students < 0.3
 
 
-def test_a_night_out_of_family_is_told(fit: SkillFit) -> None:
+def test_a_night_out_of_family_fails(fit: SkillFit) -> None:
     assert fit.params.log_likelihood is not None
     own = fit.params.log_likelihood / fit.n_attempts
     nights = tuple(own + 0.1 + 0.002 * (n % 3) for n in range(14))
-    assert_says_what_to_do(is_in_family(fit, History(nights)))
-    assert is_in_family(fit, History(nights[:4])).passed
-    assert not is_in_family(fit, History(nights[:5])).passed
-    assert is_in_family(fit, History(tuple(own + 0.004 for _ in range(14)))).passed
+    assert_says_what_to_do(log_likelihood_is_in_family(fit, History(nights)))
+    assert log_likelihood_is_in_family(fit, History(nights[:4])).passed
+    assert not log_likelihood_is_in_family(fit, History(nights[:5])).passed
+    assert log_likelihood_is_in_family(fit, History(tuple(own + 0.004 for _ in range(14)))).passed
 
 
-def test_what_is_not_identified_is_told(window: AttemptWindow) -> None:
+def test_parameters_that_are_not_identified_fail(window: AttemptWindow) -> None:
     once = simulate(TRUTH, n_students=300, seed=1, lengths=1)
-    finding = is_identified(calibrate(once))
+    finding = parameters_are_identified(calibrate(once))
     assert_says_what_to_do(finding)
     assert "no student has two attempts" in str(finding.numbers["actual"])
-    few = is_identified(calibrate(simulate(BktParams(0.5, 0.3, 0.2, 0.2), n_students=29, seed=3, lengths=30)))
+    few = parameters_are_identified(
+        calibrate(simulate(BktParams(0.5, 0.3, 0.2, 0.2), n_students=29, seed=3, lengths=30))
+    )
     assert_says_what_to_do(few)
     assert few.numbers["tier"] == "insufficient"
 
 
-def test_a_row_that_the_backend_reads_otherwise_is_told(fit: SkillFit) -> None:
+def test_a_row_that_differs_from_the_calibration_fails(fit: SkillFit) -> None:
     right = (*fit.params.values, fit.params.log_likelihood)
-    assert row_matches(fit, right).passed
-    assert_says_what_to_do(row_matches(fit, None))
-    finding = row_matches(fit, (*right[:3], 0.5, right[4]))
+    assert stored_row_matches(fit, right).passed
+    assert_says_what_to_do(stored_row_matches(fit, None))
+    finding = stored_row_matches(fit, (*right[:3], 0.5, right[4]))
     assert_says_what_to_do(finding)
     assert finding.numbers["differs_in"] == "p_guess"
 
 
-def test_few_attempts_are_told() -> None:
-    assert has_enough(50, 50).passed
-    assert_says_what_to_do(has_enough(49, 50))
+def test_few_attempts_fail() -> None:
+    assert skill_has_enough_attempts(50, 50).passed
+    assert_says_what_to_do(skill_has_enough_attempts(49, 50))
 
 
-def test_window_rules(window: AttemptWindow) -> None:
+def test_window_checks(window: AttemptWindow) -> None:
     fine = verify_window(window, 0)
-    assert [finding.name for finding in fine] == list(WINDOW_RULES)
+    assert [finding.name for finding in fine] == [check.name for check in WINDOW_CHECKS]
     assert all(finding.passed for finding in fine)
     stale = replace(window, as_of=window.as_of + dt.timedelta(days=3), ungraded=window.n_attempts)
     for finding in verify_window(stale, 2):

@@ -8,21 +8,13 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Connection, text
 
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.answers import read_answers, reflect_mastery
 from bkt_pipeline.db.connection import make_engine, transaction
-from bkt_pipeline.db.items import (
-    ItemsOutcome,
-    item_rows,
-    items_of_night,
-    items_of_runs,
-    load_items,
-    platform_columns,
-    platform_rows,
-    record_items,
-    store_items,
-)
+from bkt_pipeline.db.items import item_rows, load_items, platform_columns, platform_rows, store_items
+from bkt_pipeline.db.ledger import ItemsOutcome, items_of_night, items_of_runs, record
 from bkt_pipeline.db.migrations import migrate
-from bkt_pipeline.db.params import standing_params
+from bkt_pipeline.db.params import current_params
 from bkt_pipeline.db.platform import reflect
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.errors import SourceSchemaError
@@ -162,7 +154,7 @@ def test_parameters_that_stand_are_read_and_impossible_ones_named(any_platform: 
                     calibrated_at=AS_OF,
                 )
             )
-        found = standing_params(connection, target, [str(any_platform.id(skill)) for skill in (1, 2, 3)])
+        found = current_params(connection, target, [str(any_platform.id(skill)) for skill in (1, 2, 3)])
     assert found.params == {str(any_platform.id(1)): (BktParams(0.5, 0.125, 0.25, 0.25), AS_OF)}
     assert list(found.unusable) == [str(any_platform.id(2))]
     assert "p_guess is 0.75" in found.unusable[str(any_platform.id(2))]
@@ -194,7 +186,9 @@ def store(
     run: str = "run",
     update: bool = False,
 ) -> set[str]:
-    return store_items(connection, reflect(connection), items, as_of, run, update_platform=update)
+    written = store_items(connection, reflect(connection), [items], as_of, run, update_platform=update)
+    assert {skill for skill, _ in written} <= {items.skill_id}
+    return {item for _, item in written}
 
 
 def test_what_is_stored_is_loaded_back_and_no_number_is_null(platform: Platform) -> None:
@@ -223,7 +217,7 @@ def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
         migrate(connection)
         store(connection, newer, AS_OF, "newer")
         assert store(connection, older, AS_OF - DAY, "older") == {older.item_ids[2]}
-        rows = item_rows(connection, [newer.skill_id], "newer")
+        rows = item_rows(connection, [newer.skill_id], "newer")[newer.skill_id]
     assert {item for item, row in rows.items() if row} == set(newer.item_ids)
 
 
@@ -260,7 +254,7 @@ def check_update(platform: Platform) -> None:
             ["irt_a", "irt_b", "irt_calibrated_at"], True
         )
         store(connection, made, update=True)
-        shown = platform_rows(connection, source, [made.skill_id])
+        shown = platform_rows(connection, [made.skill_id], source)[made.skill_id]
         moments = connection.execute(
             text("SELECT irt_calibrated_at IS NULL FROM items ORDER BY irt_a NULLS LAST")
         ).scalars()
@@ -295,12 +289,12 @@ def test_rights_are_known_column_by_column(platform: Platform) -> None:
 
 
 def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> None:
-    newer = ItemsOutcome("s", AS_OF, "calibrated", None, 3, 2, 1, 0, 900, -512.5)
-    older = ItemsOutcome("s", AS_OF - SECOND, "failed", "why")
+    newer = ItemsOutcome("s", AS_OF, Outcome.CALIBRATED, None, 3, 2, 1, 0, 900, -512.5)
+    older = ItemsOutcome("s", AS_OF - SECOND, Outcome.FAILED, "why")
     with connected(platform.url) as connection:
         migrate(connection)
-        record_items(connection, newer, "new")
-        record_items(connection, older, "old")
+        record(connection, [newer], "new")
+        record(connection, [older], "old")
         assert items_of_night(connection, AS_OF.date()) == items_of_runs(connection, ["new"]) == [newer]
         assert items_of_runs(connection, ["old"]) == []
 
@@ -309,7 +303,7 @@ def test_thousands_of_items_are_stored_at_once(platform: Platform) -> None:
     n = 6000
     rng = np.random.default_rng(1)
     fits = fit_items(rng.normal(size=2 * n), rng.integers(0, 2, 2 * n), np.arange(n + 1) * 2, min_answers=2)
-    made = SkillItems("s", tuple(f"i{number}" for number in range(n)), fits)
+    made = SkillItems(str(platform.id(1)), tuple(f"i{number}" for number in range(n)), fits)
     with connected(platform.url) as connection:
         migrate(connection)
         assert len(store(connection, made)) == n

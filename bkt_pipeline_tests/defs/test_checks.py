@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline import model
-from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
@@ -48,7 +49,9 @@ def test_every_check_is_evaluated_for_every_partition(
     for number in (1, 2):
         key = str(platform.id(number))
         of_key = checks_of(instance, key)
-        assert {check.check_name for check in of_key} == {*CALIBRATION_RULES, *WINDOW_RULES}
+        assert {check.check_name for check in of_key} == {
+            check.name for check in (*SKILL_CHECKS, *WINDOW_CHECKS)
+        }
         materialised = instance.get_latest_storage_id_by_partition(
             PARAMS, dg.DagsterEventType.ASSET_MATERIALIZATION, {key}
         )
@@ -164,7 +167,7 @@ def test_events_written_together_are_what_dagster_writes_one_by_one(
     one_by_one = kept(instance)
     one_by_one.subtract(together)
     assert one_by_one == together
-    evaluations = 2 * len(WINDOW_RULES) + len(CALIBRATION_RULES) + 1
+    evaluations = 2 * len(WINDOW_CHECKS) + len(SKILL_CHECKS) + 1
     assert sum(count for row, count in together.items() if row[0] == "check") == evaluations
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bkt_pipeline.calibration.item_checks import ITEM_RULES
+from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
@@ -157,7 +157,9 @@ def test_a_night_recovers_simulated_items_with_the_row_that_stood(
     }
     key = str(ready.id(1))
     of_items = [check for check in checks_of(instance, key) if check.asset_key == ITEMS]
-    assert {check.check_name: check.passed for check in of_items} == dict.fromkeys(ITEM_RULES, True)
+    assert {check.check_name: check.passed for check in of_items} == {
+        check.name: True for check in ITEM_CHECKS
+    }
     summary = instance.get_latest_materialization_event(dg.AssetKey("item_summary"))
     assert summary is not None
     assert summary.asset_materialization is not None

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 import bkt_pipeline
-from bkt_pipeline.embedded.folders import home
+from bkt_pipeline.embedded.home import home
 from bkt_pipeline.embedded.server import ensure, release
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 from bkt_pipeline_tests.helpers.folders import delete
@@ -626,8 +626,8 @@ import sys, bkt_pipeline.embedded.server as embedded
 for module in ("fcntl", "pwd"):
     sys.modules[module] = None
 sys.platform = "win32"
-import importlib
-importlib.reload(embedded).ensure()
+import importlib, pathlib
+importlib.reload(embedded).ensure(pathlib.Path("home"))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "EmbeddedPostgresError: The embedded Postgres runs on Linux and macOS" in result.stderr

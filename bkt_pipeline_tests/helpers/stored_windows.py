@@ -1,11 +1,12 @@
-"""Windows as hypothesis draws them, and as a test writes them by hand."""
+"""Windows as hypothesis draws them and as a test writes them by hand, and short ways to store and load them."""
 
 import datetime as dt
 
 import numpy as np
 from hypothesis import strategies as st
 
-from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.attempts import SEQUENCES, AttemptWindow
+from bkt_pipeline.windows.store import WindowStore
 
 AS_OF = dt.datetime(2026, 3, 1, 7, tzinfo=dt.UTC)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -31,6 +32,20 @@ def window_of(skill: str, sequences: list[list[bool]], as_of: dt.datetime = AS_O
     )
 
 
+def put(store: WindowStore, *windows: AttemptWindow, run_id: str = "run") -> dict[str, Exception]:
+    """Store the windows; returns what was not stored, and why."""
+    return dict(store.store({window.skill_id: window for window in windows}, run_id))
+
+
+def get(store: WindowStore, *keys: str) -> dict[str, AttemptWindow]:
+    """The stored windows of these skills; all that are there must be readable."""
+    loaded = {}
+    for key, stored in store.load(keys).items():
+        assert not isinstance(stored, Exception), (key, stored)
+        loaded[key] = stored.window
+    return loaded
+
+
 ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=50)
 
 
@@ -40,7 +55,10 @@ def windows(draw: st.DrawFn) -> AttemptWindow:
     lengths = [draw(st.integers(1, 20)) for _ in students]
     n = sum(lengths)
     days = draw(st.integers(1, 60))
+    sequences = draw(st.sampled_from(SEQUENCES))
     last, first = micros(AS_OF), micros(AS_OF - dt.timedelta(days=days)) + 1
+    if sequences == "from_first_answer":
+        first -= 400 * 86_400_000_000
     times = [sorted(draw(st.lists(st.integers(first, last), min_size=k, max_size=k))) for k in lengths]
     return AttemptWindow(
         skill_id=draw(ids),
@@ -51,4 +69,5 @@ def windows(draw: st.DrawFn) -> AttemptWindow:
         as_of=AS_OF,
         window_days=days,
         ungraded=draw(st.integers(0, 2**40)),
+        sequences=sequences,
     )

@@ -76,6 +76,11 @@ def test_a_window_shows_no_student_and_no_answer():
         ({"as_of": datetime(2026, 1, 1)}, "no time zone"),
         ({"window_days": 0}, "window_days is 0"),
         ({"ungraded": -1}, "ungraded -1"),
+        ({"sequences": "all"}, "sequences is 'all'; it must be one of window, from_first_answer"),
+        (
+            {"sequences": "from_first_answer", "answered_at": AS_OF_US + np.array([0, 1, 0])},
+            "leave out what is outside",
+        ),
     ],
 )
 def test_a_window_refuses_what_does_not_fit(changes, message):
@@ -88,6 +93,16 @@ def test_a_window_refuses_what_does_not_fit(changes, message):
 def test_the_window_begins_just_after_its_first_instant():
     begin = AS_OF_US - 30 * 86_400_000_000
     assert make(answered_at=np.array([begin + 1, AS_OF_US, AS_OF_US])).n_attempts == 3
+
+
+def test_sequences_from_the_first_answer_may_begin_before_the_window():
+    years_ago = AS_OF_US - 1000 * 86_400_000_000
+    window = make(sequences="from_first_answer", answered_at=np.array([years_ago, AS_OF_US, AS_OF_US]))
+    assert window.n_attempts == 3
+
+
+def test_where_sequences_begin_is_part_of_a_window():
+    assert make(sequences="from_first_answer") != make()
 
 
 def test_as_of_may_be_in_any_zone():

@@ -22,11 +22,11 @@ from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import run_night
-from bkt_pipeline.defs.partitions import shard_tags
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead
 from bkt_pipeline.instance.storage import storage_url
-from bkt_pipeline.windows.postgres import load_windows
+from bkt_pipeline.settings import settings
+from bkt_pipeline.windows.postgres import PostgresWindows
 from bkt_pipeline.windows.s3 import S3Windows
 from bkt_pipeline_tests.conftest import PROJECT, Databases, Platform, database_of
 from bkt_pipeline_tests.helpers.deployment import let_a_near_tick_pass
@@ -41,7 +41,7 @@ from bkt_pipeline_tests.helpers.ecs import (
     rendered,
 )
 from bkt_pipeline_tests.helpers.schools import enrol, shift, stored
-from bkt_pipeline_tests.helpers.stored_windows import window_of
+from bkt_pipeline_tests.helpers.stored_windows import get, put, window_of
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
 README = (AWS / "README.md").read_text()
@@ -146,14 +146,14 @@ def test_shard_runs_bear_the_tags_that_are_said(
     monkeypatch: pytest.MonkeyPatch, said: str, tags: dict[str, str]
 ) -> None:
     monkeypatch.setenv("BKT_SHARD_TAGS", said)
-    assert shard_tags() == tags
+    assert settings().shard_tags == tags
 
 
 @pytest.mark.parametrize("said", ["ecs/cpu", "=2048", "ecs/cpu="])
 def test_other_shard_tags_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("BKT_SHARD_TAGS", said)
     with pytest.raises(InvalidSettings, match="BKT_SHARD_TAGS is "):
-        shard_tags()
+        settings()
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
     here = databases.create(database_of(platform.url))
     # Of an earlier night, to be replaced.
     older = window_of(keys[0], [[True]], dt.datetime.now(dt.UTC) - dt.timedelta(days=1))
-    assert S3Windows(bucket, "bkt").store_one(older, "an earlier run")
+    assert put(S3Windows(bucket, "bkt"), older, run_id="an earlier run") == {}
 
     with recording(aws) as asked, on_ecs(account, monkeypatch) as there:
         as_of = a_night(account, there)
@@ -231,10 +231,10 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
     monkeypatch.setenv("DATABASE_URL", here)
     with open_database() as database:
         run_night(database, build_definitions(), instance, as_of, with_items=False)
-        windows = database.run(lambda connection: load_windows(connection, keys))
+        windows = get(PostgresWindows(database.run), *keys)
     assert set(stored(in_process)) == set(keys[:2])
     assert stored(platform) == stored(in_process)
-    assert S3Windows(bucket, "bkt").load(keys) == windows
+    assert get(S3Windows(bucket, "bkt"), *keys) == windows
     with psycopg.connect(platform.url) as connection:
         assert connection.execute("SELECT count(*) FROM bkt_pipeline.attempt_windows").fetchone() == (0,)
     databases.drop(here)

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from bkt_pipeline.calibration.skills import Rules, judge
+from bkt_pipeline.calibration.skills import SkillOptions, judge
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
-from bkt_pipeline.windows.postgres import load_windows, store_window
+from bkt_pipeline.windows.postgres import load_windows, store_windows
 from bkt_pipeline_tests.conftest import Databases
 
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
@@ -246,15 +246,15 @@ def test_generated_nights_never_crash_and_keep_exactly_the_evidence(
         keys = read_active_skills(connection, generated.platform)
         assert set(keys) == {skill for skill, active in night["skills"].items() if active}
         windows = read_windows(connection, generated.platform, keys, AS_OF, 30)
-        for window in windows.values():
-            assert store_window(connection, window, "run")
-        loaded = load_windows(connection, keys)
+        assert store_windows(connection, list(windows.values()), "run") == set(windows)
+        loaded = {key: found.window for key, found in load_windows(connection, keys).items()}
         assert loaded == windows
         expected = evidence(night, keys)
         for key, window in windows.items():
             assert sequences(window) == expected[key]
         verdicts = {
-            verdict.skill_id: verdict for verdict in judge(keys, loaded, {}, AS_OF, Rules(min_attempts=3), {})
+            verdict.skill_id: verdict
+            for verdict in judge(keys, loaded, {}, AS_OF, SkillOptions(min_attempts=3), {})
         }
         assert {key: verdict.outcome for key, verdict in verdicts.items()} == {
             key: "calibrated" if windows[key].n_attempts >= 3 else "skipped" for key in keys

@@ -14,7 +14,7 @@ import dagster as dg
 import psycopg
 
 from bkt_pipeline.embedded import server as embedded
-from bkt_pipeline.instance.runs import UNFINISHED
+from bkt_pipeline.instance.runs import UNFINISHED_STATUSES
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
 from bkt_pipeline_tests.helpers.schools import enrol, statuses
@@ -54,7 +54,7 @@ def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_
     for night in nights:
         with night.instance() as instance:
             assert statuses(instance) == dict.fromkeys(keys, "MATERIALIZED")
-            assert instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) == []
+            assert instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES)) == []
 
 
 def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothing_had_been(

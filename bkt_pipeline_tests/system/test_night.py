@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bkt_pipeline.calibration.rules import CALIBRATION_RULES, WINDOW_RULES
+from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightFailed, run_night
@@ -70,7 +71,7 @@ def test_a_skipped_skill_is_never_red_and_says_why(
     assert (check.check_name, check.passed) == (check_name, False)
     assert check.severity == dg.AssetCheckSeverity.WARN
     of_neighbour = {check.check_name: check.passed for check in checks_of(instance, str(platform.id(1)))}
-    assert of_neighbour == dict.fromkeys([*CALIBRATION_RULES, *WINDOW_RULES], True)
+    assert of_neighbour == {check.name: True for check in (*SKILL_CHECKS, *WINDOW_CHECKS)}
 
 
 def test_the_row_of_a_skipped_skill_stays_as_it_is(

@@ -82,7 +82,7 @@ def test_the_newest_as_of_wins_and_the_losers_say_so(
     assert {event.partition for event in last} == set(keys)
     for event in last:
         assert event.metadata["outcome"].value == "overtaken"
-        assert event.metadata["reason"].value.startswith("a newer calibration stands")
+        assert event.metadata["reason"].value.startswith("newer parameters are published")
 
 
 def published(platform: Platform) -> dict[str, dt.datetime]:

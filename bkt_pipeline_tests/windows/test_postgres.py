@@ -1,21 +1,24 @@
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
 from sqlalchemy import Connection, Engine
 
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.platform import reflect
-from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.db.retry import retrying
+from bkt_pipeline.errors import SourceSchemaError, WindowOvertaken, WindowStoreUnavailable, WindowUnusable
 from bkt_pipeline.model.attempts import AttemptWindow
-from bkt_pipeline.windows.postgres import load_windows, store_window
+from bkt_pipeline.windows.postgres import PostgresWindows
+from bkt_pipeline.windows.store import StoredWindow
 from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.helpers.stored_windows import AS_OF, SECOND, micros, window_of, windows
+from bkt_pipeline_tests.helpers.stored_windows import AS_OF, SECOND, get, micros, put, window_of
 
 
 def add_attempts(
@@ -138,36 +141,91 @@ def migrated(empty_database: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-@given(window=windows())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_stored_is_loaded_back_exactly(migrated: Engine, window: AttemptWindow) -> None:
+@pytest.fixture
+def store(migrated: Engine) -> PostgresWindows:
+    return PostgresWindows(partial(retrying, migrated))
+
+
+def execute(engine: Engine, statement: str) -> None:
+    with transaction(engine) as connection:
+        connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("in_place", ["first", "middle", "last"])
+def test_a_refused_window_affects_no_other(store: PostgresWindows, in_place: str) -> None:
+    good = [window_of(f"skill {n:03}", [[True, False], [True]]) for n in range(150)]
+    name = {"first": "a", "middle": "skill 050x", "last": "z"}[in_place]
+    bad = replace(window_of(name, [[True]]), student_ids=("a\0b",))
+    refused = put(store, *good, bad)
+    assert list(refused) == [name]
+    assert not isinstance(refused[name], WindowOvertaken)
+    assert get(store, *(window.skill_id for window in (*good, bad))) == {w.skill_id: w for w in good}
+
+
+def test_a_window_that_is_refused_keeps_the_one_before(store: PostgresWindows, migrated: Engine) -> None:
+    old, other = window_of("a", [[True, False]]), window_of("b", [[True]])
+    put(store, old, other)
+    execute(migrated, "ALTER TABLE bkt_pipeline.attempt_window ADD CHECK (skill_id <> 'a') NOT VALID")
+    newer, newer_other = (window_of(key, [[False]], AS_OF + SECOND) for key in "ab")
+    assert list(put(store, newer, newer_other)) == ["a"]
+    assert get(store, "a", "b") == {"a": old, "b": newer_other}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM bkt_pipeline.attempt_window WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_window SET answers = answers || '1' WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_window SET answers = '☃' WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_window SET answers = '7' WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_window SET answered_at = ARRAY[NULL]::timestamptz[] WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_window SET answered_at = '{infinity}' WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_windows SET window_days = 0 WHERE skill_id = 'a'",
+        "UPDATE bkt_pipeline.attempt_windows SET as_of = 'infinity' WHERE skill_id = 'a'",
+    ],
+)
+def test_a_damaged_window_costs_only_its_own_skill(
+    store: PostgresWindows, migrated: Engine, damage: str
+) -> None:
+    good, fresh = window_of("b", [[True]]), window_of("a", [[False]], AS_OF + SECOND)
+    put(store, window_of("a", [[True]]), good)
+    execute(migrated, damage)
+    loaded = store.load(["a", "b"])
+    assert loaded["b"] == StoredWindow(good, "run")
+    assert isinstance(loaded["a"], WindowUnusable)
+    assert "materialise attempt_window" in str(loaded["a"])
+    assert put(store, fresh) == {}
+    assert get(store, "a") == {"a": fresh}
+
+
+def test_stored_windows_can_be_queried(store: PostgresWindows, migrated: Engine) -> None:
+    put(store, window_of("a", [[True, False], [True]]))
     with transaction(migrated) as connection:
-        assert store_window(connection, window, "run")
-        assert load_windows(connection, [window.skill_id]) == {window.skill_id: window}
-
-
-def test_a_replaced_window_leaves_no_stale_row(migrated: Engine) -> None:
-    with transaction(migrated) as connection:
-        store_window(connection, window_of("a", [[True, False], [True]]), "run")
-        store_window(connection, window_of("b", [[False]]), "run")
-        fresh = window_of("a", [[False]], AS_OF + SECOND)
-        store_window(connection, fresh, "run")
-        assert load_windows(connection, ["a"]) == {"a": fresh}
-        assert load_windows(connection, ["b"]) == {"b": window_of("b", [[False]])}
-
-
-def test_an_older_window_never_replaces_a_newer_one(migrated: Engine) -> None:
-    newer, older = window_of("a", [[True]]), window_of("a", [[False]], AS_OF - SECOND)
-    with transaction(migrated) as connection:
-        assert store_window(connection, newer, "run")
-        assert not store_window(connection, older, "run")
-        assert load_windows(connection, ["a", "never stored"]) == {"a": newer}
-
-
-def test_stored_windows_can_be_queried(migrated: Engine) -> None:
-    with transaction(migrated) as connection:
-        store_window(connection, window_of("a", [[True, False], [True]]), "run")
         rows = connection.exec_driver_sql(
             "SELECT skill_id, student_id, answers, answered_at FROM bkt_pipeline.attempt_window ORDER BY student_id"
         ).all()
     assert rows == [("a", "s0000", "10", [AS_OF, AS_OF]), ("a", "s0001", "1", [AS_OF])]
+
+
+def test_forgetting_keeps_the_counts_true(store: PostgresWindows, migrated: Engine) -> None:
+    put(store, window_of("a", [[True, False], [True]]))
+    assert store.forget("s0000") == 1
+    with transaction(migrated) as connection:
+        rows = connection.exec_driver_sql("SELECT students, attempts FROM bkt_pipeline.attempt_windows").all()
+    assert rows == [(1, 1)]
+
+
+def test_no_access_is_reported_with_what_to_do(store: PostgresWindows, migrated: Engine) -> None:
+    execute(
+        migrated,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON bkt_pipeline.attempt_window FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pytest.raises(WindowStoreUnavailable, match=r"SQLSTATE 42501.*deploy/grants\.sql"):
+        store.check_access()
+
+
+def test_tables_that_the_first_night_makes_may_be_missing(empty_database: str) -> None:
+    engine = make_engine(empty_database)
+    PostgresWindows(partial(retrying, engine)).check_access()
+    engine.dispose()

@@ -6,13 +6,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-from bkt_pipeline.db.schema import SCHEMA
+from bkt_pipeline.db.schema import SCHEMA, own
 from bkt_pipeline.errors import SchemaNotReady
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, which stands in no file of its own."""
+    """Alembic's configuration, which needs no file of its own."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
@@ -28,7 +29,7 @@ def newest() -> str:
 
 
 def current(connection: Connection) -> str | None:
-    """The revision that the database is at; None where the schema was never made."""
+    """The revision that the database is at; None if the schema does not exist."""
     if connection.execute(select(func.to_regclass(f"{SCHEMA}.alembic_version"))).scalar() is None:
         return None
     found: str | None = connection.execute(
@@ -57,3 +58,12 @@ def migrate(connection: Connection) -> None:
     if connection.execute(select(func.to_regnamespace(SCHEMA))).scalar() is None:
         connection.execute(text("CREATE SCHEMA bkt_pipeline"))
     command.upgrade(config(connection), "head")
+    _refresh_comments(connection)
+
+
+def _refresh_comments(connection: Connection) -> None:
+    """Give our tables and columns the comments that `schema.py` has now, so that no migration has to repeat them."""
+    for table in own.sorted_tables:
+        connection.execute(SetTableComment(table))
+        for column in table.columns:
+            connection.execute(SetColumnComment(column))

@@ -1,37 +1,35 @@
-"""The assets of the items. The mathematics is in model/items.py, the statements in db/, the verdicts in item_calibration.py."""
+"""The asset of the items. The mathematics is in `model/irt`, the statements in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
 from sqlalchemy import Connection
 
 from bkt_pipeline import __version__
-from bkt_pipeline.calibration.item_checks import ITEM_RULES
-from bkt_pipeline.calibration.items import LOW_DATA_EVENT, ItemRules, ItemsVerdict, judge_items
+from bkt_pipeline.calibration.items import LOW_DATA_EVENT, ItemOptions, ItemsVerdict, judge_items
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.answers import read_answers, reflect_mastery
 from bkt_pipeline.db.database import Database
-from bkt_pipeline.db.params import standing_params
+from bkt_pipeline.db.items import platform_columns
+from bkt_pipeline.db.params import current_params
+from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
 from bkt_pipeline.db.schema import item_irt_params as item_irt_params_table
+from bkt_pipeline.db.verdicts import ItemVerdicts
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
-from bkt_pipeline.defs.checks import evaluations, specs
-from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
+from bkt_pipeline.defs.checks import item_irt_params_checks
 from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, own_table
 from bkt_pipeline.defs.partitions import skill_partitions
 from bkt_pipeline.defs.progress import Progress, batches
-from bkt_pipeline.defs.reporting import failed_skills, materialisations, unmaterialised_output
+from bkt_pipeline.defs.reporting import report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 
-READ_AT_ONCE = 100  # skills whose answers are in memory at a time
-
-
+READ_BATCH = 100  # skills whose answers are in memory at a time
 ITEMS = "items"
-
-
-item_irt_params_checks = specs("item_irt_params", ITEM_RULES)
 
 
 @dg.asset(
@@ -53,43 +51,38 @@ def item_irt_params(
     database: PlatformDatabase,
     settings: CalibrationSettings,
     item_settings: ItemSettings,
-    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
     progress: dg.ResourceParam[Progress],
 ):
     """Discrimination and difficulty of the skill's items, calibrated with the skill's parameters of this night.
 
-    Each skill's items are stored first and reported after. One that failed has no materialisation, and the
-    run fails for it at the end; the others are stored and green.
+    Each skill's items are stored first and reported after. A failed skill has no materialisation, and the run fails
+    for it at the end; the others are stored and green.
     """
-    keys, as_of = chosen_keys(context), resolve_as_of(context, settings)
-    update = updates_platform(context, item_settings, io_manager)
-    rules, opened = item_settings.rules(), database.get()
-    verdicts: list[ItemsVerdict] = []
-    pieces = batches(keys, READ_AT_ONCE)
+    keys, opened = chosen_keys(context), database.get()
+    as_of, options = resolve_as_of(context, settings, opened), item_settings.options
+    update = updates_platform(context, item_settings, opened)
+    verdicts = ItemVerdicts(opened, as_of, context.run.run_id, update_platform=update)
+    stored: list[ItemsVerdict] = []
+    pieces = batches(keys, READ_BATCH)
     for some in progress.track("items", pieces, len(pieces)):
-        judged = judge_batch(opened, some, as_of, item_settings.window_days, rules)
-        concluded = [
-            io_manager.conclude_items(verdict, as_of, context.run.run_id, update_platform=update)
-            for verdict in judged
-        ]
-        verdicts += io_manager.read_items_back(concluded, context.run.run_id, update_platform=update)
-    done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
-    for verdict in done:
-        if verdict.outcome == "skipped":
-            context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
-    yield from materialisations(context, ((v.skill_id, items_metadata(v, as_of)) for v in done))
-    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
-    yield from evaluations(context, item_irt_params_checks, findings, [verdict.skill_id for verdict in done])
-    if failed := {v.skill_id: v.reason or "" for v in verdicts if v.outcome == "failed"}:
-        raise failed_skills("the skills' items", failed)
-    yield unmaterialised_output({})
+        judged = judge_batch(opened, some, as_of, options)
+        stored += verdicts.read_back(verdicts.store(list(judged)))
+    yield from report(
+        context,
+        stored,
+        item_irt_params_checks,
+        lambda verdict: items_metadata(verdict, as_of),
+        what="the skills' items",
+        low_data_event=LOW_DATA_EVENT,
+        progress=progress,
+    )
 
 
-def updates_platform(
-    context: dg.AssetExecutionContext, settings: ItemSettings, io_manager: PostgresUpsertIOManager
-) -> bool:
-    """Whether the platform's own item columns are updated in this run; where they could be and we may not, warn."""
-    columns = io_manager.item_columns() if settings.may_update_items() else {}
+def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, database: Database) -> bool:
+    """Whether the platform's own item columns are updated in this run; warns where the role lacks the right."""
+    if not settings.may_update_items():
+        return False
+    columns = database.run(partial(platform_columns, source=database.platform))
     refused = [name for name, may in columns.items() if not may]
     if refused:
         context.log.warning(
@@ -102,17 +95,19 @@ def updates_platform(
 
 
 def judge_batch(
-    database: Database, keys: Sequence[str], as_of: dt.datetime, window_days: int, rules: ItemRules
+    database: Database, keys: Sequence[str], as_of: dt.datetime, options: ItemOptions
 ) -> Iterator[ItemsVerdict]:
-    """Read the answers of some skills with the parameters that stand now, and judge them."""
+    """Read the answers of some skills with their current parameters, and judge them."""
 
     def read(connection: Connection) -> Any:
         platform = database.platform
-        mastery = reflect_mastery(connection) if rules.theta_from == "mastery" else None
-        return (
-            read_answers(connection, platform, keys, as_of, window_days, mastery),
-            standing_params(connection, platform, keys),
-        )
+        unknown = unknown_keys(connection, platform, keys)
+        known = [key for key in keys if key not in set(unknown)]
+        mastery = reflect_mastery(connection) if options.theta_from == "mastery" else None
+        answers = read_answers(connection, platform, known, as_of, options.window_days, mastery)
+        return unknown, answers, current_params(connection, platform, known)
 
-    answers, standing = database.run(read)
-    return judge_items(answers, standing.params, standing.unusable, rules)
+    unknown, answers, current = database.run(read)
+    for key in unknown:
+        yield ItemsVerdict(key, Outcome.FAILED, reason=NO_SKILL)
+    yield from judge_items(answers, current.params, current.unusable, options)

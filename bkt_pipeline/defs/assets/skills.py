@@ -1,4 +1,4 @@
-"""The assets. Each body is a few lines: the mathematics is in model/, the statements in db/, the verdicts in calibration.py."""
+"""The assets of the skills. The mathematics is in `model`, the statements in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -7,35 +7,39 @@ from functools import partial
 import dagster as dg
 
 from bkt_pipeline import __version__
-from bkt_pipeline.calibration.skill_checks import verify_window
-from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, Verdict, judge
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
+from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
+from bkt_pipeline.calibration.window_checks import verify_window
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
-from bkt_pipeline.db.ledger import record_refused
+from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.left_out import left_out
+from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
+from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
-from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.metadata.figures import skill_picture
 from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, own_table, target_table
-from bkt_pipeline.defs.partitions import partition_change, skill_partitions, unfinished_skill_runs
-from bkt_pipeline.defs.progress import Progress, batches
-from bkt_pipeline.defs.reporting import failed_skills, materialisations, unmaterialised_output
+from bkt_pipeline.defs.partitions import (
+    PARTITIONS_NAME,
+    keys_in_use,
+    partition_change,
+    skill_keys,
+    skill_partitions,
+)
+from bkt_pipeline.defs.progress import Progress, batches, gathered
+from bkt_pipeline.defs.reporting import failed_skills, materialisations, report, unmaterialised_output
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
-from bkt_pipeline.defs.run import chosen_keys, resolve_as_of, run_record
-from bkt_pipeline.defs.tags import night_of
+from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.windows.store import window_store
 
-READ_AT_ONCE = 200  # skills whose attempts are in memory as rows at a time
-
-
+READ_BATCH = 200  # skills whose attempts are in memory as rows at a time
 CALIBRATION = "calibration"
-
-
+REFUSED_KEY = "Dagster takes no partition key that is empty or holds control characters or '...'"
 POSTGRES = {"postgres"}
-
-
 BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
 
@@ -46,35 +50,39 @@ BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(ho
     owners=OWNERS,
     code_version=__version__,
 )
-def active_skills(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
+def active_skills(
+    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of what follows."""
     opened = database.get()
+    as_of = resolve_as_of(context, settings, opened)
     active = opened.run(partial(read_active_skills, source=opened.platform))
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
-    change = partition_change(active, context.instance.get_dynamic_partitions(skill_partitions.name))
-    busy = unfinished_skill_runs(context.instance) if change.retired else []
-    context.instance.add_dynamic_partitions(skill_partitions.name, change.added)
-    for key in [] if busy else change.retired:
-        context.instance.delete_dynamic_partition(skill_partitions.name, key)
-    if busy:
-        context.log.warning("%d runs need their partitions: no skill is retired in this run", len(busy))
+    change = partition_change(active, skill_keys(context.instance))
+    later = sorted(keys_in_use(context.instance) & set(change.retired)) if change.retired else []
+    retired = [key for key in change.retired if key not in later]
+    context.instance.add_dynamic_partitions(PARTITIONS_NAME, change.added)
+    for key in retired:
+        context.instance.delete_dynamic_partition(PARTITIONS_NAME, key)
+    if later:
+        context.log.warning("%d skills are retired later: unfinished runs need their partitions", len(later))
     if change.refused:
         context.log.warning(
             "Dagster takes no such partition key, these skills are left out: %s", change.refused
         )
-        as_of = night_of(run_record(context))
-        opened.run(partial(record_refused, keys=change.refused, as_of=as_of, run_id=context.run.run_id))
+        rows = [SkillOutcome(key, as_of, Outcome.FAILED, REFUSED_KEY) for key in change.refused]
+        opened.run(partial(record, rows=rows, run_id=context.run.run_id))
     return dg.MaterializeResult(
         metadata={
             "active": len(active),
             "added": len(change.added),
-            "retired": 0 if busy else len(change.retired),
+            "retired": len(retired),
             "refused": len(change.refused),
             "changes": {
                 "added": change.added,
-                "retired": [] if busy else change.retired,
-                "to_retire_later": change.retired if busy else [],
+                "retired": retired,
+                "to_retire_later": later,
                 "refused": change.refused,
             },
         }
@@ -98,31 +106,37 @@ def attempt_window(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
-    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
     progress: dg.ResourceParam[Progress],
 ):
-    """The graded attempts of the skill in the window, one ordered sequence a student.
+    """The graded attempts of the skill in the window, one ordered sequence for each student.
 
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
     """
     keys, opened = chosen_keys(context), database.get()
-    as_of, days = resolve_as_of(context, settings), settings.window_days
+    as_of, days = resolve_as_of(context, settings, opened), settings.window_days
+    unknown = opened.run(partial(unknown_keys, source=opened.platform, keys=keys))
+    if unknown:
+        rows = [SkillOutcome(key, as_of, Outcome.FAILED, NO_SKILL) for key in unknown]
+        opened.run(partial(record, rows=rows, run_id=context.run.run_id))
+        keys = [key for key in keys if key not in set(unknown)]
     windows: dict[str, AttemptWindow] = {}
-    pieces = batches(keys, READ_AT_ONCE)
+    pieces = batches(keys, READ_BATCH)
     for some in progress.track("reading", pieces, len(pieces)):
         windows |= opened.run(
             partial(read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=days)
         )
     yield unmaterialised_output(windows)
-    failed = io_manager.failures(context.run.run_id)
+    failed = SkillVerdicts(opened, as_of, context.run.run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
     missing = opened.run(partial(left_out, source=opened.platform, keys=keys, as_of=as_of, window_days=days))
-    place = {"stored_in": io_manager.windows_are_in()}
-    told = (
-        (key, window_metadata(window, missing.without_student.get(key, 0)) | place)
-        for key, window in stored.items()
+    place = {"stored_in": window_store(opened.run).location}
+    yield from materialisations(
+        context,
+        (
+            (key, window_metadata(window, missing.without_student.get(key, 0)) | place)
+            for key, window in stored.items()
+        ),
     )
-    yield from materialisations(context, told)
     findings = {key: verify_window(window, missing.in_future.get(key, 0)) for key, window in windows.items()}
     yield from evaluations(context, attempt_window_checks, findings, stored)
     chosen = context.run.asset_selection
@@ -146,44 +160,40 @@ def attempt_window(
 )
 def skill_bkt_params(
     context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
     attempt_window: dict[str, AttemptWindow],
     settings: CalibrationSettings,
-    io_manager: dg.ResourceParam[PostgresUpsertIOManager],
     progress: dg.ResourceParam[Progress],
 ):
     """The skill's four BKT parameters, as the platform's backend reads them.
 
-    Each skill is stored first and reported after. One that failed has no materialisation, and the
-    run fails for it at the end; the others are stored and green.
+    Each skill is stored first and reported after. A failed one has no materialisation, and the run fails for it at
+    the end; the others are stored and green.
     """
-    keys, as_of = chosen_keys(context), resolve_as_of(context, settings)
-    run_id = context.run.run_id
-    history = io_manager.history(keys, as_of)
+    keys, opened = chosen_keys(context), database.get()
+    as_of = resolve_as_of(context, settings, opened)
+    verdicts = SkillVerdicts(opened, as_of, context.run.run_id)
+    history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
     warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
-    judged = judge(keys, attempt_window, io_manager.failures(run_id), as_of, settings.rules, history)
-    verdicts = []
-    for verdict in progress.track("calibrating", judged, len(keys)):
-        verdicts.append(io_manager.conclude(verdict, as_of, run_id))
-        if verdict.outcome == "skipped":
-            context.log.info("%s: skill %s, %s", LOW_DATA_EVENT, verdict.skill_id, verdict.reason)
-    verdicts = io_manager.read_back(verdicts, run_id)
-    done = [verdict for verdict in verdicts if verdict.outcome != "failed"]
-    standing = io_manager.standing_since([v.skill_id for v in done if v.outcome != "calibrated"])
-    told = (
-        (v.skill_id, verdict_metadata(v, standing.get(v.skill_id)) | picture_of(v, keys))
-        for v in progress.track("reporting", done, len(done))
+    judged = judge(keys, attempt_window, failed, as_of, settings.options, history)
+    stored: list[SkillVerdict] = []
+    for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
+        stored += verdicts.store(some)
+    stored = verdicts.read_back(stored)
+    since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
+    yield from report(
+        context,
+        stored,
+        skill_bkt_params_checks,
+        lambda verdict: verdict_metadata(verdict, since.get(verdict.skill_id)) | picture_of(verdict, keys),
+        what="the skills",
+        low_data_event=LOW_DATA_EVENT,
+        progress=progress,
     )
-    yield from materialisations(context, told)
-    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
-    reported = [verdict.skill_id for verdict in done]
-    yield from evaluations(context, skill_bkt_params_checks, findings, reported)
-    if failed := {v.skill_id: v.reason or "" for v in verdicts if v.outcome == "failed"}:
-        raise failed_skills("the skills", failed)
-    yield unmaterialised_output({})
 
 
-def picture_of(verdict: Verdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
-    """The picture of a skill that was calibrated on its own; a batch carries none."""
+def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
+    """The picture of a skill that was calibrated on its own; a batch has none."""
     if len(keys) > 1 or verdict.fit is None or verdict.window is None:
         return {}
     return {"picture": skill_picture(verdict.window, verdict.fit)}

@@ -1,19 +1,23 @@
 """The night's two summaries: its skills and its items."""
 
 import datetime as dt
+from collections import Counter
 from functools import partial
 
 import dagster as dg
 
 from bkt_pipeline import __version__
-from bkt_pipeline.db.items import items_of_night, load_items
-from bkt_pipeline.db.nights import latest_night, read_night
+from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
+from bkt_pipeline.db.items import load_items
+from bkt_pipeline.db.ledger import items_of_night
+from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_night_date, read_night
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
+from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS
-from bkt_pipeline.defs.partitions import skill_partitions
+from bkt_pipeline.defs.partitions import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
 from bkt_pipeline.defs.tags import NIGHT_TAG
@@ -30,7 +34,8 @@ def item_summary(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
 ) -> dg.MaterializeResult:
     """The night's items as a whole: how many are calibrated, and where they lie."""
-    night, opened = resolve_as_of(context, settings).date(), database.get()
+    opened = database.get()
+    night = resolve_as_of(context, settings, opened).date()
     outcomes = opened.run(partial(items_of_night, night=night))
     stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
     return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values()))
@@ -42,17 +47,24 @@ def item_summary(
     kinds={"postgres", "matplotlib"},
     owners=OWNERS,
     code_version=__version__,
+    check_specs=nightly_summary_checks,
 )
 def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
     """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
     opened = database.get()
-    said = context.run.tags.get(NIGHT_TAG)
-    night = dt.date.fromisoformat(said) if said else opened.run(latest_night)
+    tag = context.run.tags.get(NIGHT_TAG)
+    night = dt.date.fromisoformat(tag) if tag else opened.run(latest_night_date)
     if night is None:
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
     skills = opened.run(partial(read_night, night=night))
-    known = context.instance.get_dynamic_partitions(skill_partitions.name)
-    silent = set(known) - {skill.skill_id for skill in skills}
-    return dg.MaterializeResult(metadata=night_metadata(night, skills) | {"without_outcome": len(silent)})
+    earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    counts = Counter(skill.outcome for skill in skills)
+    findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
+    known = skill_keys(context.instance)
+    without = set(known) - {skill.skill_id for skill in skills}
+    return dg.MaterializeResult(
+        metadata=night_metadata(night, skills) | {"without_outcome": len(without)},
+        check_results=[as_check_result(finding, nightly_summary_checks) for finding in findings],
+    )

@@ -86,7 +86,7 @@ def _draw_curve(axes: "Axes", window: AttemptWindow, params: BktParams) -> None:
     axes.set_ylim(0, 1)
     axes.set_title("right answers by opportunity")
     axes.set_xlabel("opportunity")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, labelcolor=GREY, fontsize=9, loc="lower right")
 
 
@@ -182,9 +182,10 @@ def figure_of(
     width: float, height: float, n: int, widths: Sequence[float] | None = None
 ) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure((width, height), dpi=80, layout="constrained", facecolor="none")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06)
+    figure = Figure((width, height), dpi=80, layout=layout, facecolor="none")
     axes = figure.subplots(1, n, width_ratios=widths)
     for one in axes:
         one.set_facecolor("none")
@@ -202,7 +203,7 @@ def png(figure: "Figure") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     out = io.BytesIO()

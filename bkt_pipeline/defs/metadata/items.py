@@ -10,7 +10,9 @@ import dagster as dg
 import numpy as np
 
 from bkt_pipeline.calibration.items import ItemsVerdict
-from bkt_pipeline.db.items import ItemsOutcome, flag_names
+from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
+from bkt_pipeline.db.items import flag_names
+from bkt_pipeline.db.ledger import ItemsOutcome
 from bkt_pipeline.defs.metadata.figures import BLUE, GREEN, GREY, MISSING, ORANGE, VERMILION, figure_of, shown
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import SkillItems
@@ -27,22 +29,22 @@ COLOURS = {
 
 def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
     """Metadata of one skill's materialisation."""
-    told: dict[str, Any] = {
-        "outcome": verdict.outcome,
+    shown: dict[str, Any] = {
+        "outcome": str(verdict.outcome),
         "as_of": as_of.isoformat(),
         "attempts": verdict.answers,
         "students": verdict.students,
         **{str(status): verdict.count(status) for status in ItemStatus},
     }
     if verdict.reason:
-        told["reason"] = verdict.reason
+        shown["reason"] = verdict.reason
     if verdict.params_since:
-        told["skill_parameters_calibrated_at"] = verdict.params_since.isoformat()
-    if verdict.outcome != "calibrated" or verdict.items is None:
-        return told
+        shown["skill_parameters_calibrated_at"] = verdict.params_since.isoformat()
+    if verdict.outcome is not Outcome.CALIBRATED or verdict.items is None:
+        return shown
     fits = verdict.items.fits
     flags = Counter(name for value in fits.flags for name in flag_names(int(value)))
-    return told | {
+    return shown | {
         "irt_a_median": float(np.nanmedian(fits.irt_a)),
         "irt_b_median": float(np.nanmedian(fits.irt_b)),
         "log_likelihood": verdict.log_likelihood,
@@ -59,12 +61,16 @@ def _first(items: SkillItems) -> Sequence[int]:
 
 def _record(items: SkillItems, place: int) -> dg.TableRecord:
     fit = items.fits[place]
-    numbers = {
+    numbers: dict[str, Any] = {
         name: "" if np.isnan(value) else round(value, 3)
         for name, value in (("a", fit.irt_a), ("se_a", fit.se_a), ("b", fit.irt_b), ("se_b", fit.se_b))
     }
-    told = {"attempts": fit.n_attempts, "status": str(fit.status), "flags": ", ".join(flag_names(fit.flags))}
-    return dg.TableRecord({"item": items.item_ids[place], **numbers, **told})
+    shown: dict[str, Any] = {
+        "attempts": fit.n_attempts,
+        "status": str(fit.status),
+        "flags": ", ".join(flag_names(fit.flags)),
+    }
+    return dg.TableRecord({"item": items.item_ids[place], **numbers, **shown})
 
 
 def summary_metadata(
@@ -73,24 +79,23 @@ def summary_metadata(
     """Metadata of the night's items as a whole."""
     became = Counter(outcome.outcome for outcome in outcomes)
     counts = {str(status): sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
-    told = [
+    shown = [
         dg.TableRecord(
-            {"skill": outcome.skill_id, "outcome": outcome.outcome, "reason": outcome.reason or ""}
+            {"skill": outcome.skill_id, "outcome": str(outcome.outcome), "reason": outcome.reason or ""}
         )
-        for outcome in sorted(outcomes, key=lambda outcome: (outcome.outcome != "failed", outcome.skill_id))
-        if outcome.outcome != "calibrated"
+        for outcome in sorted(
+            outcomes, key=lambda outcome: (outcome.outcome is not Outcome.FAILED, outcome.skill_id)
+        )
+        if outcome.outcome is not Outcome.CALIBRATED
     ]
     return {
         "night": night.isoformat(),
         "item_map": item_picture(list(stored), counts),
         **counts,
-        **{
-            f"skills_{outcome}": became.get(outcome, 0)
-            for outcome in ("calibrated", "skipped", "overtaken", "failed")
-        },
+        **{f"skills_{outcome}": became.get(outcome, 0) for outcome in RUN_OUTCOMES},
         "attempts": sum(outcome.attempts for outcome in outcomes),
         "log_likelihood": sum(outcome.log_likelihood or 0.0 for outcome in outcomes),
-        "skipped_or_failed": dg.MetadataValue.table(told) if told else "none",
+        "skipped_or_failed": dg.MetadataValue.table(shown) if shown else "none",
     }
 
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.db.nights import SkillNight
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.defs.metadata.figures import night_picture
 
 SHOWN = 10
-
-
-OUTCOMES = ("calibrated", "skipped", "overtaken", "failed")
 
 
 def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
@@ -42,16 +40,18 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
         "night": night.isoformat(),
         "overview": night_picture(skills, moves),
         "skills": len(skills),
-        **{outcome: counts.get(outcome, 0) for outcome in OUTCOMES},
+        **{str(outcome): counts.get(outcome, 0) for outcome in RUN_OUTCOMES},
         "attempts": attempts,
         "log_likelihood": likelihood,
         "largest_moves": _table([_move(skill) for skill in moves]),
         "worst_fits": _table([_fit(skill) for skill in worst_fits(skills)]),
         "skipped_or_failed": _table(
             [
-                {"skill": skill.skill_id, "outcome": skill.outcome, "reason": skill.reason or ""}
-                for skill in sorted(skills, key=lambda skill: (skill.outcome != "failed", skill.skill_id))
-                if skill.outcome != "calibrated"
+                {"skill": skill.skill_id, "outcome": str(skill.outcome), "reason": skill.reason or ""}
+                for skill in sorted(
+                    skills, key=lambda skill: (skill.outcome is not Outcome.FAILED, skill.skill_id)
+                )
+                if skill.outcome is not Outcome.CALIBRATED
             ]
         ),
     }

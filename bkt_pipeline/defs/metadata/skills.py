@@ -4,8 +4,9 @@ import datetime as dt
 from itertools import pairwise
 from typing import Any
 
-from bkt_pipeline.calibration.skill_checks import newest_attempt
-from bkt_pipeline.calibration.skills import Verdict
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.calibration.window_checks import newest_attempt
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.model.attempts import AttemptWindow
 
@@ -31,9 +32,9 @@ def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, An
     }
 
 
-def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> dict[str, Any]:
-    """Metadata of one skill's materialisation; `standing` is when the row that stays was calibrated."""
-    shown: dict[str, Any] = {"outcome": verdict.outcome}
+def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = None) -> dict[str, Any]:
+    """Metadata of one skill's materialisation; `stored_since` is when the row that stays was calibrated."""
+    shown: dict[str, Any] = {"outcome": str(verdict.outcome)}
     if verdict.reason:
         shown["reason"] = verdict.reason
     if verdict.window is not None:
@@ -43,9 +44,9 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
             "students": verdict.window.n_students,
             "ungraded": verdict.window.ungraded,
         }
-    if verdict.fit is None or verdict.outcome != "calibrated":
+    if verdict.fit is None or verdict.outcome is not Outcome.CALIBRATED:
         return shown | {
-            "stored_row_calibrated_at": standing.isoformat() if standing else "no row is stored yet"
+            "stored_row_calibrated_at": stored_since.isoformat() if stored_since else "no row is stored yet"
         }
     fit = verdict.fit
     for name in PARAMETERS:
@@ -62,7 +63,7 @@ def verdict_metadata(verdict: Verdict, standing: dt.datetime | None = None) -> d
     if fit.polished is not None:
         shown |= {
             "estimator": fit.estimator,
-            "polish_gains": fit.polished.log_likelihood - fit.params.log_likelihood,
+            "polish_gains": (fit.polished.log_likelihood or 0.0) - (fit.params.log_likelihood or 0.0),
         }
     return shown | {
         "tier": str(fit.evidence.tier),

@@ -13,6 +13,7 @@ from bkt_pipeline.db.schema import SCHEMA
 OWNERS = ["team:learning-analytics"]
 
 
+_POSTGRES: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 _ID = "uuid, text or bigint"
 
 
@@ -28,7 +29,7 @@ def own_table(table: Table) -> dict[str, Any]:
     columns = [
         dg.TableColumn(
             column.name,
-            column.type.compile(postgresql.dialect()).lower(),
+            column.type.compile(_POSTGRES).lower(),
             column.comment,
             dg.TableColumnConstraints(nullable=bool(column.nullable)),
         )

@@ -1,0 +1,141 @@
+"""The command `nightly`: a whole night, now, with a table of what became of each skill."""
+
+import argparse
+import datetime as dt
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bkt_pipeline.cli.console import DONE, SOME_FAILED, ConsoleProgress, write_line
+
+if TYPE_CHECKING:
+    from bkt_pipeline.defs.night import NightRun
+
+STDOUT = "-"
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add it to the command line."""
+    nightly = commands.add_parser(
+        "nightly",
+        help="calibrate every active skill now",
+        description="Runs the night through Dagster in this process and prints a table of the skills. "
+        "A skill with fewer than 50 graded attempts in the window is skipped and keeps the row it has. "
+        "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, or "
+        "nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.",
+    )
+    nightly.add_argument(
+        "--as-of",
+        metavar="ISO",
+        help="end of the 30-day window, e.g. 2026-01-31T07:00:00Z (UTC if it names no zone; default: now)",
+    )
+    nightly.add_argument(
+        "--skill",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="only this skill; may be given several times",
+    )
+    nightly.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the night's result as JSON; - prints it, and nothing else, on stdout",
+    )
+    nightly.add_argument(
+        "--skip-irt",
+        action="store_true",
+        help="leave out the calibration of the items, which follows the skills",
+    )
+    nightly.add_argument(
+        "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"
+    )
+    nightly.set_defaults(run=run_nightly)
+
+
+def run_nightly(options: argparse.Namespace) -> int:
+    """Calibrate, then show the table or the JSON."""
+    started = time.perf_counter()
+    from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.definitions import build_definitions
+    from bkt_pipeline.defs.night import run_night
+    from bkt_pipeline.defs.resources import shared
+    from bkt_pipeline.defs.tags import parse_moment
+    from bkt_pipeline.instance.storage import dagster_instance
+
+    as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
+    to_file = options.json and options.json != STDOUT
+    with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
+        with open_database() as database, dagster_instance() as instance:
+            night = run_night(
+                database,
+                build_definitions(ConsoleProgress(options.console), shared(database)),
+                instance,
+                as_of,
+                options.skill,
+                log_events=options.verbose,
+                with_items=not options.skip_irt,
+            )
+        if file is not None:
+            file.write_text(json.dumps(night.result, indent=2) + "\n", encoding="utf-8")
+    if options.json == STDOUT:
+        print(json.dumps(night.result, indent=2), flush=True)
+    else:
+        _show(night, time.perf_counter() - started)
+    return _exit_code(night, options)
+
+
+def _exit_code(night: "NightRun", options: argparse.Namespace) -> int:
+    for run_id, cause in night.failed_runs.items():
+        write_line(options.console, f"run {run_id} did not succeed: {cause}")
+    if night.warning:
+        write_line(options.console, night.warning)
+    return SOME_FAILED if night.failed_runs or night.warning or night.any_failed else DONE
+
+
+def _show(night: "NightRun", seconds: float) -> None:
+    """The table and the totals. Output that cannot be written costs the night nothing."""
+    from bkt_pipeline.cli import tables
+    from bkt_pipeline.cli.console import out
+
+    with suppress(OSError, ValueError):
+        shown = out()
+        table, reasons = tables.night_table(night.outcomes, night.result["calibrated_skills"], shown.width)
+        shown.print(table)
+        for line in reasons:
+            shown.print(line, markup=False, soft_wrap=True)
+        shown.print(f"\n{tables.night_totals(night.outcomes, seconds)}", markup=False, soft_wrap=True)
+        if night.items is not None:
+            shown.print(tables.items_totals(night.items, night.items_seconds), markup=False, soft_wrap=True)
+        shown.print("Look at it in the browser: bkt-pipeline ui", markup=False)
+        sys.stdout.flush()
+
+
+@contextmanager
+def _nowhere() -> Iterator[None]:
+    yield None
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once it is complete; fails now if it cannot be written there."""
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"--json {path} is a folder; name a file")
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

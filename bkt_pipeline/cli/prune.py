@@ -1,0 +1,53 @@
+"""The command `prune`: old nights, deleted."""
+
+import argparse
+from functools import partial
+from typing import Any
+
+from bkt_pipeline.errors import InvalidSettings
+
+KEPT_NIGHTS = 90
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add it to the command line."""
+    prune = commands.add_parser(
+        "prune",
+        help="delete old nights",
+        description="Keeps the parameters and outcomes of the newest nights, with what it takes to roll back to any "
+        "of them, and deletes the rest. It also deletes the windows of skills that were not read in as many days "
+        "before the newest night, such as those of retired skills.",
+    )
+    prune.add_argument(
+        "--nights",
+        metavar="N",
+        type=int,
+        default=KEPT_NIGHTS,
+        help=f"how many to keep (default: {KEPT_NIGHTS})",
+    )
+    prune.set_defaults(run=run_prune)
+
+
+def run_prune(options: argparse.Namespace) -> int:
+    """Prune, and report what was deleted."""
+    from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.db.prune import prune, windows_since
+    from bkt_pipeline.windows.store import window_store
+
+    if options.nights < 1:
+        raise InvalidSettings(f"--nights is {options.nights}; at least the last one is kept")
+    with open_database() as database:
+        store = window_store(database.run)
+        gone = database.run(partial(prune, nights=options.nights))
+        since = database.run(partial(windows_since, nights=options.nights))
+        windows = store.prune(since) if since else 0
+    if gone is None:
+        print(
+            f"there are not more than {options.nights} nights; deleted {windows} windows of skills no longer read"
+        )
+    else:
+        print(
+            f"kept the nights since {gone.since}; deleted {gone.fits} parameters, {gone.outcomes} outcomes "
+            f"and {windows} windows"
+        )
+    return 0

@@ -1,0 +1,52 @@
+"""The command `rollback`: the parameters of an earlier night, restored."""
+
+import argparse
+import datetime as dt
+import sys
+from functools import partial
+from typing import Any
+
+from bkt_pipeline.errors import InvalidSettings
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add it to the command line."""
+    rollback = commands.add_parser(
+        "rollback",
+        help="restore the parameters of an earlier night",
+        description="Gives skill_bkt_params, in one transaction, the parameters that it held at the end of a "
+        "night, and leaves a mark in the ledger. The next night publishes again.",
+    )
+    rollback.add_argument(
+        "--night", metavar="DATE", required=True, help="the night to go back to, e.g. 2026-01-31"
+    )
+    rollback.add_argument(
+        "--skill",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="only this skill; may be given several times",
+    )
+    rollback.set_defaults(run=run_rollback)
+
+
+def run_rollback(options: argparse.Namespace) -> int:
+    """Go back, and tell how far that came."""
+    from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.db.rollback import roll_back
+
+    try:
+        night = dt.date.fromisoformat(options.night)
+    except ValueError:
+        raise InvalidSettings(f"--night {options.night!r} is no date; say it like 2026-01-31") from None
+    with open_database() as database:
+        done = database.run(partial(roll_back, platform=database.platform, night=night, skills=options.skill))
+    print(
+        f"{len(done.restored)} skills have the parameters again that they had after the night of {night}, "
+        f"{len(done.unchanged)} had them already"
+    )
+    for key, why in done.refused.items():
+        print(f"{key} could not be restored: {why}", file=sys.stderr)
+    if done.without:
+        print(f"{len(done.without)} were first calibrated later, and keep what they have")
+    return 1 if done.refused else 0

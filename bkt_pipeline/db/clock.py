@@ -1,0 +1,29 @@
+"""The database's clock, which decides what is in the future."""
+
+import datetime as dt
+
+from sqlalchemy import Connection, Date, cast, func, select
+
+from bkt_pipeline.errors import InvalidSettings
+
+# How far two clocks may disagree. Anything later comes from a wrong clock or date, and never outranks a real night.
+CLOCK_TOLERANCE = dt.timedelta(minutes=5)
+
+LATEST_MOMENT = func.now() + CLOCK_TOLERANCE
+LATEST_NIGHT = cast(func.timezone("UTC", LATEST_MOMENT), Date)
+
+
+def refuse_future(connection: Connection, as_of: dt.datetime) -> None:
+    """Refuse an as_of that the database's clock has not reached.
+
+    Raises
+    ------
+    InvalidSettings
+        It is more than a few minutes ahead.
+    """
+    now = connection.execute(select(func.now())).scalar_one().astimezone(dt.UTC)
+    if as_of > now + CLOCK_TOLERANCE:
+        raise InvalidSettings(
+            f"as_of {as_of.isoformat(timespec='seconds')} is in the future: the database's clock says "
+            f"{now.isoformat(timespec='seconds')}; choose an as_of that has passed, or correct the clock"
+        )

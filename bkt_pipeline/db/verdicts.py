@@ -1,0 +1,210 @@
+"""What a run decided about skills, or about their items: stored in batches, and read back as the backend sees it.
+
+One object for each run, bound to its database, as_of and id. A batch is one transaction; where the database refuses
+it, its skills are stored one by one, so that a bad one costs the others nothing.
+"""
+
+import datetime as dt
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from bkt_pipeline import __version__
+from bkt_pipeline.calibration import item_checks, skill_checks
+from bkt_pipeline.calibration.baseline import History
+from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skills import SkillVerdict, overtaken
+from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.fits import earlier_fits
+from bkt_pipeline.db.items import item_rows, platform_rows, store_items
+from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, outcomes_of_runs, record
+from bkt_pipeline.db.params import current_since, publish, rows_of_run
+from bkt_pipeline.db.retry import reason
+from bkt_pipeline.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+V = TypeVar("V", SkillVerdict, ItemsVerdict)
+
+BATCH_SIZE = 200  # skills stored in one transaction
+
+log = logging.getLogger("bkt_pipeline")
+
+
+class Verdicts(ABC, Generic[V]):
+    """Stores the verdicts of one run, and says what was stored in the end."""
+
+    def __init__(self, database: Database, as_of: dt.datetime, run_id: str) -> None:
+        self.database = database
+        self.as_of = as_of
+        self.run_id = run_id
+
+    @abstractmethod
+    def _publish(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
+        """Write the results; returns the verdicts, changed where newer results exist."""
+
+    @abstractmethod
+    def _ledger_row(self, verdict: V) -> LedgerRow:
+        """The verdict as the ledger keeps it."""
+
+    @abstractmethod
+    def read_back(self, verdicts: Sequence[V]) -> list[V]:
+        """The verdicts, with a finding on whether the tables now hold what was calibrated."""
+
+    def store(self, verdicts: Sequence[V]) -> list[V]:
+        """Store what became of some skills, results and ledger together; returns what was stored in the end."""
+        ordered = sorted(verdicts, key=lambda verdict: verdict.skill_id)
+        try:
+            return self.database.run(partial(self._store, verdicts=ordered))
+        except DatabaseUnavailable:
+            # Every other skill would only wait as long again.
+            raise
+        except Exception as error:
+            log.debug("a batch of %d skills is stored one by one: %s", len(ordered), reason(error))
+        return [self._store_alone(verdict) for verdict in ordered]
+
+    def _store(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
+        final = self._publish(connection, verdicts)
+        record(connection, [self._ledger_row(verdict) for verdict in final], self.run_id)
+        return final
+
+    def _store_alone(self, verdict: V) -> V:
+        try:
+            return self.database.run(partial(self._store, verdicts=[verdict]))[0]
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            failed = verdict.without_result(Outcome.FAILED, f"it was not stored: {reason(error)}")
+        try:
+            row = self._ledger_row(failed)
+            self.database.run(lambda connection: record(connection, [row], self.run_id))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # The run still reports it: only the ledger cannot hold this skill.
+            log.warning("the ledger did not take a failed skill: %s", reason(error))
+        return failed
+
+
+class SkillVerdicts(Verdicts[SkillVerdict]):
+    """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger."""
+
+    def history(self, keys: Sequence[str], nights: int) -> dict[str, History]:
+        """What the nights before this one left of the skills; a new skill is not in the result."""
+        night = self.as_of.astimezone(dt.UTC).date()
+        return self.database.run(partial(earlier_fits, keys=keys, night=night, nights=nights))
+
+    def failures(self) -> dict[str, str]:
+        """The skills that failed earlier in this run, with the reason."""
+        outcomes = self.database.run(partial(outcomes_of_runs, run_ids=[self.run_id]))
+        return {o.skill_id: o.reason or "" for o in outcomes if o.outcome is Outcome.FAILED}
+
+    def current_since(self, keys: Sequence[str]) -> dict[str, dt.datetime | None]:
+        """When the rows of these skills were calibrated, of those that have one; None where they never were."""
+        return read_each(self.database, keys, partial(current_since, platform=self.database.platform))
+
+    def _publish(self, connection: Connection, verdicts: Sequence[SkillVerdict]) -> list[SkillVerdict]:
+        fits = [verdict.fit for verdict in verdicts if verdict.fit is not None]
+        written = publish(connection, self.database.platform, fits, self.run_id, __version__) if fits else ()
+        return [
+            verdict
+            if verdict.fit is None or verdict.skill_id in written
+            else verdict.without_result(Outcome.OVERTAKEN, overtaken())
+            for verdict in verdicts
+        ]
+
+    def _ledger_row(self, verdict: SkillVerdict) -> LedgerRow:
+        return SkillOutcome.of(verdict, self.as_of)
+
+    def read_back(self, verdicts: Sequence[SkillVerdict]) -> list[SkillVerdict]:
+        keys = [verdict.skill_id for verdict in verdicts if verdict.fit]
+        read = partial(rows_of_run, platform=self.database.platform, run_id=self.run_id)
+        rows = read_each(self.database, keys, read)
+        return [
+            replace(
+                verdict,
+                findings=(
+                    *verdict.findings,
+                    skill_checks.stored_row_matches(verdict.fit, rows[verdict.skill_id]),
+                ),
+            )
+            if verdict.fit and verdict.skill_id in rows
+            else verdict
+            for verdict in verdicts
+        ]
+
+
+class ItemVerdicts(Verdicts[ItemsVerdict]):
+    """The verdicts on skills' items: `item_irt_params`, the platform's items where they are updated, and the ledger."""
+
+    def __init__(self, database: Database, as_of: dt.datetime, run_id: str, *, update_platform: bool) -> None:
+        super().__init__(database, as_of, run_id)
+        self.update_platform = update_platform
+
+    def _publish(self, connection: Connection, verdicts: Sequence[ItemsVerdict]) -> list[ItemsVerdict]:
+        skills = [verdict.items for verdict in verdicts if verdict.items is not None]
+        written = store_items(
+            connection,
+            self.database.platform,
+            skills,
+            self.as_of,
+            self.run_id,
+            update_platform=self.update_platform,
+        )
+        skills_written = {skill for skill, _ in written}
+        return [
+            verdict
+            if verdict.outcome is not Outcome.CALIBRATED or verdict.skill_id in skills_written
+            else replace(verdict, outcome=Outcome.OVERTAKEN, reason=overtaken())
+            for verdict in verdicts
+        ]
+
+    def _ledger_row(self, verdict: ItemsVerdict) -> LedgerRow:
+        return ItemsOutcome.of(verdict, self.as_of)
+
+    def read_back(self, verdicts: Sequence[ItemsVerdict]) -> list[ItemsVerdict]:
+        keys = [verdict.skill_id for verdict in verdicts if verdict.outcome is Outcome.CALIBRATED]
+        stored = read_each(self.database, keys, partial(item_rows, run_id=self.run_id))
+        shown: Mapping[str, Any] | None = None
+        if self.update_platform:
+            shown = read_each(self.database, keys, partial(platform_rows, source=self.database.platform))
+        return [
+            replace(
+                verdict,
+                findings=(
+                    *verdict.findings,
+                    item_checks.stored_row_matches(
+                        verdict.items,
+                        stored[verdict.skill_id],
+                        None if shown is None else shown.get(verdict.skill_id, {}),
+                    ),
+                ),
+            )
+            if verdict.outcome is Outcome.CALIBRATED and verdict.items and verdict.skill_id in stored
+            else verdict
+            for verdict in verdicts
+        ]
+
+
+def read_each(database: Database, keys: Sequence[str], read: Callable[..., dict[str, T]]) -> dict[str, T]:
+    """`read(connection, keys=…)` of all the skills at once, or of each alone where one row cannot be read.
+
+    For what is only reported: a skill that cannot be read is logged and left out.
+    """
+    try:
+        return database.run(partial(read, keys=keys))
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:
+        if len(keys) == 1:
+            log.warning("the stored row of skill %s cannot be read: %s", keys[0], reason(error))
+            return {}
+    found: dict[str, T] = {}
+    for key in keys:
+        found |= read_each(database, [key], read)
+    return found

@@ -1,0 +1,217 @@
+"""Every environment variable, once: its name, type, default and meaning.
+
+To add one, add a field: the README's table is tested against this module, the tests hide the variable from
+themselves, and an invalid value is reported by the variable's name.
+
+Only the environment is read, when :func:`settings` is called: no `.env` file, and nothing at import. An
+empty variable counts as unset. URLs may hold a password, so they are secrets here and never shown.
+"""
+
+import os
+import typing
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bkt_pipeline.errors import InvalidSettings
+
+
+def _whole_number(value: object) -> object:
+    """Digits only: int() would also take 1_000 and 1.0."""
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        raise ValueError("a whole number")
+    return value
+
+
+def _yes_or_no(value: object) -> object:
+    if isinstance(value, str):
+        return {"yes": True, "1": True, "no": False, "0": False}.get(value, value)
+    return value
+
+
+def _tags(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split()]
+    if not all(name and tag for name, _, tag in pairs):
+        raise ValueError("name=value, several with a space between them")
+    return {name: tag for name, _, tag in pairs}
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+YesOrNo = Annotated[bool, Field(strict=True), BeforeValidator(_yes_or_no)]
+Tags = Annotated[dict[str, str], NoDecode, BeforeValidator(_tags)]
+
+
+def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: Any) -> Any:
+    """A setting: its environment variable, its default (as `shown` in the README), its meaning, its limits."""
+    return Field(
+        default, validation_alias=name, description=meaning, json_schema_extra={"default": shown}, **limits
+    )
+
+
+class Settings(BaseSettings):
+    """The settings of this process, as its environment has them now."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = variable(
+        "DATABASE_URL", None, "The platform's database.", "an embedded Postgres"
+    )
+    dagster_postgres_url: SecretStr | None = variable(
+        "DAGSTER_POSTGRES_URL", None, "Dagster's own storage.", "a separate database on the embedded Postgres"
+    )
+    pipeline_home: Path | None = variable(
+        "BKT_PIPELINE_HOME",
+        None,
+        "Where the embedded Postgres and Dagster keep their files.",
+        "`/var/lib/bkt-pipeline` for root, else a folder in your home",
+    )
+    skills_per_run: WholeNumber = variable(
+        "BKT_SKILLS_PER_RUN", 1000, "The number of skills in one shard run of the night.", ge=1
+    )
+    shard_tags: Tags = variable(
+        "BKT_SHARD_TAGS",
+        {},
+        "More tags for the night's shard runs, such as `ecs/cpu=2048 ecs/memory=8192`.",
+        "none",
+    )
+    retry_seconds: WholeNumber = variable(
+        "BKT_RETRY_SECONDS",
+        90,
+        "How many seconds a run spends on retrying a failing database, in total.",
+        ge=0,
+        le=999_999,
+    )
+    statement_seconds: WholeNumber = variable(
+        "BKT_STATEMENT_SECONDS", 600, "How many seconds one statement may take.", ge=1, le=999_999
+    )
+    theta_from: Literal["replay", "mastery"] = variable(
+        "BKT_THETA_FROM",
+        "replay",
+        "Where a student's ability comes from: `replay`, or `mastery` for the platform's table "
+        "`student_skill_mastery(student_id, skill_id, p_known)`.",
+    )
+    update_items: YesOrNo = variable(
+        "BKT_UPDATE_ITEMS",
+        True,
+        "Whether `items.irt_a`, `irt_b` and `irt_calibrated_at` are updated where the platform has them.",
+    )
+    attempt_window_store: str | None = variable(
+        "ATTEMPT_WINDOW_STORE",
+        None,
+        "Where each skill's last window is kept: `s3://bucket/prefix`.",
+        "the schema `bkt_pipeline`",
+        repr=False,
+    )
+    dagster_home: Path | None = variable(
+        "DAGSTER_HOME",
+        None,
+        "The folder of Dagster's own configuration, `dagster.yaml`.",
+        "`dagster` in `BKT_PIPELINE_HOME`",
+    )
+    dagster_event_batch_size: WholeNumber = variable(
+        "DAGSTER_EVENT_BATCH_SIZE", 1000, "How many events Dagster writes to its storage at once.", ge=0
+    )
+    xdg_data_home: Path | None = variable(
+        "XDG_DATA_HOME",
+        None,
+        "The user's data folder on Linux, in which the folder `bkt-pipeline` is made.",
+        "`~/.local/share`",
+    )
+    ecs_metadata_uri: SecretStr | None = variable(
+        "ECS_CONTAINER_METADATA_URI_V4",
+        None,
+        "Set by Amazon ECS; an embedded Postgres never starts in a task there.",
+        "not set",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment and nothing else."""
+        return (env_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_empty_ones(cls, values: dict[str, str]) -> dict[str, str]:
+        return {name: value.strip() for name, value in values.items() if value.strip()}
+
+
+def settings() -> Settings:
+    """The settings as the environment has them now.
+
+    Raises
+    ------
+    InvalidSettings
+        A variable has an invalid value. The message names the variable, its value unless it is a secret, and
+        what is allowed.
+    """
+    return _settings(tuple(map(os.environ.get, variables())))
+
+
+# A transaction asks for its time limits, so this is called thousands of times a night.
+@lru_cache(maxsize=1)
+def _settings(environment: tuple[str | None, ...]) -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Not chained: its text holds the value.
+        problem = error.errors(include_url=False)[0]
+    name = str(problem["loc"][0])
+    field = variables()[name]
+    shown = "invalid" if _is_secret(field) else repr(problem["input"])
+    raise InvalidSettings(f"{name} is {shown}; it must be {_allowed(field) or _expected(problem['msg'])}")
+
+
+@cache
+def variables() -> dict[str, FieldInfo]:
+    """The field of each environment variable, by the variable's name."""
+    return {str(field.validation_alias): field for field in Settings.model_fields.values()}
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default as a person reads it."""
+    shown = field.json_schema_extra["default"] if isinstance(field.json_schema_extra, dict) else ""
+    if shown:
+        return str(shown)
+    return {True: "yes", False: "no"}.get(field.default, str(field.default))
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *typing.get_args(field.annotation))
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a setting may be, where its type and limits tell."""
+    if field.annotation is int:
+        limits = {
+            name: getattr(limit, name)
+            for limit in field.metadata
+            for name in ("ge", "le")
+            if hasattr(limit, name)
+        }
+        at_least = f"a whole number, at least {limits['ge']}"
+        return f"{at_least} and at most {limits['le']}" if "le" in limits else at_least
+    if field.annotation is bool:
+        return "yes or no"
+    if typing.get_origin(field.annotation) is Literal:
+        return " or ".join(map(str, typing.get_args(field.annotation)))
+    return ""
+
+
+def _expected(message: str) -> str:
+    """What a setting may be, in the words of its validator."""
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
