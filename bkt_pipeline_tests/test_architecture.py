@@ -45,12 +45,16 @@ ONLY_IN = {
 # All but settings.py only hand something on: to child processes, or to Dagster, which reads it there.
 USES_OF_THE_ENVIRONMENT = {
     "settings.py": {"reads"},
+    # Makes the relative paths in it absolute, before a command leaves the working folder.
+    "cli/folder.py": {"reads"},
     "embedded/server.py": {"passes it on"},
     "instance/storage.py": {"sets DAGSTER_HOME", "sets DAGSTER_EVENT_BATCH_SIZE"},
 }
 PRIVATE_DAGSTER = {
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.source_asset",
+    "dagster._core.workspace.context",
+    "dagster._core.workspace.load_target",
 }
 LONGEST_MODULE = 300
 

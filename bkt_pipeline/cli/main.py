@@ -10,6 +10,7 @@ from types import FrameType
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import doctor, load, migrate, nightly, prune, rollback, ui
 from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, write_line
+from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.errors import BktError
 
 INTERRUPTED = 130
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 some skill failed or nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.
     """
     options = parser().parse_args(arguments)
+    for name in ("file", "json"):
+        if getattr(options, name, None) not in (None, "", nightly.STDOUT):
+            setattr(options, name, working_folder() / getattr(options, name))
     console = options.console = err()
     log = logging.getLogger("bkt_pipeline")
     log.setLevel(logging.INFO)
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code: int = options.run(options)
+        with outside_the_working_folder():
+            code: int = options.run(options)
     except KeyboardInterrupt:
         write_line(console, f"bkt-pipeline {options.command}: interrupted; what was stored so far stays")
         return INTERRUPTED

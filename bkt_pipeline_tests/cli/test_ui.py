@@ -1,62 +1,136 @@
-"""`bkt-pipeline ui`: where it listens, what it warns of, what its processes show."""
+"""`bkt-pipeline ui`: where it listens, what it refuses, what its processes show, and that they end."""
 
 import os
+import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from bkt_pipeline.cli.main import main
 from bkt_pipeline_tests.conftest import PROJECT, Platform
 from bkt_pipeline_tests.helpers.nights import Night
-from bkt_pipeline_tests.helpers.processes import COMMAND, PROC, ProcessList, end_group, listening
+from bkt_pipeline_tests.helpers.processes import PROC, ProcessList, descendants, is_alive, listening
 from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
+from bkt_pipeline_tests.helpers.ui import PATIENCE, running_ui
 
-PATIENCE = 300  # seconds; a busy machine starts processes slowly
+pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed")
+
 LOOPBACK, EVERYWHERE = "0100007F", "00000000"  # as the kernel writes them
+NO_DATABASE = "postgresql://127.0.0.1:1/none"
+MakeNight = Callable[[Platform], Night]
+
+
+def environment_of(night: Night) -> dict[str, str]:
+    urls = {name: secret(night.environment[name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")}
+    return {**os.environ, **night.environment, **urls, "PYTHONPATH": str(PROJECT)}
 
 
 @pytest.mark.skipif(not PROC.exists(), reason="no /proc to see who listens where")
 @pytest.mark.parametrize(
     ("options", "address", "warns"), [([], LOOPBACK, False), (["--host", "0.0.0.0"], EVERYWHERE, True)]
 )
-def test_it_listens_where_it_was_told_and_warns_that_nobody_has_to_log_in(
-    platform: Platform,
-    make_night: Callable[[Platform], Night],
-    tmp_path: Path,
-    options: list[str],
-    address: str,
-    warns: bool,
+def test_it_listens_where_it_should_and_shows_no_secret(
+    platform: Platform, make_night: MakeNight, tmp_path: Path, options: list[str], address: str, warns: bool
 ) -> None:
-    pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed")
+    enrol(platform, [3])
+    with (
+        ProcessList() as processes,
+        running_ui(environment_of(make_night(platform)), tmp_path, *options) as ui,
+    ):
+        assert listening(ui.port) == {address}
+    output = ui.log.read_text()
+    assert ("put a proxy with TLS and a login before it" in output) == warns
+    assert output.count(ui.secret) == 1
+    assert any("bkt_pipeline.cli.service" in line for line in processes.seen)
+    assert [line for line in processes.seen if PASSWORD in line or ui.secret in line] == []
+    assert PASSWORD not in output
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "70000", "-1", "three", "", "３０００", "30_00"])
+def test_an_invalid_port_is_refused_before_anything_starts(
+    port: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", NO_DATABASE)
+    assert main(["ui", f"--port={port}"]) == 2
+    out, err = capfd.readouterr()
+    assert err == f"bkt-pipeline ui: --port is {port!r}; it must be a whole number from 1 to 65535\n"
+    assert out == ""
+
+
+def test_a_taken_port_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", NO_DATABASE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["ui", "--port", str(port)]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"bkt-pipeline ui: cannot listen on 127.0.0.1:{port}: Address already in use; ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--host", "no.such.host.invalid"], ["--public-url", "bkt.example.org"]])
+def test_an_address_that_is_not_one_is_refused(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", NO_DATABASE)
+    assert main(["ui", *options]) == 2
+    err = capfd.readouterr().err
+    assert options[1] in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not PROC.exists(), reason="no /proc to find child processes in")
+@pytest.mark.parametrize(
+    ("ended_by", "ignored", "code"),
+    [
+        (signal.SIGINT, None, 0),
+        # A shell has its background jobs ignore SIGINT, and Dagster has SIGTERM do what SIGINT does.
+        (signal.SIGTERM, signal.SIGINT, 0),
+        (signal.SIGKILL, None, -signal.SIGKILL),
+    ],
+)
+def test_no_process_outlives_it_even_while_a_run_hangs(
+    platform: Platform,
+    make_night: MakeNight,
+    tmp_path: Path,
+    ended_by: signal.Signals,
+    ignored: signal.Signals | None,
+    code: int,
+) -> None:
     enrol(platform, [3])
     night = make_night(platform)
-    urls = {name: secret(night.environment[name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (tmp_path / "err").open("wb") as err, ProcessList() as processes:
-        process = subprocess.Popen(
-            [*COMMAND, "ui", "--port", str(port), *options],
-            env={**os.environ, **night.environment, **urls, "PYTHONPATH": str(PROJECT)},
-            stdout=subprocess.DEVNULL,
-            stderr=err,
-            start_new_session=True,
-        )
-        try:
-            end = time.monotonic() + PATIENCE
-            while not listening(port) and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.1)
-            found = listening(port)
-        finally:
-            end_group(process)
-    said = (tmp_path / "err").read_text()
-    assert found == {address}, said
-    warning = f"Dagster's UI has no login: whoever reaches 0.0.0.0:{port} can start runs"
-    assert (warning in said) == warns
-    assert any("dagster_webserver" in line for line in processes.seen)
-    assert [line for line in processes.seen if PASSWORD in line] == []
-    assert PASSWORD not in said
+    before = signal.signal(ignored, signal.SIG_IGN) if ignored else None
+    try:
+        with running_ui(environment_of(night), tmp_path) as ui, psycopg.connect(night.url) as connection:
+            connection.execute("LOCK TABLE skills IN ACCESS EXCLUSIVE MODE")
+            ui.launch("active_skills_job")
+            wait_until(lambda: someone_waits_for_a_lock(night.url))
+            children = descendants(ui.process.pid)
+            assert len(children) >= 4
+            ui.process.send_signal(ended_by)
+            assert ui.process.wait(PATIENCE) == code
+            if ended_by == signal.SIGKILL:
+                wait_until(lambda: not any(map(is_alive, children)))
+            assert [pid for pid in children if is_alive(pid)] == []
+    finally:
+        if ignored:
+            signal.signal(ignored, before)
+
+
+def someone_waits_for_a_lock(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return connection.execute(query).fetchone() != (0,)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end, "it has not happened"
+        time.sleep(0.2)

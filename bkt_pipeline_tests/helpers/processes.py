@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
-COMMAND = [sys.executable, "-c", "import sys; from bkt_pipeline.cli import main; sys.exit(main())"]
+# As the console script, which imports nothing from the working folder.
+COMMAND = [sys.executable, "-P", "-c", "import sys; from bkt_pipeline.cli.main import main; sys.exit(main())"]
 
 
 class ProcessList:
@@ -48,13 +49,32 @@ def listening(port: int) -> set[str]:
 
 
 def end_group(process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
-    """End a process that was started in a session of its own, and its children.
-
-    Where whoever started us has children ignore an interrupt, Dagster waits for ever for its own to end.
-    """
-    os.killpg(process.pid, signal.SIGTERM)
+    """End a process that was started in a session of its own, and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that these have started."""
+    parents = {}
+    for process in PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            stat = (process / "stat").read_text()
+            parents[int(process.name)] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while new := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= new
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,18 +1,15 @@
 """The Dagster UI as a person uses it: a real browser on `bkt-pipeline ui`, on a fresh home with the synthetic school.
 
-Needs Chromium (BKT_CHROMIUM, or chromium on the PATH) and the package playwright; is skipped, and says so, without.
+Needs Chromium and the package playwright (see helpers/browser.py); is skipped, and says so, without.
 BKT_SCREENSHOTS names a folder that keeps what was seen.
 """
 
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT
-from bkt_pipeline_tests.helpers.processes import COMMAND, end_group
+from bkt_pipeline_tests.helpers.browser import PATIENCE, find_chromium, running_browser
+from bkt_pipeline_tests.helpers.processes import COMMAND
+from bkt_pipeline_tests.helpers.ui import UI, running_ui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-PATIENCE = 300  # seconds; a busy machine starts processes slowly
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SKILL = "fractions-add"
 UNSURE = "angles-polygons"  # five students
 SIX_ARE_GREEN = """() => [...document.querySelectorAll("div")].filter(one => {
@@ -46,16 +34,6 @@ GROUPS = "%2C".join(f"global%40global%3A{group}" for group in ("platform", "cali
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("BKT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is on the PATH, and BKT_CHROMIUM names none")
-    return found
-
-
-@pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(os.environ.get("BKT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,58 +41,28 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ui(chromium: str) -> Iterator[str]:
-    """The address of `bkt-pipeline ui` after one night."""
+def ui() -> Iterator[UI]:
+    """`bkt-pipeline ui` after one night."""
+    find_chromium()
     home = Path(tempfile.mkdtemp(prefix="bkt-ui-"))
     if os.geteuid() == 0:
         home.chmod(0o711)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER", "DATABASE"))}
     environment = own | {"BKT_PIPELINE_HOME": str(home), "PYTHONPATH": str(PROJECT)}
     subprocess.run([*COMMAND, "nightly"], env=environment, cwd=home, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (home / "ui.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*COMMAND, "ui", "--port", str(port)],
-            env=environment,
-            cwd=home,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _wait_for_answer(f"http://127.0.0.1:{port}/server_info", process, home / "ui.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        end_group(process)
-        # The embedded server notices that nobody uses it, and stops, some seconds later.
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _wait_for_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    pytest.fail(f"the UI did not come up:\n{log.read_text()[-2000:]}")
+    with running_ui(environment, home) as ui:
+        yield ui
+    # The embedded server notices that nobody uses it, and stops, some seconds later.
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
-def page(ui: str, chromium: str) -> Iterator["Page"]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=ARGUMENTS, timeout=1000 * PATIENCE
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=ui)
+def page(ui: UI) -> Iterator["Page"]:
+    with running_browser() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=ui.origin)
         page.set_default_timeout(1000 * PATIENCE)
+        page.goto(ui.address)
         yield page
-        browser.close()
 
 
 def visit(page: "Page", address: str, until: Callable[[], "Locator"]) -> "Locator":

@@ -1,0 +1,88 @@
+"""The working folder: nothing in it counts unless the command line or a setting names it.
+
+A person runs a command in whatever folder they happen to be in, and a stranger may have written its files.
+Python would import a secrets.py there, Dagster read a .env, numba and matplotlib their own settings.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+ELSEWHERE = "/"
+URL_VARIABLES = ("DATABASE_URL", "DAGSTER_POSTGRES_URL")
+PATH_VARIABLES = (
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "BKT_PIPELINE_HOME",
+    "DAGSTER_HOME",
+    "MPLCONFIGDIR",
+    "NUMBA_CACHE_DIR",
+    "PGPASSFILE",
+    "PGSERVICEFILE",
+    "PGSSLCERT",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLKEY",
+    "PGSSLROOTCERT",
+)
+# Of a Postgres URL or of a `host=... sslkey=...` string.
+_FILE_PARAMETER = re.compile(
+    r"(?<=[?&\s])(passfile|sslcert|sslcrl|sslcrldir|sslkey|sslrootcert)=([^&\s']+)", re.ASCII
+)
+
+
+@contextmanager
+def outside_the_working_folder() -> Iterator[None]:
+    """Work in the root folder, with all settings as they were; child processes inherit both."""
+    before = working_folder()
+    moved = environment_elsewhere(os.environ, before)
+    changed = {name: os.environ.get(name) for name in moved if os.environ.get(name) != moved[name]}
+    os.environ.update(moved)
+    os.chdir(ELSEWHERE)
+    try:
+        yield
+    finally:
+        for name, value in changed.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        with suppress(OSError):
+            os.chdir(before)
+
+
+def working_folder() -> Path:
+    """The working folder, or the root folder where that was deleted or cannot be read."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(ELSEWHERE)
+
+
+def environment_elsewhere(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The variables with every relative path made absolute from the folder, for a Python that imports nothing there."""
+
+    def absolute(path: str) -> str:
+        # `system` is a value of sslrootcert; a home folder is for who reads the variable to find.
+        return path if path == "system" or path.startswith("~") else os.path.normpath(folder / path)
+
+    def absolute_parameter(match: re.Match[str]) -> str:
+        path = unquote(match[2])
+        return match[0] if absolute(path) == path else f"{match[1]}={quote(absolute(path))}"
+
+    moved = dict(environment, PYTHONSAFEPATH="1")
+    for name in PATH_VARIABLES:
+        if moved.get(name):
+            moved[name] = absolute(moved[name])
+    for name in URL_VARIABLES:
+        if moved.get(name):
+            moved[name] = _FILE_PARAMETER.sub(absolute_parameter, moved[name])
+    if "PYTHONPATH" in moved:
+        # An empty part means the working folder, and mostly comes about by accident.
+        parts = [absolute(part) for part in moved["PYTHONPATH"].split(os.pathsep) if part]
+        moved["PYTHONPATH"] = os.pathsep.join(parts)
+    return moved

@@ -1,0 +1,97 @@
+"""The service processes of `bkt-pipeline ui`, seen from their parent: started, watched and stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bkt_pipeline.cli.service import STOP_SECONDS
+
+
+class Service:
+    """A service process in a session of its own, with all that it starts."""
+
+    def __init__(self, name: str, orders: Mapping[str, Any], pass_fds: Sequence[int]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bkt_pipeline.cli.service"],
+            stdin=subprocess.PIPE,
+            pass_fds=pass_fds,
+            # Ctrl-C in the terminal is for this process, which stops the services in order.
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        self._orders = self._process.stdin
+        self._orders.write(json.dumps(orders).encode() + b"\n")
+        self._orders.flush()
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def ask_to_stop(self) -> None:
+        with suppress(BrokenPipeError):
+            self._orders.close()
+
+    def stop(self) -> None:
+        """Wait until nothing of it lives; kill what is left after the time that a service gives itself."""
+        end = time.monotonic() + STOP_SECONDS
+        while self._lives() and time.monotonic() < end:
+            time.sleep(0.05)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _lives(self) -> bool:
+        if not self.has_ended():
+            return True
+        # Its id remains the group's while others of the group live.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, 0)
+            return True
+        return False
+
+
+class Services:
+    """Services that are started one after another and end together."""
+
+    def __init__(self) -> None:
+        self._started: list[Service] = []
+
+    def start(self, name: str, orders: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> None:
+        self._started.append(Service(name, orders, pass_fds))
+
+    def wait_for(self, path: Path) -> None:
+        """Return when a service has made the file, or when one has ended."""
+        while not path.exists() and self._first_ended() is None:
+            time.sleep(0.05)
+
+    def wait(self) -> str:
+        """The name of the first service that ends."""
+        while (ended := self._first_ended()) is None:
+            time.sleep(0.2)
+        return ended
+
+    def stop(self) -> None:
+        for service in self._started:
+            service.ask_to_stop()
+        for service in self._started:
+            service.stop()
+
+    def _first_ended(self) -> str | None:
+        return next((service.name for service in self._started if service.has_ended()), None)
+
+
+@contextmanager
+def running() -> Iterator[Services]:
+    """Services that stop at the end of the block; by themselves where this process is killed before it."""
+    services = Services()
+    try:
+        yield services
+    finally:
+        services.stop()
