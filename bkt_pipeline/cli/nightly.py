@@ -12,12 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from bkt_pipeline.cli.console import DONE, SOME_FAILED, ConsoleProgress, write_line
+from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
 if TYPE_CHECKING:
     from bkt_pipeline.defs.night import NightRun
 
 STDOUT = "-"
+OPTIONS = ("estimator", "sequences", "window_days", "min_attempts")
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -26,14 +31,14 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "nightly",
         help="calibrate every active skill now",
         description="Runs the night through Dagster in this process and prints a table of the skills. "
-        "A skill with fewer than 50 graded attempts in the window is skipped and keeps the row it has. "
+        f"A skill with fewer than {MIN_ATTEMPTS} graded attempts in the window is skipped and keeps the row it has. "
         "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, or "
         "nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.",
     )
     nightly.add_argument(
         "--as-of",
         metavar="ISO",
-        help="end of the 30-day window, e.g. 2026-01-31T07:00:00Z (UTC if it names no zone; default: now)",
+        help="end of the window, e.g. 2026-01-31T07:00:00Z (UTC if it names no zone; default: now)",
     )
     nightly.add_argument(
         "--skill",
@@ -53,6 +58,30 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         help="leave out the calibration of the items, which follows the skills",
     )
     nightly.add_argument(
+        "--estimator",
+        choices=["grid", "polished", "pooled"],
+        help="what skill_bkt_params gets (default: BKT_ESTIMATOR, or grid); every night computes all three",
+    )
+    nightly.add_argument(
+        "--sequences",
+        choices=["window", "from_first_answer"],
+        help="the answers in the window, or, of the students who answered in it, all from their first answer on "
+        "(default: BKT_SEQUENCES, or window)",
+    )
+    nightly.add_argument(
+        "--window-days",
+        metavar="N",
+        type=int,
+        help=f"length of the window (default: BKT_WINDOW_DAYS, or {WINDOW_DAYS})",
+    )
+    nightly.add_argument(
+        "--min-attempts",
+        metavar="N",
+        type=int,
+        help="a skill with fewer graded attempts in the window is skipped (default: BKT_MIN_ATTEMPTS, or "
+        f"{MIN_ATTEMPTS})",
+    )
+    nightly.add_argument(
         "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"
     )
     nightly.set_defaults(run=run_nightly)
@@ -64,11 +93,17 @@ def run_nightly(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.defs.night import run_night
-    from bkt_pipeline.defs.resources import shared
+    from bkt_pipeline.defs.resources import CalibrationSettings, shared
     from bkt_pipeline.defs.tags import parse_moment
     from bkt_pipeline.instance.storage import dagster_instance
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
+    given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
+    try:
+        _ = CalibrationSettings(**given).options
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
     to_file = options.json and options.json != STDOUT
     with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
         with open_database() as database, dagster_instance() as instance:
@@ -80,6 +115,7 @@ def run_nightly(options: argparse.Namespace) -> int:
                 options.skill,
                 log_events=options.verbose,
                 with_items=not options.skip_irt,
+                settings=given,
             )
         if file is not None:
             file.write_text(json.dumps(night.result, indent=2) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ import datetime as dt
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -88,11 +88,14 @@ class _Runner:
         as_of: dt.datetime,
         *,
         log_events: bool,
+        settings: Mapping[str, Any],
     ) -> None:
         self.definitions, self.instance, self.as_of = definitions, instance, as_of
         self.tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
         level = "DEBUG" if log_events else "CRITICAL"
-        self.config = {"loggers": {"console": {"config": {"log_level": level}}}}
+        self.config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": level}}}}
+        if settings:
+            self.config["resources"] = {"settings": {"config": dict(settings)}}
         self.failed_runs: dict[str, str] = {}
 
     def run(self, job: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
@@ -140,8 +143,11 @@ def run_night(
     *,
     log_events: bool = False,
     with_items: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> NightRun:
     """Calibrate the `skills` (default: all active ones) as of that moment, then their items.
+
+    `settings` are those of `CalibrationSettings` that differ from the environment's.
 
     Raises
     ------
@@ -153,7 +159,7 @@ def run_night(
         One of these was lost on the way; what was stored until then stays.
     """
     database.run(partial(refuse_future, as_of=as_of))
-    runner = _Runner(definitions, instance, as_of, log_events=log_events)
+    runner = _Runner(definitions, instance, as_of, log_events=log_events, settings=settings or {})
     end_dead_runs(instance)
     first = runner.run(active_skills_job.name)
     if not first.success and _was_interrupted(first):

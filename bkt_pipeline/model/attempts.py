@@ -285,7 +285,9 @@ def sequences_of(
             raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
     skills = sorted({str(one.skill_id) for one in attempts})
     if len(skills) > 1:
-        raise InvalidAttempts(f"attempts of {len(skills)} skills, such as {skills[:2]}; calibrate one at a time")
+        raise InvalidAttempts(
+            f"attempts of {len(skills)} skills, such as {skills[:2]}; calibrate one at a time"
+        )
     names = [str(one.student_id) for one in attempts]
     place = {student: number for number, student in enumerate(sorted(set(names)))}
     rows = np.array([place[name] for name in names])
