@@ -47,6 +47,7 @@ USES_OF_THE_ENVIRONMENT = {
     "settings.py": {"reads"},
     # Makes the relative paths in it absolute, before a command leaves the working folder.
     "cli/folder.py": {"reads"},
+    "embedded/fallback.py": {"sets BKT_DEMO"},
     "embedded/libpq.py": {"unsets name"},
     "embedded/server.py": {"passes it on"},
     "instance/storage.py": {"sets DAGSTER_HOME", "sets DAGSTER_EVENT_BATCH_SIZE"},
