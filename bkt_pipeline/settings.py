@@ -66,10 +66,17 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = variable(
-        "DATABASE_URL", None, "The platform's database.", "an embedded Postgres"
+        "DATABASE_URL", None, "The platform's database.", "none, see `BKT_DEMO`"
     )
     dagster_postgres_url: SecretStr | None = variable(
         "DAGSTER_POSTGRES_URL", None, "Dagster's own storage.", "a separate database on the embedded Postgres"
+    )
+    demo: YesOrNo | None = variable(
+        "BKT_DEMO",
+        None,
+        "`1`: where `DATABASE_URL` is not set, use the embedded Postgres with the synthetic school or what `load` "
+        "put there. `0`: never.",
+        "`1` for the commands until a platform was configured, else `0`",
     )
     pipeline_home: Path | None = variable(
         "BKT_PIPELINE_HOME",
@@ -237,7 +244,7 @@ def _allowed(field: FieldInfo) -> str:
         }
         at_least = f"a whole number, at least {limits['ge']}"
         return f"{at_least} and at most {limits['le']}" if "le" in limits else at_least
-    if field.annotation is bool:
+    if bool in (field.annotation, *typing.get_args(field.annotation)):
         return "yes or no"
     if typing.get_origin(field.annotation) is Literal:
         return " or ".join(map(str, typing.get_args(field.annotation)))

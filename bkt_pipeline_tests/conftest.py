@@ -63,9 +63,10 @@ def _session_without_the_developers_settings() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anew for each test: code under test may have set DAGSTER_HOME for this process."""
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Anew for each test: code under test may have set DAGSTER_HOME for this process. And a home of its own."""
     hide_settings(monkeypatch)
+    monkeypatch.setenv("BKT_PIPELINE_HOME", str(tmp_path / "home"))
 
 
 def hide_settings(patch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,8 @@ USES_OF_THE_ENVIRONMENT = {
     "settings.py": {"reads"},
     # Makes the relative paths in it absolute, before a command leaves the working folder.
     "cli/folder.py": {"reads"},
+    "embedded/fallback.py": {"sets BKT_DEMO"},
+    "embedded/libpq.py": {"unsets name"},
     "embedded/server.py": {"passes it on"},
     "instance/storage.py": {"sets DAGSTER_HOME", "sets DAGSTER_EVENT_BATCH_SIZE"},
 }
@@ -152,6 +154,8 @@ def uses_of_the_environment(module: Path) -> set[str]:
         match node:
             case ast.Subscript(value=value, slice=ast.Constant(value=name), ctx=ast.Store()):
                 uses[value] = f"sets {name}"
+            case ast.Call(func=ast.Attribute(value=value, attr="pop"), args=[ast.Name(id=name), *_]):
+                uses[value] = f"unsets {name}"
             case ast.keyword(arg="env", value=ast.Dict(keys=keys, values=values)):
                 uses |= {
                     value: "passes it on" for key, value in zip(keys, values, strict=True) if key is None

@@ -14,6 +14,11 @@ from bkt_pipeline.settings import Settings, settings, variables
 PASSWORD = "se/cr@t"
 
 
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BKT_PIPELINE_HOME")
+
+
 def test_without_any_variable_every_setting_has_its_default() -> None:
     assert settings().model_fields_set == set()
     assert settings().skills_per_run == 1000

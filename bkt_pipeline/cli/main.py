@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with outside_the_working_folder():
+            from bkt_pipeline.embedded.fallback import choose_demo_without_platform
+
+            choose_demo_without_platform()
             code: int = options.run(options)
     except KeyboardInterrupt:
         write_line(console, f"bkt-pipeline {options.command}: interrupted; what was stored so far stays")

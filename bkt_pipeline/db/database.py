@@ -14,7 +14,10 @@ from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.platform import Platform, reflect
 from bkt_pipeline.db.retry import reason, retrying, sqlstate
 from bkt_pipeline.db.source_tables import create_source_tables, write_school
-from bkt_pipeline.embedded.fallback import embedded_url_for
+from bkt_pipeline.db.urls import platform_name
+from bkt_pipeline.embedded.fallback import embedded_platform_url
+from bkt_pipeline.embedded.home import home, note_platform
+from bkt_pipeline.embedded.libpq import known_to_psycopg
 from bkt_pipeline.errors import SchemaNotReady
 from bkt_pipeline.model.simulate import school
 from bkt_pipeline.settings import settings
@@ -62,7 +65,8 @@ def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
     """
     if url := settings().database_url:
         return make_engine(url.get_secret_value(), patience_seconds=patience_seconds), False
-    server = embedded_url_for("DATABASE_URL", EMBEDDED_NAME)
+    server = embedded_platform_url(EMBEDDED_NAME, known_to_psycopg())
+    log.info("DATABASE_URL is not set: using the embedded Postgres in %s", home())
     return make_engine(server, patience_seconds=patience_seconds), True
 
 
@@ -92,6 +96,8 @@ def open_database() -> Database:
             f"may not mend it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
             "the platform's tables, then deploy/grants.sql"
         ) from None
+    if url := settings().database_url:
+        note_platform(platform_name(url.get_secret_value()))
     return Database(engine, platform, is_embedded)
 
 

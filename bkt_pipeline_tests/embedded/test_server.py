@@ -123,7 +123,7 @@ def url_from(process: subprocess.Popen[str]) -> str:
 
 
 def error_from(process: subprocess.Popen[str]) -> str:
-    """What the client's exception says: the text after its class name."""
+    """The message of the client's exception."""
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     return errors.rpartition("EmbeddedPostgresError: ")[2]
@@ -132,7 +132,7 @@ def error_from(process: subprocess.Popen[str]) -> str:
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.02)
 
 
@@ -356,7 +356,7 @@ def test_a_killed_server_is_recovered_with_its_data(root: Path) -> None:
     assert server_pid(root) != killed
 
 
-def test_a_server_that_lost_its_supervisor_goes_on_and_gets_a_new_one(root: Path) -> None:
+def test_a_server_whose_supervisor_was_killed_continues_and_gets_a_new_one(root: Path) -> None:
     url = ensure(root, linger=LINGER, options=FAST)
     server = server_pid(root)
     with psycopg.connect(url) as connection:
@@ -377,7 +377,7 @@ def test_a_container_that_restarts_finds_its_data(root: Path) -> None:
     assert kept_rows(ensure(root, linger=LINGER, options=FAST)) == 1000
 
 
-def test_a_stale_pid_file_does_not_harm_whoever_bears_that_pid_now(root: Path) -> None:
+def test_a_stale_pid_file_does_not_harm_the_process_that_has_the_pid_now(root: Path) -> None:
     write_rows(ensure(root, linger=LINGER, options=FAST))
     release(root)
     with subprocess.Popen(["sleep", "60"]) as innocent:
@@ -408,7 +408,9 @@ def test_the_leftovers_of_a_killed_initialisation_do_not_block_a_start(root: Pat
     assert not unfinished.exists()
 
 
-def test_a_full_disk_is_reported_in_the_words_of_postgres_and_leaves_nothing_behind(new_root: Path) -> None:
+def test_a_full_disk_is_reported_with_the_message_of_postgres_and_leaves_nothing_behind(
+    new_root: Path,
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
@@ -422,7 +424,7 @@ def test_a_full_disk_is_reported_in_the_words_of_postgres_and_leaves_nothing_beh
     assert ask(ensure(new_root, linger=LINGER, options=FAST), "SELECT 1") == 1
 
 
-def test_a_server_that_refuses_to_start_is_reported_in_its_own_words(root: Path) -> None:
+def test_a_server_that_refuses_to_start_is_reported_with_its_own_message(root: Path) -> None:
     with pytest.raises(EmbeddedPostgresError, match="nonsense"):
         ensure(
             root,
@@ -439,7 +441,7 @@ def test_a_server_that_refuses_to_start_is_reported_in_its_own_words(root: Path)
 
 
 @pytest.mark.parametrize("name", ["with spaces, a comma and 'quotes'", "ünïcode-数据", "long-" * 40])
-def test_any_path_will_do(root: Path, name: str) -> None:
+def test_any_path_works(root: Path, name: str) -> None:
     url = ensure(root / name, database="bkt", linger=LINGER, options=FAST)
     try:
         assert ask(url, "SELECT current_database()") == "bkt"
@@ -458,7 +460,7 @@ def test_a_socket_folder_that_others_may_enter_is_refused(root: Path) -> None:
     long_root = root / ("long-" * 40)
     sockets = Path(parse_qs(urlsplit(ensure(long_root, linger=LINGER, options=FAST)).query)["host"][0])
     release(long_root)
-    assert sockets.parent == Path("/tmp")
+    assert sockets.parent == Path("/run" if os.geteuid() == 0 else "/tmp")
     assert not sockets.exists()
     sockets.mkdir()
     sockets.chmod(0o777)
@@ -469,7 +471,7 @@ def test_a_socket_folder_that_others_may_enter_is_refused(root: Path) -> None:
         shutil.rmtree(sockets)
 
 
-def test_the_callers_postgres_settings_do_not_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callers_postgres_settings_have_no_effect(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disturbing = {
         "PGHOST": "nowhere.invalid",
         "PGPORT": "1",
@@ -494,14 +496,14 @@ def test_a_database_needs_a_plain_name(new_root: Path, name: str) -> None:
     assert not new_root.exists()
 
 
-def test_home_is_what_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_is_where_the_setting_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BKT_PIPELINE_HOME", str(tmp_path / "x"))
     assert home() == tmp_path / "x"
     monkeypatch.setenv("BKT_PIPELINE_HOME", "relative")
     assert home() == Path.cwd() / "relative"
 
 
-def test_home_without_a_word_from_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BKT_PIPELINE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
@@ -519,7 +521,7 @@ def test_home_without_a_word_from_the_user(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.fixture(scope="module")
 def public_python() -> str:
-    """A Python that every user may run; root's own may lie where nobody else can go."""
+    """A Python that every user may run; root's own may be where other users have no access."""
     for python in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin")):
         if python is None:
             continue
@@ -555,7 +557,9 @@ def test_a_plain_user_runs_the_server_as_itself(public_folder: Path, public_pyth
 
 
 @as_root
-def test_a_user_without_a_name_is_told_what_to_do(public_folder: Path, public_python: str) -> None:
+def test_a_user_without_a_name_gets_an_error_that_names_the_way_out(
+    public_folder: Path, public_python: str
+) -> None:
     user = 54321
     root = public_folder / "of-nobody-known"
     root.mkdir()
@@ -582,7 +586,7 @@ def test_root_serves_from_a_copy_where_the_servers_account_cannot_read_the_packa
 
 
 @as_root
-def test_root_is_told_when_the_servers_account_cannot_reach_the_folder(public_folder: Path) -> None:
+def test_root_gets_an_error_when_the_servers_account_cannot_reach_the_folder(public_folder: Path) -> None:
     private = public_folder / "private"
     private.mkdir(mode=0o700)
     with pytest.raises(EmbeddedPostgresError, match="BKT_PIPELINE_HOME"):
@@ -620,7 +624,7 @@ def test_binaries_that_do_not_run_here_are_named(new_root: Path) -> None:
     assert "DATABASE_URL" in message
 
 
-def test_windows_is_told_so_without_its_missing_modules() -> None:
+def test_windows_gets_an_error_without_its_missing_modules() -> None:
     script = """
 import sys, bkt_pipeline.embedded.server as embedded
 for module in ("fcntl", "pwd"):

@@ -24,7 +24,7 @@ from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import run_night
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
 from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead
-from bkt_pipeline.instance.storage import storage_url
+from bkt_pipeline.instance.storage import embedded_dsn
 from bkt_pipeline.settings import settings
 from bkt_pipeline.windows.postgres import PostgresWindows
 from bkt_pipeline.windows.s3 import S3Windows
@@ -131,7 +131,7 @@ def test_a_task_without_its_secrets_is_refused_and_calibrates_nothing(
     (line,) = capfd.readouterr().err.splitlines()
     assert "DATABASE_URL is not set in this ECS task" in line
     with pytest.raises(EmbeddedPostgresError, match="DAGSTER_POSTGRES_URL is not set in this ECS task"):
-        storage_url()
+        embedded_dsn()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import dagster as dg
 import psycopg
+import pytest
 
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.instance.runs import UNFINISHED_STATUSES
+from bkt_pipeline.instance.storage import embedded_name
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
 from bkt_pipeline_tests.helpers.schools import enrol, statuses
@@ -85,13 +87,17 @@ def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothi
 
 
 def test_killed_while_dagster_makes_its_tables_the_next_start_makes_them_all(
-    make_night: Callable[[Platform], Night], platform: Platform, own_server: Path
+    make_night: Callable[[Platform], Night],
+    platform: Platform,
+    own_server: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dagster makes them one by one, and takes one of them for all."""
     enrol(platform, [20])
     night = make_night(platform)
     night.environment |= {"DAGSTER_POSTGRES_URL": "", "BKT_PIPELINE_HOME": str(own_server)}
-    url = embedded.ensure(own_server, database="dagster", linger=0.2)
+    monkeypatch.setenv("DATABASE_URL", night.url)
+    url = embedded.ensure(own_server, database=embedded_name(), linger=0.2)
     child = night.start()
     with psycopg.connect(url, autocommit=True) as other:
         while not other.execute("SELECT to_regclass('runs')").fetchone()[0]:
