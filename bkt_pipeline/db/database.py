@@ -67,23 +67,24 @@ def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
 
 
 def open_database() -> Database:
-    """Connect, bring the schema `bkt_pipeline` up to date and reflect the platform's tables.
+    """Connect, reflect the platform's tables and bring the schema `bkt_pipeline` up to date.
 
     An embedded database that holds no skills yet gets the synthetic school.
 
     Raises
     ------
     DatabaseError
-        It cannot be reached, its tables are not what calibration needs, or the schema `bkt_pipeline`
-        is out of date and this role may not change it.
+        It cannot be reached, its tables are not what calibration needs or may not be read, or the schema
+        `bkt_pipeline` is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
     if is_embedded:
         retrying(engine, _load_school_if_empty)
     try:
+        # First of all, so that nothing of ours is created where the platform's tables cannot be used.
+        platform = retrying(engine, reflect)
         if retrying(engine, current) != newest():
             retrying(engine, migrate)
-        platform = retrying(engine, reflect)
     except DBAPIError as error:
         if sqlstate(error) != _NOT_ALLOWED:
             raise

@@ -31,7 +31,8 @@ from sqlalchemy.types import TypeEngine
 
 from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.params import given_skills
-from bkt_pipeline.db.platform import Source, id_value
+from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
