@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
@@ -82,7 +83,7 @@ def open_database() -> Database:
         retrying(engine, _load_school_if_empty)
     try:
         # First of all, so that nothing of ours is created where the platform's tables cannot be used.
-        platform = retrying(engine, reflect)
+        platform = retrying(engine, partial(reflect, schema=settings().source_schema))
         if retrying(engine, current) != newest():
             retrying(engine, migrate)
     except DBAPIError as error:

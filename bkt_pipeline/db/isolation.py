@@ -1,20 +1,25 @@
 """Reads of many skills at once, in which one skill that cannot be read costs the others nothing."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.platform import Source
-from bkt_pipeline.db.retry import sqlstate
+from bkt_pipeline.db.retry import is_transient, sqlstate
 from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 
 T = TypeVar("T")
+log = logging.getLogger("bkt_pipeline")
 
 # Longer texts do not fit the indexes that Dagster and our own tables have on a skill's id beside other columns:
 # Postgres indexes 2,704 bytes of a row at most.
 LONGEST_ID = 2000
+
+LONGEST_SHOWN = 100
 
 # What the data of one skill can cause: a value that does not convert, a function of a view that raises, a damaged row.
 _CLASSES_OF_DATA = ("21", "22", "P0", "XX")
@@ -40,8 +45,33 @@ def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def printable(key: str) -> str:
+    """A key for a log or a report: shortened in the middle, bytes that are not UTF-8 escaped."""
+    text = key.encode(errors="backslashreplace").decode()
+    return (
+        text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
+    )
+
+
+def record_failed(connection: Connection, rows: Sequence[SkillOutcome], run_id: str) -> None:
+    """Enter failed skills one by one, as the ledger cannot hold every id that a skill can have."""
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                record(connection, [row], run_id)
+        except (DBAPIError, UnicodeError) as error:
+            if isinstance(error, DBAPIError) and is_transient(error):
+                raise
+            log.warning(
+                "skill %s failed: %s; the ledger cannot hold its id", printable(row.skill_id), row.reason
+            )
+
+
 def read_isolated(
-    connection: Connection, source: Source, keys: Sequence[str], read: Callable[[Sequence[str]], Mapping[str, T]]
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    read: Callable[[Sequence[str]], Mapping[str, T]],
 ) -> dict[str, T | WindowUnusable]:
     """What `read` returns of all the keys, each that it cannot read with the reason in its place.
 

@@ -50,9 +50,9 @@ def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
         text(
             "SELECT attname, has_column_privilege(attrelid, attnum, 'UPDATE')"
             " AND pg_column_is_updatable(attrelid, attnum, true) FROM pg_attribute"
-            " WHERE attrelid = to_regclass('items') AND attname = ANY(:names)"
+            " WHERE attrelid = cast(:oid AS oid) AND attname = ANY(:names)"
         ),
-        {"names": list(PLATFORM_COLUMNS)},
+        {"names": list(PLATFORM_COLUMNS), "oid": source.items.info["oid"]},
     )
     return {name: bool(may) for name, may in rows}
 
