@@ -24,24 +24,25 @@ from bkt_pipeline.db.retry import is_transient, reason, retrying
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
-from bkt_pipeline.errors import DatabaseError
+from bkt_pipeline.errors import DatabaseError, PermissionMissing
 from bkt_pipeline.settings import settings
 
-WOULD_RUN, SOME_WOULD_FAIL, WOULD_NOT_START = 0, 1, 2
+CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
 _FAILS = {"items": False}  # without these rights a night still succeeds
 
 
 @dataclass
 class Diagnosis:
-    """Findings line by line, as name and text, and the exit code that a night would have for them.
+    """Findings line by line, as name and text, and the command's exit code.
 
-    0: nothing stands in its way; 1: it would start, and fail; 2: it would refuse to start.
+    0: a night can run; 1: something that it does would fail, or is not allowed; 2: the platform's tables are not
+    what it needs.
     """
 
     lines: list[tuple[str, str]] = field(default_factory=list)
-    exit_code: int = WOULD_RUN
+    exit_code: int = CAN_RUN
 
-    def add(self, name: str, finding: str, exit_code: int = WOULD_RUN) -> None:
+    def add(self, name: str, finding: str, exit_code: int = CAN_RUN) -> None:
         """Add a line; the gravest exit code stays."""
         self.lines.append((name, finding))
         self.exit_code = max(self.exit_code, exit_code)
@@ -74,13 +75,13 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
         found.add("tables", "not there yet; the first night or load creates them")
         return found
     if why := read_only(connection):
-        found.add("fails", why, SOME_WOULD_FAIL)
+        found.add("fails", why, WOULD_FAIL)
     savepoint = connection.begin_nested()
     try:
         source = reflect_source(connection, schema)
     except DatabaseError as error:
         savepoint.rollback()
-        found.add("fails", str(error), WOULD_NOT_START)
+        found.add("fails", str(error), _exit_code(error))
         if _lacks_columns(connection, schema):
             found.add("views", "these adapt a platform with other names; replace what is in capitals:")
             for statement in adapting_views(connection, schema):
@@ -89,16 +90,20 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     for table in (source.skills, source.items, source.attempts):
         found.add("table", f"{table.name} ({kind_of(table)}): {', '.join(_typed(table))}")
     target = _target(connection, source, schema, found)
-    if found.exit_code == WOULD_RUN:
+    if found.exit_code == CAN_RUN:
         for name, why in try_writes(connection, source, target, schema).items():
             fails = _FAILS.get(name, True)
-            found.add("fails" if fails else name, why, SOME_WOULD_FAIL if fails else WOULD_RUN)
+            found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
     for section in (_mastery, _attempts, _left_out, _order, _indexes, _last_night):
         _add(connection, source, found, section)
     return found
 
 
 Section = Callable[[Connection, Source], Iterator[tuple[str, str]]]
+
+
+def _exit_code(error: DatabaseError) -> int:
+    return WOULD_FAIL if isinstance(error, PermissionMissing) else UNUSABLE
 
 
 def _add(connection: Connection, source: Source, found: Diagnosis, section: Section) -> None:
@@ -112,7 +117,7 @@ def _add(connection: Connection, source: Source, found: Diagnosis, section: Sect
     except DatabaseError as error:
         lines = [("fails", str(error))]
     for name, finding in lines:
-        found.add(name, finding, SOME_WOULD_FAIL if name == "fails" else WOULD_RUN)
+        found.add(name, finding, WOULD_FAIL if name == "fails" else CAN_RUN)
 
 
 def _lacks_columns(connection: Connection, schema: str | None) -> bool:
@@ -130,7 +135,7 @@ def _target(connection: Connection, source: Source, schema: str | None, found: D
         target = find_target(connection, source.skills, schema)
     except DatabaseError as error:
         savepoint.rollback()
-        found.add("fails", str(error), WOULD_NOT_START)
+        found.add("fails", str(error), _exit_code(error))
         return None
     state = "missing; the next night creates it" if target is None else f"there ({kind_of(target)})"
     found.add("table", f"{TARGET}: {state}")

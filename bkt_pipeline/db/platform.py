@@ -22,12 +22,16 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     literal_column,
+    select,
     text,
 )
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.permissions import require_readable
 from bkt_pipeline.db.relations import find_relations, id_value, is_text, kind_of
+from bkt_pipeline.db.retry import reason, sqlstate
 from bkt_pipeline.db.target import create_target, find_target
 from bkt_pipeline.errors import SourceSchemaError
 
@@ -196,7 +200,29 @@ def reflect_source(connection: Connection, schema: str | None = None) -> Source:
     require_readable(
         connection, source.attempts, tuple(dict.fromkeys([*REQUIRED_COLUMNS["attempts"], *order]))
     )
+    _require_joins(connection, source)
     return source
+
+
+def _require_joins(connection: Connection, source: Source) -> None:
+    pairs = (
+        (source.skills.c.id, source.items.c.skill_id),
+        (source.items.c.id, source.attempts.c.item_id),
+    )
+    for one, other in pairs:
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    select(literal(1)).select_from(one.table.join(other.table, one == other)).limit(0)
+                )
+        except DBAPIError as error:
+            if not (sqlstate(error) or "").startswith("42"):
+                raise
+            raise SourceSchemaError(
+                f"{one.table.name}.{one.name} is {one.info['type']} and {other.table.name}.{other.name} is "
+                f"{other.info['type']}, which Postgres cannot compare: {reason(error)}; give them one type, or convert one "
+                "in a view (see bkt-pipeline doctor)"
+            ) from None
 
 
 def reflect(connection: Connection, schema: str | None = None) -> Platform:

@@ -7,9 +7,9 @@ from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.items import platform_columns
 from bkt_pipeline.db.migrations import current, migrate, newest
-from bkt_pipeline.db.permissions import name_of, role_name
+from bkt_pipeline.db.permissions import NOT_ALLOWED, name_of, role_name
 from bkt_pipeline.db.platform import Source
-from bkt_pipeline.db.retry import is_transient, reason
+from bkt_pipeline.db.retry import is_transient, reason, sqlstate
 from bkt_pipeline.db.schema import SCHEMA
 from bkt_pipeline.db.target import TARGET, create_target, trial_upsert
 from bkt_pipeline.errors import BktError
@@ -59,6 +59,11 @@ def _undone(connection: Connection, work: Callable[[], str | None]) -> str | Non
     except DBAPIError as error:
         if is_transient(error):
             raise
+        if sqlstate(error) == NOT_ALLOWED:
+            return (
+                f"{reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of the platform's "
+                "tables, then deploy/grants.sql"
+            )
         return reason(error)
     except BktError as error:
         return str(error)
