@@ -79,22 +79,30 @@ def open_database() -> Database:
         `bkt_pipeline` is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
-    if is_embedded:
-        retrying(engine, _load_school_if_empty)
+    try:
+        if is_embedded:
+            retrying(engine, _load_school_if_empty)
+        return Database(engine, _make_ready(engine), is_embedded)
+    except BaseException:
+        close(engine)
+        raise
+
+
+def _make_ready(engine: Engine) -> Platform:
     try:
         # First of all, so that nothing of ours is created where the platform's tables cannot be used.
         platform = retrying(engine, partial(reflect, schema=settings().source_schema))
         if retrying(engine, current) != newest():
             retrying(engine, migrate)
+        return platform
     except DBAPIError as error:
         if sqlstate(error) != _NOT_ALLOWED:
             raise
         raise SchemaNotReady(
             f"the schema bkt_pipeline or the table skill_bkt_params is missing or out of date, and this role "
-            f"may not mend it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
+            f"may not change it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
             "the platform's tables, then deploy/grants.sql"
         ) from None
-    return Database(engine, platform, is_embedded)
 
 
 def _load_school_if_empty(connection: Connection) -> None:
