@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 
-
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command line."""
     doctor = commands.add_parser(

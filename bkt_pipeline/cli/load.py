@@ -132,7 +132,7 @@ def _moment(microseconds: int) -> dt.datetime:
 
 def _as_of(newest: dt.datetime, now: dt.datetime) -> str:
     """The option that makes a night find answers, where those of the file are too old for a night now."""
-    from bkt_pipeline.calibration.skills import WINDOW_DAYS
+    from bkt_pipeline.settings import WINDOW_DAYS
 
     if newest > now - dt.timedelta(days=WINDOW_DAYS):
         return ""
@@ -151,7 +151,7 @@ def _report(attempts: "Attempts", now: dt.datetime) -> Iterator[str]:
 
 
 def _window_line(attempts: "Attempts", now: dt.datetime) -> str:
-    from bkt_pipeline.calibration.skills import WINDOW_DAYS
+    from bkt_pipeline.settings import WINDOW_DAYS
 
     window = dt.timedelta(days=WINDOW_DAYS)
     times = attempts.created_us

@@ -8,7 +8,6 @@ from functools import partial
 from sqlalchemy import Connection, Table, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.calibration.skills import WINDOW_DAYS
 from bkt_pipeline.db.advice import adapting_views, missing_indexes
 from bkt_pipeline.db.answers import reflect_mastery
 from bkt_pipeline.db.attempts import in_window, read_active_skills
@@ -168,10 +167,13 @@ def _attempts(connection: Connection, source: Source) -> Iterator[tuple[str, str
             func.count().filter(attempts.is_correct.is_(None)),
             func.max(attempts.created_at),
             odd,
-        ).where(in_window(source, now, WINDOW_DAYS))
+        ).where(in_window(source, now, settings().window_days))
     ).one()
     last = f", the newest of {newest_attempt:%Y-%m-%d %H:%M} UTC" if newest_attempt else ""
-    yield "attempts", f"{in_it:,} in the last {WINDOW_DAYS} days{last}; {ungraded:,} of them ungraded"
+    yield (
+        "attempts",
+        f"{in_it:,} in the last {settings().window_days} days{last}; {ungraded:,} of them ungraded",
+    )
     if odd_grades:
         yield "fails", f"{odd_grades:,} attempts have an is_correct other than 0 and 1; their skills fail"
     if not in_it:
@@ -195,7 +197,7 @@ def _older_attempts(connection: Connection, source: Source, now: dt.datetime) ->
 
 def _left_out(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     now = dt.datetime.now(dt.UTC)
-    orphans = count_orphans(connection, source, now, WINDOW_DAYS)
+    orphans = count_orphans(connection, source, now, settings().window_days)
     if orphans.without_item:
         yield (
             "left out",
@@ -204,14 +206,14 @@ def _left_out(connection: Connection, source: Source) -> Iterator[tuple[str, str
     if orphans.without_skill:
         yield "left out", f"{orphans.without_skill:,} attempts of the window: their item has no skill"
     keys = _active_keys(connection, source)
-    counted = left_out(connection, source, keys, now, WINDOW_DAYS)
+    counted = left_out(connection, source, keys, now, settings().window_days)
     for numbers, what in (
         (counted.without_student, "attempts of the window: they have no student"),
         (counted.in_future, "attempts: their created_at is in the future"),
     ):
         if numbers:
             yield "left out", f"{sum(numbers.values()):,} {what} ({len(numbers):,} skills)"
-    repeats = count_repeats(connection, source, keys, now, WINDOW_DAYS)
+    repeats = count_repeats(connection, source, keys, now, settings().window_days)
     if repeats:
         yield (
             "repeats",
@@ -233,7 +235,7 @@ def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     if source.order_is_total:
         return
     keys = _active_keys(connection, source)
-    tied = count_ties(connection, source, keys, dt.datetime.now(dt.UTC), WINDOW_DAYS)
+    tied = count_ties(connection, source, keys, dt.datetime.now(dt.UTC), settings().window_days)
     if tied:
         by = " and ".join(column.name for column in source.attempt_order[1:])
         yield (
