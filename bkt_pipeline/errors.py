@@ -16,7 +16,8 @@
         ├── DatabaseUnavailable     no connection, or lost for good
         ├── SchemaNotReady          our own tables are missing or of another version
         ├── SourceSchemaError       the platform's tables are not what we rely on
-        └── RowNotTaken             a table dropped a row without an error
+        ├── RowNotTaken             a table dropped a row without an error
+        └── PermissionMissing       they are, but this role may not read or write all of their rows
 
 A message says what is wrong, which value, where, and what to do next. It never
 holds a password or anything of a student.
@@ -81,3 +82,7 @@ class SourceSchemaError(DatabaseError):
 
 class RowNotTaken(DatabaseError):
     """A table took a row without an error and did not keep it."""
+
+
+class PermissionMissing(DatabaseError):
+    """This role may not read or write all rows of a table of the platform; the message names the grant."""

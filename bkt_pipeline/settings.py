@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = variable(
         "DATABASE_URL", None, "The platform's database.", "none, see `BKT_DEMO`"
     )
+    source_schema: str | None = variable(
+        "BKT_SOURCE_SCHEMA",
+        None,
+        "The schema in which `skills`, `items` and `attempts` (tables or views) are read; `skill_bkt_params` is "
+        "looked for there first.",
+        "the search path",
+    )
     dagster_postgres_url: SecretStr | None = variable(
         "DAGSTER_POSTGRES_URL", None, "Dagster's own storage.", "a separate database on the embedded Postgres"
     )

@@ -4,34 +4,35 @@ import argparse
 from functools import partial
 from typing import Any
 
-from bkt_pipeline.cli.console import DONE
-
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command line."""
     doctor = commands.add_parser(
         "doctor",
-        help="say what a night would find",
-        description="Says which database, server and tables a night would use, how many attempts are in the "
-        "window, which indexes are missing (with the statements that make them), the schema's revision, "
-        "how the last night ended and where windows are kept. Changes nothing.",
+        help="check the configuration and report what a night would use",
+        description="Tries what a night does, in a transaction that is rolled back, and reports which database, "
+        "server and tables a night would use, how many attempts are in the window and what it leaves out, which "
+        "indexes are missing (with the statements that create them), the schema's revision, how the last night "
+        "ended and where windows are kept. Exits 1 where a night would fail, and 2 where the platform's tables are "
+        "not what it needs; then prints views that adapt tables of other names.",
     )
     doctor.set_defaults(run=run_doctor)
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """Look and tell."""
+    """Print the findings line by line."""
     from bkt_pipeline.cli.console import out
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
-    from bkt_pipeline.db.doctor import findings
+    from bkt_pipeline.db.doctor import diagnose
     from bkt_pipeline.db.retry import retrying
     from bkt_pipeline.windows.store import window_store
 
     def tell(name: str, value: str) -> None:
         out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
 
-    for name, value in findings():
+    found = diagnose()
+    for name, value in found.lines:
         tell(name, value)
     engine, _ = connect(patience_seconds=0)
     try:
@@ -40,4 +41,4 @@ def run_doctor(options: argparse.Namespace) -> int:
     finally:
         close(engine)
     tell("windows", f"{windows.location}, which can be read and written")
-    return DONE
+    return found.exit_code

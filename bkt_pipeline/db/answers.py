@@ -11,21 +11,18 @@ import numpy as np
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    ColumnElement,
+    CompoundSelect,
     Connection,
     Double,
     Integer,
     LargeBinary,
-    MetaData,
     Row,
     Subquery,
     Table,
     Text,
-    bindparam,
     case,
     cast,
     func,
-    inspect,
     literal,
     null,
     select,
@@ -33,8 +30,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from bkt_pipeline.db.platform import Source
-from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.db.attempts import in_window
+from bkt_pipeline.db.isolation import read_isolated
+from bkt_pipeline.db.permissions import require_readable
+from bkt_pipeline.db.platform import Source, requested_keys
+from bkt_pipeline.db.relations import find_relations
+from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 from bkt_pipeline.model.irt.items import SkillAnswers
 
 MASTERY = "student_skill_mastery"
@@ -43,25 +44,29 @@ MASTERY = "student_skill_mastery"
 MASTERY_COLUMNS = ("student_id", "skill_id", "p_known")
 
 
-def reflect_mastery(connection: Connection) -> Table:
+def reflect_mastery(connection: Connection, schema: str | None = None) -> Table:
     """The platform's table of each student's P(known).
 
     Raises
     ------
     SourceSchemaError
-        There is none, or a column is missing.
+        It is missing, or a column is.
+    PermissionMissing
+        This role may not read all of it.
     """
-    look = inspect(connection)
-    if MASTERY not in {*look.get_table_names(), *look.get_view_names()}:
+    found = find_relations(connection, [MASTERY], schema)
+    if MASTERY not in found:
         raise SourceSchemaError(
             f"theta is to come from the platform's mastery, but the database has no table {MASTERY}"
-            f"({', '.join(MASTERY_COLUMNS)}) in its search path; set theta_from to replay"
+            f"({', '.join(MASTERY_COLUMNS)}) in its {f'schema {schema}' if schema else 'search path'}; set "
+            "theta_from to replay"
         )
-    table = Table(MASTERY, MetaData(), autoload_with=connection, resolve_fks=False)
+    table = found[MASTERY]
     if lacks := [name for name in MASTERY_COLUMNS if name not in table.c]:
         raise SourceSchemaError(
             f"table {MASTERY} has no column {', '.join(lacks)}; it has {', '.join(table.c.keys())}"
         )
+    require_readable(connection, table, MASTERY_COLUMNS)
     return table
 
 
@@ -72,89 +77,100 @@ def read_answers(
     as_of: dt.datetime,
     window_days: int,
     mastery: Table | None = None,
-) -> dict[str, SkillAnswers]:
+) -> dict[str, SkillAnswers | WindowUnusable]:
     """The graded answers with ``as_of - window_days < created_at <= as_of`` of each skill, with the item of each.
 
-    Every key is in the result. One statement, so that items and answers are of one moment: it numbers the skill's
-    items and brings four bytes an answer (that number and the grade), grouped by student in Postgres. With
-    `mastery`, the P(known) of that table comes along, and students without one are left out. The ids of
-    students stay in the database.
+    Every key is in the result, with the reason where its answers cannot be read. One statement, so that items
+    and answers are of one moment: it numbers the skill's items and brings four bytes an answer (that number and the
+    grade), grouped by student in Postgres. With `mastery`, the P(known) of that table comes along, and
+    students without one are left out. The ids of students stay in the database.
     """
-    items, attempts = source.items, source.attempts
-    bound = as_of.astimezone(dt.UTC)
-    if not source.zoned:
-        bound = bound.replace(tzinfo=None)
-    skills = func.any(bindparam("skills", type_=ARRAY(source.skills.c.id.type)))
+
+    def read(some: Sequence[str]) -> dict[str, SkillAnswers]:
+        statement = _statement(source, as_of, window_days, mastery)
+        by_skill: dict[str, list[Row[Any]]] = {key: [] for key in some}
+        for row in connection.execute(statement, {"keys": list(some)}):
+            by_skill[some[row.skill - 1]].append(row)
+        return {
+            key: _answers(key, sorted(of_skill, key=lambda row: row.place), with_mastery=mastery is not None)
+            for key, of_skill in by_skill.items()
+        }
+
+    return read_isolated(connection, source, keys, read)
+
+
+def _statement(
+    source: Source, as_of: dt.datetime, window_days: int, mastery: Table | None
+) -> CompoundSelect[Any]:
+    items, attempts, given = source.items, source.attempts, requested_keys()
     numbered = (
         select(
             items.c.id,
-            items.c.skill_id,
-            (func.row_number().over(partition_by=items.c.skill_id, order_by=items.c.id) - 1).label("number"),
+            given.c.number.label("skill"),
+            (func.row_number().over(partition_by=given.c.number, order_by=items.c.id) - 1).label("number"),
         )
-        .where(items.c.skill_id == skills)
+        .select_from(given)
+        .join(items, source.is_skill(items.c.skill_id, given.c.key))
         .cte("numbered")
     )
-    known = None if mastery is None else _known(mastery, skills)
+    known = None if mastery is None else _known(source, mastery)
     answer = func.int4send(
-        cast(numbered.c.number * 2, Integer) + cast(attempts.c.is_correct, Integer), type_=LargeBinary
+        cast(numbered.c.number * 2, Integer) + cast(source.is_right, Integer), type_=LargeBinary
     )
+    odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
     sequences = (
         select(
-            cast(numbered.c.skill_id, Text).label("skill_id"),
+            numbered.c.skill,
             func.string_agg(
                 answer, aggregate_order_by(literal(b""), *source.attempt_order), type_=LargeBinary
             ).label("answers"),
             cast(null() if known is None else func.min(known.c.p_known), Double).label("p_known"),
             cast(null(), ARRAY(Text)).label("item_ids"),
+            cast(odd, BigInteger).label("odd"),
             # The order of the students decides the order of summation, so it must be the same each time.
             func.row_number().over(order_by=attempts.c.student_id).label("place"),
         )
         .select_from(attempts.join(numbered, numbered.c.id == attempts.c.item_id))
         .where(
-            attempts.c.created_at > bound - dt.timedelta(days=window_days),
-            attempts.c.created_at <= bound,
+            in_window(source, as_of, window_days),
             attempts.c.is_correct.is_not(None),
             attempts.c.student_id.is_not(None),
         )
-        .group_by(numbered.c.skill_id, attempts.c.student_id)
+        .group_by(numbered.c.skill, attempts.c.student_id)
     )
     if known is not None:
         sequences = sequences.join(
             known,
-            (known.c.student_id == attempts.c.student_id) & (known.c.skill_id == numbered.c.skill_id),
+            (known.c.student_id == attempts.c.student_id) & (known.c.skill == numbered.c.skill),
         )
     names = select(
-        cast(numbered.c.skill_id, Text),
+        numbered.c.skill,
         cast(null(), LargeBinary),
         cast(null(), Double),
         func.array_agg(aggregate_order_by(cast(numbered.c.id, Text), numbered.c.number)),
         cast(0, BigInteger),
-    ).group_by(numbered.c.skill_id)
-    rows = connection.execute(union_all(sequences, names), {"skills": source.skill_ids(keys)}).all()
-    by_skill: dict[str, list[Row[Any]]] = {key: [] for key in keys}
-    for row in rows:
-        by_skill[row.skill_id].append(row)
-    return {
-        key: _answers(key, sorted(of_skill, key=lambda row: row.place), with_mastery=mastery is not None)
-        for key, of_skill in by_skill.items()
-    }
+        cast(0, BigInteger),
+    ).group_by(numbered.c.skill)
+    return union_all(sequences, names)
 
 
-def _known(mastery: Table, skills: ColumnElement[Any]) -> Subquery:
-    """One P(known) a student and skill; not a number where several rows say different things."""
-    rows = mastery.c
+def _known(source: Source, mastery: Table) -> Subquery:
+    """One P(known) a student and skill; not a number where several rows differ."""
+    rows, given = mastery.c, requested_keys()
     once = func.min(rows.p_known) == func.max(rows.p_known)
     return (
         select(
             rows.student_id,
-            rows.skill_id,
+            given.c.number.label("skill"),
             case((once, cast(func.min(rows.p_known), Double)), else_=cast(literal("NaN"), Double)).label(
                 "p_known"
             ),
         )
-        .where(rows.skill_id == skills, rows.p_known.is_not(None))
-        .group_by(rows.student_id, rows.skill_id)
-        .subquery()
+        .select_from(given)
+        .join(mastery, source.is_skill(rows.skill_id, given.c.key))
+        .where(rows.p_known.is_not(None))
+        .group_by(rows.student_id, given.c.number)
+        .subquery("known")
     )
 
 
@@ -162,6 +178,10 @@ def _answers(key: str, rows: Sequence["Row[Any]"], *, with_mastery: bool) -> Ski
     """One skill's rows: its items first, then its students."""
     all_items = rows[0].item_ids if rows else []
     students = rows[1:]
+    if odd := sum(row.odd for row in students):
+        raise WindowUnusable(
+            f"{odd:,} of its attempts have an is_correct other than 0 and 1; a grade is 0, 1 or NULL"
+        )
     packed = np.frombuffer(b"".join(row.answers for row in students), ">i4").astype(np.int64)
     lengths = [len(row.answers) // 4 for row in students]
     answered, items = np.unique(packed >> 1, return_inverse=True)

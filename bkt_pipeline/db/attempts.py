@@ -6,24 +6,29 @@ Each function takes an open Connection and leaves the commit to its caller.
 import datetime as dt
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from sqlalchemy import (
-    ARRAY,
+    ColumnElement,
     Connection,
     LargeBinary,
+    Select,
     Text,
-    bindparam,
     case,
     cast,
+    column,
     func,
     literal,
     select,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.isolation import read_isolated
+from bkt_pipeline.db.platform import Source, requested_keys
+from bkt_pipeline.db.relations import equal_values_may_differ
+from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model.attempts import AttemptWindow
 
 POSTGRES_EPOCH = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
@@ -33,64 +38,111 @@ _ANSWER = np.dtype([("at", ">i8"), ("right", "u1")])
 
 
 def read_active_skills(connection: Connection, source: Source) -> list[str]:
-    """Ids of the active skills as text, in the order of the text."""
+    """Ids of the active skills as text, in the order of the text.
+
+    Of ids that are equal to the database (a view may hold 'Sums' and 'sums' as citext), one is listed. An id that is
+    not valid UTF-8 has surrogates in the place of its odd bytes; `unusable_keys` finds it.
+    """
     skills = source.skills
-    rows = connection.execute(select(cast(skills.c.id, Text)).where(skills.c.active))
-    return sorted(rows.scalars())
+    key = cast(skills.c.id, Text)
+    statement = select(key).where(skills.c.active)
+    if equal_values_may_differ(skills.c.id):
+        statement = select(func.min(key.collate("C"))).where(skills.c.active).group_by(skills.c.id)
+    try:
+        with connection.begin_nested():
+            return sorted(connection.execute(statement).scalars())
+    except UnicodeDecodeError:
+        raw = connection.execute(
+            select(func.textsend(column("key"), type_=LargeBinary)).select_from(statement.subquery("ids"))
+        )
+        return sorted(bytes(value).decode(errors="surrogateescape") for value in raw.scalars())
 
 
 def read_windows(
     connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
-) -> dict[str, AttemptWindow]:
+) -> dict[str, AttemptWindow | WindowUnusable]:
     """The attempts with ``as_of - window_days < created_at <= as_of`` of each skill, grouped to sequences by Postgres.
 
-    Every key has a window in the result, an empty one where there is no graded attempt. One
-    aggregate a student brings nine bytes an answer (its time, its grade), so no row is ever an object.
+    Every key is in the result: with its window, an empty one where there is no graded attempt, or with
+    the reason why it cannot be read, which costs the other skills nothing. One aggregate a student brings nine bytes
+    an answer (its time, its grade), so no row is ever an object.
     """
-    items, attempts = source.items, source.attempts
-    bound = as_of.astimezone(dt.UTC)
-    if not source.zoned:
-        bound = bound.replace(tzinfo=None)
+
+    def read(some: Sequence[str]) -> dict[str, AttemptWindow]:
+        return _read_windows(connection, source, some, as_of, window_days)
+
+    return read_isolated(connection, source, keys, read)
+
+
+def _read_windows(
+    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+) -> dict[str, AttemptWindow]:
+    rows = connection.execute(window_statement(source, as_of, window_days), {"keys": list(keys)}).all()
+    windows = {key: build_window(key, [], [], [], 0, as_of, window_days) for key in keys}
+    for number, group in groupby(sorted(rows, key=itemgetter(0, 1)), key=itemgetter(0)):
+        of_skill, key = list(group), keys[number - 1]
+        if odd := sum(row.odd for row in of_skill):
+            raise WindowUnusable(
+                f"{odd:,} of its attempts have an is_correct other than 0 and 1; a grade is 0, 1 or NULL"
+            )
+        with_answers = [row for row in of_skill if row.answers is not None]
+        answers = np.frombuffer(b"".join(row.answers for row in with_answers), _ANSWER)
+        windows[key] = build_window(
+            key,
+            [row.student_id for row in with_answers],
+            answers["right"],
+            answers["at"].astype(np.int64) + POSTGRES_EPOCH,
+            sum(row.ungraded for row in of_skill),
+            as_of,
+            window_days,
+            lengths=[len(row.answers) // _ANSWER.itemsize for row in with_answers],
+        )
+    return windows
+
+
+def window_statement(source: Source, as_of: dt.datetime, window_days: int) -> Select[Any]:
+    """A row a student and skill of the parameter `keys`: the skill's number among them, from 1, and the answers.
+
+    Skills and students are grouped by the platform's own equality, and results come back under the key that was asked
+    for, so that no text is ever compared here.
+    """
+    items, attempts, given = source.items, source.attempts, requested_keys()
     as_bytes = func.timestamptz_send if source.zoned else func.timestamp_send
     graded = attempts.c.is_correct.is_not(None)
     answer = as_bytes(attempts.c.created_at, type_=LargeBinary).op("||")(
-        case((attempts.c.is_correct, literal(b"\x01")), else_=literal(b"\x00"))
+        case((source.is_right, literal(b"\x01")), else_=literal(b"\x00"))
     )
-    statement = (
+    student: ColumnElement[Any] = cast(attempts.c.student_id, Text)
+    if equal_values_may_differ(attempts.c.student_id):
+        student = func.min(student.collate("C"))
+    odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
+    return (
         select(
-            cast(items.c.skill_id, Text).label("skill_id"),
-            cast(attempts.c.student_id, Text).label("student_id"),
+            given.c.number,
+            student.label("student_id"),
             func.string_agg(
                 answer, aggregate_order_by(literal(b""), *source.attempt_order), type_=LargeBinary
-            ).filter(graded),
-            func.count().filter(~graded),
+            )
+            .filter(graded)
+            .label("answers"),
+            func.count().filter(~graded).label("ungraded"),
+            odd.label("odd"),
         )
-        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
-        .where(
-            items.c.skill_id == func.any(bindparam("skills", type_=ARRAY(source.skills.c.id.type))),
-            attempts.c.created_at > bound - dt.timedelta(days=window_days),
-            attempts.c.created_at <= bound,
-            attempts.c.student_id.is_not(None),
-        )
-        .group_by(items.c.skill_id, attempts.c.student_id)
+        .select_from(given)
+        .join(items, source.is_skill(items.c.skill_id, given.c.key))
+        .join(attempts, attempts.c.item_id == items.c.id)
+        .where(in_window(source, as_of, window_days), attempts.c.student_id.is_not(None))
+        .group_by(given.c.number, attempts.c.student_id)
     )
-    rows = connection.execute(statement, {"skills": source.skill_ids(keys)}).all()
-    windows = {key: build_window(key, [], [], [], 0, as_of, window_days) for key in keys}
-    for key, group in groupby(sorted(rows, key=lambda row: (row[0], row[1])), key=lambda row: row[0]):
-        of_skill = list(group)
-        with_answers = [row for row in of_skill if row[2] is not None]
-        answers = np.frombuffer(b"".join(row[2] for row in with_answers), _ANSWER)
-        windows[key] = build_window(
-            key,
-            [row[1] for row in with_answers],
-            answers["right"],
-            answers["at"].astype(np.int64) + POSTGRES_EPOCH,
-            sum(row[3] for row in of_skill),
-            as_of,
-            window_days,
-            lengths=[len(row[2]) // _ANSWER.itemsize for row in with_answers],
-        )
-    return windows
+
+
+def in_window(source: Source, as_of: dt.datetime, window_days: int) -> ColumnElement[bool]:
+    """Whether an attempt lies in the window that ends at `as_of`."""
+    bound = as_of.astimezone(dt.UTC)
+    if not source.zoned:
+        bound = bound.replace(tzinfo=None)
+    created_at = source.attempts.c.created_at
+    return (created_at > bound - dt.timedelta(days=window_days)) & (created_at <= bound)
 
 
 def build_window(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
@@ -71,34 +72,44 @@ def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
 
 
 def open_database() -> Database:
-    """Connect, bring the schema `bkt_pipeline` up to date and reflect the platform's tables.
+    """Connect, reflect the platform's tables and bring the schema `bkt_pipeline` up to date.
 
     An embedded database that holds no skills yet gets the synthetic school.
 
     Raises
     ------
     DatabaseError
-        It cannot be reached, its tables are not what calibration needs, or the schema `bkt_pipeline`
-        is out of date and this role may not change it.
+        It cannot be reached, its tables are not what calibration needs or may not be read, or the schema
+        `bkt_pipeline` is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
-    if is_embedded:
-        retrying(engine, _load_school_if_empty)
     try:
+        if is_embedded:
+            retrying(engine, _load_school_if_empty)
+        platform = _make_ready(engine)
+    except BaseException:
+        close(engine)
+        raise
+    if url := settings().database_url:
+        note_platform(platform_name(url.get_secret_value()))
+    return Database(engine, platform, is_embedded)
+
+
+def _make_ready(engine: Engine) -> Platform:
+    try:
+        # First of all, so that nothing of ours is created where the platform's tables cannot be used.
+        platform = retrying(engine, partial(reflect, schema=settings().source_schema))
         if retrying(engine, current) != newest():
             retrying(engine, migrate)
-        platform = retrying(engine, reflect)
+        return platform
     except DBAPIError as error:
         if sqlstate(error) != _NOT_ALLOWED:
             raise
         raise SchemaNotReady(
             f"the schema bkt_pipeline or the table skill_bkt_params is missing or out of date, and this role "
-            f"may not mend it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
+            f"may not change it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
             "the platform's tables, then deploy/grants.sql"
         ) from None
-    if url := settings().database_url:
-        note_platform(platform_name(url.get_secret_value()))
-    return Database(engine, platform, is_embedded)
 
 
 def _load_school_if_empty(connection: Connection) -> None:

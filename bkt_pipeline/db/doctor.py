@@ -1,122 +1,276 @@
-"""What a night would find in the database, told without changing anything."""
+"""What a night would find in the database, and what would stop it, reported without changing anything."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 
-from sqlalchemy import Connection, Table, func, inspect, select, text
+from sqlalchemy import Connection, Table, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.db.advice import adapting_views, missing_indexes
+from bkt_pipeline.db.answers import reflect_mastery
+from bkt_pipeline.db.attempts import in_window, read_active_skills
 from bkt_pipeline.db.connection import close
 from bkt_pipeline.db.database import connect
+from bkt_pipeline.db.isolation import printable, unusable_keys
+from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, left_out
 from bkt_pipeline.db.migrations import current, newest
-from bkt_pipeline.db.platform import TARGET, Source, reflect_source
-from bkt_pipeline.db.retry import retrying
+from bkt_pipeline.db.nights import latest_night_date
+from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, reflect_source
+from bkt_pipeline.db.relations import find_relations, kind_of
+from bkt_pipeline.db.retry import is_transient, reason, retrying
 from bkt_pipeline.db.schema import night_skills
+from bkt_pipeline.db.target import TARGET, find_target
+from bkt_pipeline.db.trial import read_only, try_writes
+from bkt_pipeline.errors import DatabaseError, PermissionMissing
+from bkt_pipeline.settings import settings
 
-WINDOW_DAYS = 30
+CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
+_FAILS = {"items": False}  # without these rights a night still succeeds
 
 
-def findings() -> list[tuple[str, str]]:
-    """Name and finding, line by line.
+@dataclass
+class Diagnosis:
+    """Findings line by line, as name and text, and the command's exit code.
+
+    0: a night can run; 1: something that it does would fail, or is not allowed; 2: the platform's tables are not
+    what it needs.
+    """
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    exit_code: int = CAN_RUN
+
+    def add(self, name: str, finding: str, exit_code: int = CAN_RUN) -> None:
+        """Add a line; the gravest exit code stays."""
+        self.lines.append((name, finding))
+        self.exit_code = max(self.exit_code, exit_code)
+
+
+def diagnose() -> Diagnosis:
+    """Try what a night does, in a transaction that is rolled back.
 
     Raises
     ------
     DatabaseError
-        There is no database, or its tables are not what calibration needs.
+        There is no database.
     """
     engine, embedded = connect(patience_seconds=0)
     try:
-        return retrying(engine, lambda connection: list(_look(connection, embedded)))
+        return retrying(engine, partial(_diagnose, embedded=embedded))
     finally:
         close(engine)
 
 
-def _look(connection: Connection, embedded: bool) -> Iterator[tuple[str, str]]:
+def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
+    found, schema = Diagnosis(), settings().source_schema
     name, server, user = connection.execute(
         text("SELECT current_database(), current_setting('server_version'), current_user")
     ).one()
     where = "the embedded server (DATABASE_URL is not set)" if embedded else "DATABASE_URL"
-    yield "database", f"{name} as {user}, at {where}"
-    yield "server", f"PostgreSQL {server}"
-    revision = current(connection)
-    if embedded and not inspect(connection).has_table("skills"):
-        yield "tables", "none yet; the first night or load makes them"
-        return
-    source = reflect_source(connection)
+    found.add("database", f"{name} as {user}, at {where}")
+    found.add("server", f"PostgreSQL {server}")
+    if embedded and not find_relations(connection, ["skills"], schema):
+        found.add("tables", "not there yet; the first night or load creates them")
+        return found
+    if why := read_only(connection):
+        found.add("fails", why, WOULD_FAIL)
+    savepoint = connection.begin_nested()
+    try:
+        source = reflect_source(connection, schema)
+    except DatabaseError as error:
+        savepoint.rollback()
+        found.add("fails", str(error), _exit_code(error))
+        if _lacks_columns(connection, schema):
+            found.add("views", "these adapt a platform with other names; replace what is in capitals:")
+            for statement in adapting_views(connection, schema):
+                found.add("", statement)
+        return found
     for table in (source.skills, source.items, source.attempts):
-        yield "table", f"{table.name}: {', '.join(_typed(table))}"
-    yield (
-        "table",
-        f"{TARGET}: {'there' if inspect(connection).has_table(TARGET) else 'missing; the next night makes it'}",
+        found.add("table", f"{table.name} ({kind_of(table)}): {', '.join(_typed(table))}")
+    target = _target(connection, source, schema, found)
+    if found.exit_code == CAN_RUN:
+        for name, why in try_writes(connection, source, target, schema).items():
+            fails = _FAILS.get(name, True)
+            found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
+    for section in (_mastery, _attempts, _left_out, _order, _indexes, _last_night):
+        _add(connection, source, found, section)
+    return found
+
+
+Section = Callable[[Connection, Source], Iterator[tuple[str, str]]]
+
+
+def _exit_code(error: DatabaseError) -> int:
+    return WOULD_FAIL if isinstance(error, PermissionMissing) else UNUSABLE
+
+
+def _add(connection: Connection, source: Source, found: Diagnosis, section: Section) -> None:
+    try:
+        with connection.begin_nested():
+            lines = list(section(connection, source))
+    except DBAPIError as error:
+        if is_transient(error):
+            raise
+        lines = [("fails", f"the platform's tables cannot be read: {reason(error)}")]
+    except DatabaseError as error:
+        lines = [("fails", str(error))]
+    for name, finding in lines:
+        found.add(name, finding, WOULD_FAIL if name == "fails" else CAN_RUN)
+
+
+def _lacks_columns(connection: Connection, schema: str | None) -> bool:
+    """Whether a table or a column is missing, which views can adapt, rather than a permission."""
+    found = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
+    return any(
+        name not in found or any(column not in found[name].c for column in columns)
+        for name, columns in REQUIRED_COLUMNS.items()
     )
-    yield from _window(connection, source)
-    missing = list(missing_indexes(connection, source))
+
+
+def _target(connection: Connection, source: Source, schema: str | None, found: Diagnosis) -> Table | None:
+    savepoint = connection.begin_nested()
+    try:
+        target = find_target(connection, source.skills, schema)
+    except DatabaseError as error:
+        savepoint.rollback()
+        found.add("fails", str(error), _exit_code(error))
+        return None
+    state = "missing; the next night creates it" if target is None else f"there ({kind_of(target)})"
+    found.add("table", f"{TARGET}: {state}")
+    return target
+
+
+def _typed(table: Table) -> Iterator[str]:
+    for column in table.columns:
+        if column.name in ("id", *REQUIRED_COLUMNS[table.name], "attempt_order"):
+            yield f"{column.name} {column.info['type']}"
+
+
+def _mastery(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    if settings().theta_from == "mastery":
+        mastery = reflect_mastery(connection, settings().source_schema)
+        yield "table", f"{mastery.name} ({kind_of(mastery)})"
+
+
+def _attempts(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    now = dt.datetime.now(dt.UTC)
+    skills, attempts = source.skills.c, source.attempts.c
+    active, all_skills = connection.execute(
+        select(func.count().filter(skills.active), func.count()).select_from(source.skills)
+    ).one()
+    yield "skills", f"{active:,} active of {all_skills:,}"
+    odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
+    in_it, ungraded, newest_attempt, odd_grades = connection.execute(
+        select(
+            func.count(),
+            func.count().filter(attempts.is_correct.is_(None)),
+            func.max(attempts.created_at),
+            odd,
+        ).where(in_window(source, now, settings().window_days))
+    ).one()
+    last = f", the newest of {newest_attempt:%Y-%m-%d %H:%M} UTC" if newest_attempt else ""
+    yield (
+        "attempts",
+        f"{in_it:,} in the last {settings().window_days} days{last}; {ungraded:,} of them ungraded",
+    )
+    if odd_grades:
+        yield "fails", f"{odd_grades:,} attempts have an is_correct other than 0 and 1; their skills fail"
+    if not in_it:
+        yield from _older_attempts(connection, source, now)
+
+
+def _older_attempts(connection: Connection, source: Source, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    created_at = source.attempts.c.created_at
+    bound = now if source.zoned else now.replace(tzinfo=None)
+    newest_of_all = connection.execute(
+        select(func.max(created_at)).where(created_at <= bound, func.isfinite(created_at))
+    ).scalar()
+    if newest_of_all is not None:
+        day = newest_of_all.date() + dt.timedelta(days=1)
+        yield (
+            "",
+            f"the newest attempt is of {newest_of_all:%Y-%m-%d}, older than the window: a night would calibrate "
+            f"nothing; try bkt-pipeline nightly --as-of {day}",
+        )
+
+
+def _left_out(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    now = dt.datetime.now(dt.UTC)
+    orphans = count_orphans(connection, source, now, settings().window_days)
+    if orphans.without_item:
+        yield (
+            "left out",
+            f"{orphans.without_item:,} attempts of the window: items has no row of their item_id",
+        )
+    if orphans.without_skill:
+        yield "left out", f"{orphans.without_skill:,} attempts of the window: their item has no skill"
+    keys = _active_keys(connection, source)
+    counted = left_out(connection, source, keys, now, settings().window_days)
+    for numbers, what in (
+        (counted.without_student, "attempts of the window: they have no student"),
+        (counted.in_future, "attempts: their created_at is in the future"),
+    ):
+        if numbers:
+            yield "left out", f"{sum(numbers.values()):,} {what} ({len(numbers):,} skills)"
+    repeats = count_repeats(connection, source, keys, now, settings().window_days)
+    if repeats:
+        yield (
+            "repeats",
+            f"{sum(repeats.values()):,} attempts repeat another one (same student, item, time and answer; "
+            f"{len(repeats):,} skills); they count as answers",
+        )
+
+
+def _active_keys(connection: Connection, source: Source) -> list[str]:
+    keys = read_active_skills(connection, source)
+    unusable = unusable_keys(source, keys)
+    return [key for key in keys if key not in unusable]
+
+
+def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    unusable = unusable_keys(source, read_active_skills(connection, source))
+    for key, why in sorted(unusable.items()):
+        yield "fails", f"skill {printable(key)}: {why}"
+    if source.order_is_total:
+        return
+    keys = _active_keys(connection, source)
+    tied = count_ties(connection, source, keys, dt.datetime.now(dt.UTC), settings().window_days)
+    if tied:
+        by = " and ".join(column.name for column in source.attempt_order[1:])
+        yield (
+            "order",
+            f"{sum(tied.values()):,} answers share their created_at with another answer of the student that is graded "
+            f"otherwise ({len(tied):,} skills), and the {by} of attempts has no order: their sequence is a guess, and the "
+            "parameters with it; add a column attempt_order that counts the attempts up, or store a finer created_at",
+        )
+
+
+def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    missing = missing_indexes(connection, source)
     yield (
         "indexes",
         "all there" if not missing else "missing; a night reads far more than it needs without them:",
     )
     for statement in missing:
         yield "", statement
-    if revision == newest():
-        yield "migrations", f"bkt_pipeline is at {revision}, the newest"
-        yield "last night", _last_night(connection)
-    else:
+
+
+def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    revision = current(connection)
+    if revision != newest():
         at = f"at {revision}, behind {newest()}" if revision else "not there yet"
         yield "migrations", f"bkt_pipeline is {at}; the next night brings it up to date"
-
-
-def _typed(table: Table) -> Iterator[str]:
-    for column in table.columns:
-        if column.name in ("id", "skill_id", "student_id", "item_id", "active", "is_correct", "created_at"):
-            yield f"{column.name} {str(column.type).lower()}"
-
-
-def _window(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
-    now = dt.datetime.now(dt.UTC)
-    bound = now if source.zoned else now.replace(tzinfo=None)
-    skills, attempts = source.skills, source.attempts
-    active, all_skills = connection.execute(
-        select(func.count().filter(skills.c.active), func.count()).select_from(skills)
-    ).one()
-    yield "skills", f"{active:,} active of {all_skills:,}"
-    in_window, ungraded, newest_attempt = connection.execute(
-        select(
-            func.count(),
-            func.count().filter(attempts.c.is_correct.is_(None)),
-            func.max(attempts.c.created_at),
-        ).where(
-            attempts.c.created_at > bound - dt.timedelta(days=WINDOW_DAYS), attempts.c.created_at <= bound
-        )
-    ).one()
-    last = f", the newest of {newest_attempt:%Y-%m-%d %H:%M} UTC" if newest_attempt else ""
-    yield "attempts", f"{in_window:,} in the last {WINDOW_DAYS} days{last}; {ungraded:,} of them ungraded"
-
-
-def missing_indexes(connection: Connection, source: Source) -> Iterator[str]:
-    """DDL of each index that a night wants and the platform lacks; making it is the platform's decision."""
-    key = ", ".join(column.name for column in source.attempts.primary_key.columns)
-    wanted = {
-        "attempts": (
-            ("item_id", "created_at"),
-            f"CREATE INDEX CONCURRENTLY ON attempts (item_id, created_at) INCLUDE (student_id, is_correct, {key});",
-        ),
-        "items": (("skill_id",), "CREATE INDEX CONCURRENTLY ON items (skill_id);"),
-    }
-    for table, (columns, statement) in wanted.items():
-        leading = [
-            tuple(index["column_names"][: len(columns)]) for index in inspect(connection).get_indexes(table)
-        ]
-        if columns not in leading:
-            yield statement
-
-
-def _last_night(connection: Connection) -> str:
-    night = connection.execute(select(func.max(night_skills.c.night))).scalar()
+        return
+    yield "migrations", f"bkt_pipeline is at {revision}, the newest"
+    night = latest_night_date(connection)
     if night is None:
-        return "none yet"
+        yield "last night", "none yet"
+        return
     counts = connection.execute(
         select(night_skills.c.outcome, func.count())
         .where(night_skills.c.night == night)
         .group_by(night_skills.c.outcome)
         .order_by(night_skills.c.outcome)
     )
-    return f"{night}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    yield "last night", f"{night}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)

@@ -31,7 +31,8 @@ from sqlalchemy.types import TypeEngine
 
 from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.params import given_skills
-from bkt_pipeline.db.platform import Source, id_value
+from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
@@ -49,9 +50,9 @@ def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
         text(
             "SELECT attname, has_column_privilege(attrelid, attnum, 'UPDATE')"
             " AND pg_column_is_updatable(attrelid, attnum, true) FROM pg_attribute"
-            " WHERE attrelid = to_regclass('items') AND attname = ANY(:names)"
+            " WHERE attrelid = cast(:oid AS oid) AND attname = ANY(:names)"
         ),
-        {"names": list(PLATFORM_COLUMNS)},
+        {"names": list(PLATFORM_COLUMNS), "oid": source.items.info["oid"]},
     )
     return {name: bool(may) for name, may in rows}
 

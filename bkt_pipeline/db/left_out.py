@@ -1,63 +1,163 @@
-"""Attempts that a window leaves out, counted by skill."""
+"""Attempts that the windows leave out or hold more than once, counted.
+
+`left_out` is by skill, for the skills of a run. `count_orphans` is for the platform as a whole: an attempt whose item
+or skill is unknown belongs to no skill. It reads the window once, so it is for the summary and for doctor.
+"""
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, Text, cast, func, select
+from sqlalchemy import BigInteger, Connection, Select, case, cast, func, select
 
-from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.attempts import in_window
+from bkt_pipeline.db.platform import Source, requested_keys
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of attempts, by skill, that a window can't hold; a skill without any is not in it."""
+    """Numbers of attempts by skill; a skill without any is not in it."""
 
-    in_future: dict[str, int]  # they bear a time that is still to come
-    without_student: dict[str, int]  # in the window's days, but of no sequence
+    in_future: dict[str, int] = field(default_factory=dict)  # their time is still to come
+    without_student: dict[str, int] = field(default_factory=dict)  # in the window, but in no sequence
+    repeats: dict[str, int] = field(
+        default_factory=dict
+    )  # the window holds the same student, item, time and answer
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """Attempts in the window that belong to no skill."""
+
+    without_item: int  # item_id is NULL, or items has no such row
+    without_skill: int  # the item is there, but its skill_id is NULL or skills has no such row
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.without_item + self.without_skill
 
 
 def left_out(
-    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    as_of: dt.datetime,
+    window_days: int,
+    repeats_in: Sequence[str] = (),
 ) -> LeftOut:
-    """What the windows of the skills leave out."""
-    return LeftOut(
-        in_future=_in_future(connection, source, keys),
-        without_student=_without_student(connection, source, keys, as_of, window_days),
-    )
+    """What the windows of the skills leave out.
 
-
-def _in_future(connection: Connection, source: Source, keys: Sequence[str]) -> dict[str, int]:
-    items, attempts = source.items, source.attempts
+    Repeated rows are counted for the skills of `repeats_in` only; give those that `model.order.may_hold_repeats`
+    finds, as others have none. Repeats stay in the window and count as answers: two quick taps are two answers to
+    some platforms and one to others, and only the platform knows.
+    """
     now = func.now() if source.zoned else func.timezone("UTC", func.now())
-    rows = connection.execute(
-        select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
-        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
-        .where(items.c.skill_id.in_(source.skill_ids(keys)), attempts.c.created_at > now)
-        .group_by(items.c.skill_id)
+    attempts = source.attempts.c
+    inside = in_window(source, as_of, window_days)
+    unknown = (
+        # As on most platforms, and it costs them nothing.
+        {}
+        if not attempts.student_id.nullable
+        else _by_skill(connection, source, keys, inside & attempts.student_id.is_(None))
     )
-    return {row.skill_id: row.attempts for row in rows}
+    return LeftOut(
+        in_future=_by_skill(connection, source, keys, attempts.created_at > now),
+        without_student=unknown,
+        repeats=count_repeats(connection, source, repeats_in, as_of, window_days) if repeats_in else {},
+    )
 
 
-def _without_student(
+def _by_skill(connection: Connection, source: Source, keys: Sequence[str], which: Any) -> dict[str, int]:
+    statement, number = _of_skills(source, func.count().label("attempts"))
+    rows = connection.execute(statement.where(which).group_by(number), {"keys": list(keys)})
+    return {keys[row.number - 1]: row.attempts for row in rows}
+
+
+def _of_skills(source: Source, *columns: Any) -> tuple[Select[Any], Any]:
+    given, items, attempts = requested_keys(), source.items, source.attempts
+    statement = (
+        select(given.c.number, *columns)
+        .select_from(given)
+        .join(items, source.is_skill(items.c.skill_id, given.c.key))
+        .join(attempts, attempts.c.item_id == items.c.id)
+    )
+    return statement, given.c.number
+
+
+def count_repeats(
     connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
 ) -> dict[str, int]:
-    items, attempts = source.items, source.attempts
-    if not attempts.c.student_id.nullable:
-        # As on most platforms, and it costs them nothing.
-        return {}
-    bound = as_of.astimezone(dt.UTC)
-    if not source.zoned:
-        bound = bound.replace(tzinfo=None)
-    rows = connection.execute(
-        select(cast(items.c.skill_id, Text).label("skill_id"), func.count().label("attempts"))
-        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
-        .where(
-            items.c.skill_id.in_(source.skill_ids(keys)),
-            attempts.c.created_at > bound - dt.timedelta(days=window_days),
-            attempts.c.created_at <= bound,
-            attempts.c.student_id.is_(None),
+    """By skill, the graded attempts in the window that repeat another: same student, item, time and answer."""
+    attempts = source.attempts.c
+    grade = case((source.is_right, 1), else_=0)
+    alike = (attempts.student_id, attempts.item_id, attempts.created_at, grade)
+    repeated = func.count() > 1
+    return _in_groups(connection, source, keys, as_of, window_days, alike, repeated, func.count() - 1)
+
+
+def count_ties(
+    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+) -> dict[str, int]:
+    """By skill, what `model.order.tied_answers` counts in its window, without reading the windows."""
+    attempts = source.attempts.c
+    differ = func.bool_or(source.is_right) & ~func.bool_and(source.is_right)
+    at_once = (attempts.student_id, attempts.created_at)
+    return _in_groups(connection, source, keys, as_of, window_days, at_once, differ, func.count())
+
+
+def _in_groups(
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    as_of: dt.datetime,
+    window_days: int,
+    by: Sequence[Any],
+    which: Any,
+    counted: Any,
+) -> dict[str, int]:
+    """By skill, the sum of `counted` over those groups of its graded attempts that `which` holds for."""
+    attempts = source.attempts.c
+    statement, number = _of_skills(source, counted.label("counted"))
+    groups = (
+        statement.where(
+            in_window(source, as_of, window_days),
+            attempts.is_correct.is_not(None),
+            attempts.student_id.is_not(None),
         )
-        .group_by(items.c.skill_id)
+        .group_by(number, *by)
+        .having(which)
+        .subquery("groups_of_attempts")
     )
-    return {row.skill_id: row.attempts for row in rows}
+    rows = connection.execute(
+        select(groups.c.number, cast(func.sum(groups.c.counted), BigInteger)).group_by(groups.c.number),
+        {"keys": list(keys)},
+    )
+    return {keys[number - 1]: total for number, total in rows}
+
+
+def count_orphans(connection: Connection, source: Source, as_of: dt.datetime, window_days: int) -> Orphans:
+    """The attempts in the window, graded or not, that belong to no skill."""
+    items, skills, attempts = source.items, source.skills, source.attempts
+    # Items are far fewer than attempts, so the attempts are counted first.
+    answered = (
+        select(attempts.c.item_id, func.count().label("attempts"))
+        .where(in_window(source, as_of, window_days))
+        .group_by(attempts.c.item_id)
+        .subquery("answered")
+    )
+    item = select(items.c.id).where(items.c.id == answered.c.item_id).exists()
+    skill = (
+        select(items.c.id)
+        .join(skills, skills.c.id == items.c.skill_id)
+        .where(items.c.id == answered.c.item_id)
+        .exists()
+    )
+    without_item, without_skill = connection.execute(
+        select(
+            func.coalesce(func.sum(answered.c.attempts).filter(~item), 0),
+            func.coalesce(func.sum(answered.c.attempts).filter(item & ~skill), 0),
+        )
+    ).one()
+    return Orphans(int(without_item), int(without_skill))

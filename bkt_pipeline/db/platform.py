@@ -1,31 +1,39 @@
-"""The platform's tables: what we rely on, and what reflection found."""
+"""The platform's tables: what we rely on, and what the catalogue says they are."""
 
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Double,
     Integer,
-    MetaData,
-    String,
+    Numeric,
     Table,
+    TableValuedAlias,
+    Text,
     Uuid,
+    bindparam,
+    cast,
+    column,
     func,
-    inspect,
+    literal,
+    literal_column,
     select,
+    text,
 )
+from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db.schema import PARAMETERS, moment
+from bkt_pipeline.db.permissions import require_readable
+from bkt_pipeline.db.relations import find_relations, id_value, is_text, kind_of
+from bkt_pipeline.db.retry import reason, sqlstate
+from bkt_pipeline.db.target import create_target, find_target
 from bkt_pipeline.errors import SourceSchemaError
-
-TARGET = "skill_bkt_params"
-
 
 SOURCE_COMMENTS = {
     "skills": {
@@ -37,7 +45,7 @@ SOURCE_COMMENTS = {
         "student_id": "Student who answered",
         "item_id": "Item that was answered",
         "is_correct": "Whether the answer was right; NULL while it is not graded",
-        "created_at": "When it was answered, UTC where the column bears no zone",
+        "created_at": "When it was answered, UTC where the column has no time zone",
     },
 }
 
@@ -45,17 +53,13 @@ SOURCE_COMMENTS = {
 REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.items()}
 
 
-TARGET_COMMENTS = {
-    "skill_id": "Skill that the parameters belong to",
-    **PARAMETERS,
-    "log_likelihood": "Of the window's answers under these parameters, in nats",
-    "calibrated_at": "When the row was written",
-}
+# A column that counts the attempts up settles their order; with none of these, a primary key must.
+ORDER_COLUMNS = ("attempt_order", "id")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The platform's tables that we read, as reflected: their own id and time types, so that we bind with them."""
+    """The platform's tables that we read, with their own types, so that we bind with them."""
 
     skills: Table
     items: Table
@@ -63,13 +67,45 @@ class Source:
 
     @property
     def attempt_order(self) -> tuple[Column[Any], ...]:
-        """What puts a student's attempts in order: time, then the primary key."""
-        return (self.attempts.c.created_at, *self.attempts.primary_key.columns)
+        """What puts a student's attempts in order: time, then attempt_order where it exists, then the key."""
+        return (self.attempts.c.created_at, *self._order_columns)
+
+    @property
+    def order_is_total(self) -> bool:
+        """Whether attempts of one time still have a known order.
+
+        They do with a column attempt_order, or with a key of whole numbers, which rise in the order in which
+        rows are stored. The order of uuids or of texts says nothing about which answer came first. A key that
+        starts with the item says nothing either; the student and the time are equal among such attempts anyway.
+        """
+        if "attempt_order" in self.attempts.c:
+            return _is_number(self.attempts.c.attempt_order)
+        left = [c for c in self._order_columns if c.name not in ("student_id", "created_at")]
+        return all(isinstance(c.type, Integer | Numeric) and c.name != "item_id" for c in left)
+
+    @property
+    def _order_columns(self) -> tuple[Column[Any], ...]:
+        attempts = self.attempts
+        key = tuple(attempts.primary_key.columns) or tuple(attempts.c[n] for n in ("id",) if n in attempts.c)
+        first = (attempts.c.attempt_order,) if "attempt_order" in attempts.c else ()
+        return (*first, *(c for c in key if c not in first))
 
     @property
     def zoned(self) -> bool:
         """Whether attempts.created_at carries a time zone (else it holds UTC)."""
         return bool(getattr(self.attempts.c.created_at.type, "timezone", False))
+
+    @property
+    def is_right(self) -> ColumnElement[bool]:
+        """Whether the answer was right, as a boolean: a number must be 1, and `odd_grade` finds the others."""
+        grade = self.attempts.c.is_correct
+        return grade if isinstance(grade.type, Boolean) else grade == 1
+
+    @property
+    def odd_grade(self) -> ColumnElement[bool] | None:
+        """Whether the grade is a number other than 0 and 1; None where the column is a boolean."""
+        grade = self.attempts.c.is_correct
+        return None if isinstance(grade.type, Boolean) else grade.not_in((0, 1))
 
     def skill_ids(self, keys: Iterable[str]) -> list[Any]:
         """Partition keys as values of skills.id's own type.
@@ -77,113 +113,165 @@ class Source:
         Raises
         ------
         SourceSchemaError
-            A key is no value of that type: the partition is of another database.
+            A key is not a value of that type: the partition comes from another database.
         """
-        kind = self.skills.c.id.type
-        values = []
-        for key in keys:
-            try:
-                values.append(id_value(self.skills.c.id, key))
-            except ValueError:
-                raise SourceSchemaError(
-                    f"skill {key!r} is no {kind} as skills.id is; the partition stems from another database: "
-                    "materialise active_skills to bring partitions and skills together"
-                ) from None
-        return values
+        return [_value_of(self.skills.c.id, key) for key in keys]
+
+    def is_skill(self, skill_id: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Whether `skill_id` is the skill of this partition key, by the equality of skills.id.
+
+        The key is cast to the type of skills.id, never the column to text, so that an index on it is used and so
+        that citext and nondeterministic collations mean what they mean to the platform.
+        """
+        ids = self.skills.c.id
+        value: ColumnElement[Any] = (
+            key if is_text(ids) and isinstance(ids.type, Text) else cast(key, ids.type)
+        )
+        if ids.info["collation"]:
+            # The deciding collation, as in a foreign key to skills.
+            value = value.op("COLLATE")(literal_column(ids.info["collation"]))
+        return skill_id == value
 
 
 @dataclass(frozen=True)
 class Platform(Source):
-    """The same with the table that we write."""
+    """The source tables plus the target table."""
 
     target: Table
 
-
-def id_value(column: Column[Any], text: str) -> Any:
-    """An id that was read as text, as a value of its column's own type, so that the index is used."""
-    if isinstance(column.type, Uuid):
-        return uuid.UUID(text)
-    return int(text) if isinstance(column.type, Integer) else text
+    def target_ids(self, keys: Iterable[str]) -> list[Any]:
+        """Partition keys as values of skill_bkt_params.skill_id's own type."""
+        return [_value_of(self.target.c.skill_id, key) for key in keys]
 
 
-def reflect_source(connection: Connection) -> Source:
+def requested_keys() -> TableValuedAlias:
+    """The partition keys of the parameter `keys` as a table in a statement: `key`, and `number` from 1."""
+    keys = func.unnest(bindparam("keys", type_=ARRAY(Text)))
+    return keys.table_valued(column("key", Text), with_ordinality="number").render_derived("given")
+
+
+def _value_of(ids: Column[Any], key: str) -> Any:
+    try:
+        return id_value(ids, key)
+    except ValueError:
+        raise SourceSchemaError(
+            f"skill {key!r} is not a {ids.info['type']}, as {ids.table.name}.{ids.name} is; the partition comes "
+            "from another database: materialise active_skills to bring partitions and skills together"
+        ) from None
+
+
+def _is_number(column: Column[Any]) -> bool:
+    return isinstance(column.type, Integer | Numeric | Double | DateTime)
+
+
+def reflect_source(connection: Connection, schema: str | None = None) -> Source:
     """Read the platform's source tables from the catalogue and make sure that we can rely on them.
+
+    They may be tables, partitioned tables, views, materialised views or foreign tables, in `schema` or, without
+    one, in the search path. Nothing is created.
 
     Raises
     ------
     SourceSchemaError
-        A table, a column, its type or the primary key is not what calibration needs.
+        A table, a column, its type or what puts the attempts in order is not what calibration needs.
+    PermissionMissing
+        This role may not read all of it, or row-level security would hide rows from it.
     """
-    found = inspect(connection)
-    present = {*found.get_table_names(), *found.get_view_names()}
-    if missing := [name for name in REQUIRED_COLUMNS if name not in present]:
-        raise SourceSchemaError(
-            f"the database has no table {', '.join(missing)} in its search path; "
-            "skills, items and attempts are read from there (see the README for their columns)"
-        )
-    metadata = MetaData()
-    tables = {
-        name: Table(name, metadata, autoload_with=connection, resolve_fks=False) for name in REQUIRED_COLUMNS
-    }
+    tables = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
+    if missing := [name for name in REQUIRED_COLUMNS if name not in tables]:
+        raise _missing_tables(connection, missing, schema)
     for name, columns in REQUIRED_COLUMNS.items():
-        for column in columns:
-            if column not in tables[name].c:
-                raise SourceSchemaError(
-                    f"table {name} has no column {column}; it has {', '.join(tables[name].c.keys())}"
-                )
+        if lacks := [column for column in columns if column not in tables[name].c]:
+            raise SourceSchemaError(
+                f"{kind_of(tables[name])} {name} has no column {', '.join(lacks)}; "
+                f"it has {', '.join(tables[name].c.keys())}"
+            )
     source = Source(**tables)
-    _require_type(source.skills.c.active, Boolean)
-    _require_type(source.attempts.c.is_correct, Boolean)
-    _require_type(source.attempts.c.created_at, DateTime)
-    for ids in (source.skills.c.id, source.items.c.id):
-        _require_type(ids, (Uuid, String, Integer))
-    if not source.attempts.primary_key.columns:
+    _require_types(source)
+    if len(source.attempt_order) == 1:
         raise SourceSchemaError(
-            "table attempts has no primary key; it settles the order of attempts that bear the same created_at"
+            f"{kind_of(source.attempts)} attempts has neither a primary key nor a column "
+            f"{' or '.join(reversed(ORDER_COLUMNS))} to order attempts of equal created_at by; "
+            "add a column attempt_order that counts the attempts up"
         )
+    require_readable(connection, source.skills, REQUIRED_COLUMNS["skills"])
+    require_readable(connection, source.items, REQUIRED_COLUMNS["items"])
+    order = [column.name for column in source.attempt_order]
+    require_readable(
+        connection, source.attempts, tuple(dict.fromkeys([*REQUIRED_COLUMNS["attempts"], *order]))
+    )
+    _require_joins(connection, source)
     return source
 
 
-def reflect(connection: Connection) -> Platform:
+def _require_joins(connection: Connection, source: Source) -> None:
+    pairs = (
+        (source.skills.c.id, source.items.c.skill_id),
+        (source.items.c.id, source.attempts.c.item_id),
+    )
+    for one, other in pairs:
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    select(literal(1)).select_from(one.table.join(other.table, one == other)).limit(0)
+                )
+        except DBAPIError as error:
+            if not (sqlstate(error) or "").startswith("42"):
+                raise
+            raise SourceSchemaError(
+                f"{one.table.name}.{one.name} is {one.info['type']} and {other.table.name}.{other.name} is "
+                f"{other.info['type']}, which Postgres cannot compare: {reason(error)}; give them one type, or convert one "
+                "in a view (see bkt-pipeline doctor)"
+            ) from None
+
+
+def reflect(connection: Connection, schema: str | None = None) -> Platform:
     """The source tables, and `skill_bkt_params`: created where it is missing, never altered.
 
     Raises
     ------
-    SourceSchemaError
-        As `reflect_source`; or a `skill_bkt_params` that exists lacks a column.
+    SourceSchemaError, PermissionMissing
+        As `reflect_source`; or a `skill_bkt_params` that exists does not take what a night writes.
     """
-    source = reflect_source(connection)
-    if not inspect(connection).has_table(TARGET):
-        _create_target(connection, source.skills)
-    target = Table(TARGET, MetaData(), autoload_with=connection, resolve_fks=False)
-    if lacks := [column for column in TARGET_COMMENTS if column not in target.c]:
-        raise SourceSchemaError(
-            f"table {TARGET} has no column {', '.join(lacks)}; we never alter one that exists"
-        )
+    source = reflect_source(connection, schema)
+    target = find_target(connection, source.skills, schema)
+    if target is None:
+        create_target(connection, source.skills, schema)
+        target = find_target(connection, source.skills, schema)
+    assert target is not None
     return Platform(source.skills, source.items, source.attempts, target)
 
 
-def _create_target(connection: Connection, skills: Table) -> None:
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
-    types = {"skill_id": skills.c.id.type, "calibrated_at": moment}
-    Table(
-        TARGET,
-        MetaData(),
-        *(
-            Column(
-                name,
-                types.get(name, Double()),
-                primary_key=name == "skill_id",
-                autoincrement=False,
-                nullable=name == "log_likelihood",
-                comment=comment,
-            )
-            for name, comment in TARGET_COMMENTS.items()
-        ),
-    ).create(connection, checkfirst=True)
+def _require_types(source: Source) -> None:
+    _require(source.skills.c.active, (Boolean,), "boolean")
+    _require(source.attempts.c.is_correct, (Boolean, Integer, Numeric, Double), "boolean, or a number 0 or 1")
+    _require(source.attempts.c.created_at, (DateTime,), "timestamp with or without time zone")
+    for ids in (source.skills.c.id, source.items.c.id):
+        if not is_text(ids):
+            _require(ids, (Uuid, Integer, Numeric), "uuid, text, varchar, citext or a whole number")
 
 
-def _require_type(column: Column[Any], kind: type | tuple[type, ...]) -> None:
-    if not isinstance(column.type, kind):
-        names = " or ".join(k.__name__.lower() for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise SourceSchemaError(f"{column.table.name}.{column.name} is {column.type}; expected {names}")
+def _require(found: Column[Any], kinds: tuple[type, ...], expected: str) -> None:
+    if not isinstance(found.type, kinds):
+        raise SourceSchemaError(
+            f"{found.table.name}.{found.name} is {found.info['type']}; expected {expected} "
+            "(a view can convert it, see bkt-pipeline doctor)"
+        )
+
+
+def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> SourceSchemaError:
+    elsewhere = connection.execute(
+        text(
+            "SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1"
+        ).bindparams(bindparam("names", list(missing), ARRAY(Text)))
+    ).scalars()
+    found = [name for name in elsewhere if name != schema]
+    where = f"schema {schema} (BKT_SOURCE_SCHEMA)" if schema else "search path"
+    hint = (
+        f"; there is one in the schema {', '.join(found)}: set BKT_SOURCE_SCHEMA to it, and make sure that this "
+        "role has USAGE on it"
+        if found
+        else "; bkt-pipeline doctor prints views that adapt tables of other names"
+    )
+    return SourceSchemaError(f"the database has no table {', '.join(missing)} in its {where}{hint}")

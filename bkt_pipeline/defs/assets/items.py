@@ -27,6 +27,9 @@ from bkt_pipeline.defs.progress import Progress, batches
 from bkt_pipeline.defs.reporting import report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
+from bkt_pipeline.errors import WindowUnusable
+from bkt_pipeline.model.irt.items import SkillAnswers
+from bkt_pipeline.settings import settings
 
 READ_BATCH = 100  # skills whose answers are in memory at a time
 ITEMS = "items"
@@ -103,11 +106,17 @@ def judge_batch(
         platform = database.platform
         unknown = unknown_keys(connection, platform, keys)
         known = [key for key in keys if key not in set(unknown)]
-        mastery = reflect_mastery(connection) if options.theta_from == "mastery" else None
+        mastery = (
+            reflect_mastery(connection, settings().source_schema) if options.theta_from == "mastery" else None
+        )
         answers = read_answers(connection, platform, known, as_of, options.window_days, mastery)
         return unknown, answers, current_params(connection, platform, known)
 
-    unknown, answers, current = database.run(read)
+    unknown, read_of_keys, current = database.run(read)
+    answers = {key: found for key, found in read_of_keys.items() if isinstance(found, SkillAnswers)}
+    for key, error in read_of_keys.items():
+        if isinstance(error, WindowUnusable):
+            yield ItemsVerdict(key, Outcome.FAILED, reason=f"its answers were not read: {error}")
     for key in unknown:
         yield ItemsVerdict(key, Outcome.FAILED, reason=NO_SKILL)
     yield from judge_items(answers, current.params, current.unusable, options)

@@ -12,6 +12,7 @@ from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
 from bkt_pipeline.calibration.window_checks import verify_window
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
+from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.left_out import left_out
 from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
@@ -32,6 +33,7 @@ from bkt_pipeline.defs.progress import Progress, batches, gathered
 from bkt_pipeline.defs.reporting import failed_skills, materialisations, report, unmaterialised_output
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
+from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
@@ -59,6 +61,8 @@ def active_skills(
     active = opened.run(partial(read_active_skills, source=opened.platform))
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
+    unusable = unusable_keys(opened.platform, active)
+    active = [key for key in active if key not in unusable]
     change = partition_change(active, skill_keys(context.instance))
     later = sorted(keys_in_use(context.instance) & set(change.retired)) if change.retired else []
     retired = [key for key in change.retired if key not in later]
@@ -67,23 +71,23 @@ def active_skills(
         context.instance.delete_dynamic_partition(PARTITIONS_NAME, key)
     if later:
         context.log.warning("%d skills are retired later: unfinished runs need their partitions", len(later))
-    if change.refused:
-        context.log.warning(
-            "Dagster takes no such partition key, these skills are left out: %s", change.refused
-        )
-        rows = [SkillOutcome(key, as_of, Outcome.FAILED, REFUSED_KEY) for key in change.refused]
-        opened.run(partial(record, rows=rows, run_id=context.run.run_id))
+    reasons = dict.fromkeys(change.refused, REFUSED_KEY) | unusable
+    refused = [printable(key) for key in sorted(reasons)]
+    if reasons:
+        context.log.warning("these skills cannot be partitions and are left out: %s", refused)
+        rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in reasons.items()]
+        opened.run(partial(record_failed, rows=rows, run_id=context.run.run_id))
     return dg.MaterializeResult(
         metadata={
             "active": len(active),
             "added": len(change.added),
             "retired": len(retired),
-            "refused": len(change.refused),
+            "refused": len(refused),
             "changes": {
                 "added": change.added,
                 "retired": retired,
                 "to_retire_later": later,
-                "refused": change.refused,
+                "refused": refused,
             },
         }
     )
@@ -122,13 +126,22 @@ def attempt_window(
     windows: dict[str, AttemptWindow] = {}
     pieces = batches(keys, READ_BATCH)
     for some in progress.track("reading", pieces, len(pieces)):
-        windows |= opened.run(
+        read = opened.run(
             partial(read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=days)
         )
+        windows |= {key: window for key, window in read.items() if isinstance(window, AttemptWindow)}
+        failed_rows = [
+            SkillOutcome(key, as_of, Outcome.FAILED, f"its window was not read: {error}")
+            for key, error in read.items()
+            if isinstance(error, WindowUnusable)
+        ]
+        opened.run(partial(record_failed, rows=failed_rows, run_id=context.run.run_id))
     yield unmaterialised_output(windows)
     failed = SkillVerdicts(opened, as_of, context.run.run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
-    missing = opened.run(partial(left_out, source=opened.platform, keys=keys, as_of=as_of, window_days=days))
+    missing = opened.run(
+        partial(left_out, source=opened.platform, keys=list(windows), as_of=as_of, window_days=days)
+    )
     place = {"stored_in": window_store(opened.run).location}
     yield from materialisations(
         context,

@@ -7,8 +7,8 @@ import dagster as dg
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from bkt_pipeline.db.platform import TARGET, TARGET_COMMENTS
 from bkt_pipeline.db.schema import SCHEMA
+from bkt_pipeline.db.target import TARGET, TARGET_COMMENTS
 
 OWNERS = ["team:learning-analytics"]
 

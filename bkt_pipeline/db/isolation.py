@@ -1,0 +1,110 @@
+"""Reads of many skills at once, in which one skill that cannot be read costs the others nothing."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from bkt_pipeline.db.ledger import SkillOutcome, record
+from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.retry import is_transient, sqlstate
+from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
+
+T = TypeVar("T")
+log = logging.getLogger("bkt_pipeline")
+
+# Longer texts do not fit the indexes that Dagster and our own tables have on a skill's id beside other columns:
+# Postgres indexes 2,704 bytes of a row at most.
+LONGEST_ID = 2000
+
+LONGEST_SHOWN = 100
+
+# What the data of one skill can cause: a value that does not convert, a function of a view that raises, a damaged row.
+_CLASSES_OF_DATA = ("21", "22", "P0", "XX")
+
+
+def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
+    """The keys that no window, ledger or partition can be for, with the reason.
+
+    An id that is too long or not valid UTF-8, or a key that is not a value of skills.id's type.
+    """
+    found: dict[str, str] = {}
+    for key in keys:
+        try:
+            size = len(key.encode())
+            source.skill_ids([key])
+        except UnicodeEncodeError:
+            found[key] = "its id is not valid UTF-8"
+        except SourceSchemaError as error:
+            found[key] = str(error)
+        else:
+            if size > LONGEST_ID:
+                found[key] = f"its id has {size:,} bytes; ids of up to {LONGEST_ID:,} bytes can be calibrated"
+    return found
+
+
+def printable(key: str) -> str:
+    """A key for a log or a report: shortened in the middle, bytes that are not UTF-8 escaped."""
+    text = key.encode(errors="backslashreplace").decode()
+    return (
+        text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
+    )
+
+
+def record_failed(connection: Connection, rows: Sequence[SkillOutcome], run_id: str) -> None:
+    """Enter failed skills one by one, as the ledger cannot hold every id that a skill can have."""
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                record(connection, [row], run_id)
+        except (DBAPIError, UnicodeError) as error:
+            if isinstance(error, DBAPIError) and is_transient(error):
+                raise
+            log.warning(
+                "skill %s failed: %s; the ledger cannot hold its id", printable(row.skill_id), row.reason
+            )
+
+
+def read_isolated(
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    read: Callable[[Sequence[str]], Mapping[str, T]],
+) -> dict[str, T | WindowUnusable]:
+    """What `read` returns of all the keys, each that it cannot read with the reason in its place.
+
+    Where it fails because of the data, it is called again for each half of the keys, down to the skills that cannot
+    be read.
+    """
+    unusable = unusable_keys(source, keys)
+    found: dict[str, T | WindowUnusable] = {key: WindowUnusable(why) for key, why in unusable.items()}
+    found.update(_halved(connection, [key for key in keys if key not in unusable], read))
+    return {key: found[key] for key in keys}
+
+
+def _halved(
+    connection: Connection, keys: Sequence[str], read: Callable[[Sequence[str]], Mapping[str, T]]
+) -> dict[str, T | WindowUnusable]:
+    if not keys:
+        return {}
+    try:
+        with connection.begin_nested():
+            return dict(read(keys))
+    except (DBAPIError, UnicodeError, WindowUnusable) as error:
+        if isinstance(error, DBAPIError) and not (sqlstate(error) or "").startswith(_CLASSES_OF_DATA):
+            raise
+        if len(keys) == 1:
+            return {keys[0]: WindowUnusable(_in_words(error))}
+    middle = len(keys) // 2
+    return _halved(connection, keys[:middle], read) | _halved(connection, keys[middle:], read)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, DBAPIError):
+        # The message of a failed conversion quotes the value, which may be a student's.
+        return f"its attempts cannot be read (SQLSTATE {sqlstate(error)}); see the database's log"
+    if isinstance(error, UnicodeError):
+        return "an id among its attempts is not valid UTF-8, or the database's encoding cannot hold it"
+    return str(error)

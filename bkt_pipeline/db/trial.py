@@ -1,0 +1,107 @@
+"""Does what a night does, inside a transaction that is rolled back, and reports what would fail."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Table, select, text
+from sqlalchemy.exc import DBAPIError
+
+from bkt_pipeline.db.items import platform_columns
+from bkt_pipeline.db.migrations import current, migrate, newest
+from bkt_pipeline.db.permissions import NOT_ALLOWED, name_of, role_name
+from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.retry import is_transient, reason, sqlstate
+from bkt_pipeline.db.schema import SCHEMA
+from bkt_pipeline.db.target import TARGET, create_target, trial_upsert
+from bkt_pipeline.errors import BktError
+
+_UNWRITABLE = text(
+    """
+    SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
+    WHERE relnamespace = 'bkt_pipeline'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
+      AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+               AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
+    """
+)
+
+
+def read_only(connection: Connection) -> str | None:
+    """Why nothing can be written in this session; None where it can."""
+    standby, session = connection.execute(
+        text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
+    ).one()
+    if standby:
+        return "this server is a standby, which takes no writes: let DATABASE_URL name the primary"
+    if session:
+        role = role_name(connection)
+        return (
+            "the session is read-only (default_transaction_read_only), and a night writes: "
+            f"ALTER ROLE {role} SET default_transaction_read_only = off;"
+        )
+    return None
+
+
+def try_writes(
+    connection: Connection, source: Source, target: Table | None, schema: str | None
+) -> dict[str, str]:
+    """What a night could not write, by name, with the reason; everything is rolled back."""
+    found = {
+        TARGET: _undone(connection, lambda: _write_target(connection, source, target, schema)),
+        "items": _undone(connection, lambda: _write_items(connection, source)),
+        "schema": _undone(connection, lambda: _write_own(connection)),
+    }
+    return {name: why for name, why in found.items() if why}
+
+
+def _undone(connection: Connection, work: Callable[[], str | None]) -> str | None:
+    savepoint = connection.begin_nested()
+    try:
+        return work()
+    except DBAPIError as error:
+        if is_transient(error):
+            raise
+        if sqlstate(error) == NOT_ALLOWED:
+            return (
+                f"{reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of the platform's "
+                "tables, then deploy/grants.sql"
+            )
+        return reason(error)
+    except BktError as error:
+        return str(error)
+    finally:
+        savepoint.rollback()
+
+
+def _write_target(
+    connection: Connection, source: Source, target: Table | None, schema: str | None
+) -> str | None:
+    if target is None:
+        create_target(connection, source.skills, schema)
+        return None
+    skill = connection.execute(select(source.skills.c.id).where(source.skills.c.active).limit(1)).scalar()
+    if skill is None:
+        return None
+    written = connection.execute(trial_upsert(target, skill).returning(target.c.skill_id)).first()
+    if written is None:
+        return "a trigger or a rule drops the rows that are written, so the backend would never see them"
+    return None
+
+
+def _write_items(connection: Connection, source: Source) -> str | None:
+    refused = [name for name, may in platform_columns(connection, source).items() if not may]
+    if not refused:
+        return None
+    columns = ", ".join(refused)
+    grant = f"GRANT UPDATE ({columns}) ON {name_of(connection, source.items)} TO {role_name(connection)};"
+    own = f"{SCHEMA}.item_irt_params"
+    return (
+        f"this role has no right to {columns} of items, so their parameters would be in {own} only; "
+        f"issue: {grant} or set BKT_UPDATE_ITEMS=no"
+    )
+
+
+def _write_own(connection: Connection) -> str | None:
+    if current(connection) != newest():
+        migrate(connection)
+        return None
+    refused = connection.execute(_UNWRITABLE).scalar()
+    return f"this role may not write {refused} of {SCHEMA}; run deploy/grants.sql" if refused else None

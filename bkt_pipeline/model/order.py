@@ -1,0 +1,68 @@
+"""How much of the order of answers is a guess, where several carry the same time."""
+
+import numpy as np
+
+from bkt_pipeline.model.attempts import AttemptWindow
+
+__all__ = ["may_hold_repeats", "tied_answers"]
+
+
+def tied_answers(window: AttemptWindow) -> int:
+    """Count the answers whose place in their student's sequence the times do not settle.
+
+    These are the answers of one student that carry the same time, where some are right and some are wrong. Answers of
+    one time that are all right, or all wrong, give the same sequence in any order and do not count. Whether something
+    else settles the order, such as a key of whole numbers, is for the caller to know.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+
+    Returns
+    -------
+    int
+        0 where the times alone give the sequences.
+
+    Examples
+    --------
+    >>> from datetime import datetime, timezone
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> us = int(noon.timestamp()) * 1_000_000
+    >>> times = np.array([us - 9, us - 9, us - 5, us - 5, us - 5])
+    >>> tied_answers(AttemptWindow("a", ("s1",), np.array([0, 1, 1, 1, 1], np.uint8), times, np.array([0, 5]), noon, 30))
+    2
+    """
+    if not window.n_attempts:
+        return 0
+    begins = np.concatenate([[True], np.diff(window.answered_at) != 0])
+    begins[window.offsets[:-1]] = True
+    starts = np.flatnonzero(begins)
+    sizes = np.diff(np.append(starts, window.n_attempts))
+    right = np.add.reduceat(window.responses.astype(np.int64), starts)
+    return int(sizes[(right > 0) & (right < sizes)].sum())
+
+
+def may_hold_repeats(window: AttemptWindow) -> bool:
+    """Whether a student has two answers of one time and one grade, as a row that was stored twice gives.
+
+    The window does not know the items, so whether they are the same row is for the database to say. Where this is
+    False, no row is repeated.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+
+    Examples
+    --------
+    >>> from datetime import datetime, timezone
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> times = np.array([1, 1, 2]) + int(noon.timestamp()) * 1_000_000 - 9
+    >>> may_hold_repeats(AttemptWindow("a", ("s1",), np.array([0, 0, 1], np.uint8), times, np.array([0, 3]), noon, 30))
+    True
+    """
+    # Of three answers of one time, the two of equal grade need not be neighbours.
+    same_time = np.diff(window.answered_at) == 0
+    if window.n_students > 1:
+        same_time[window.offsets[1:-1] - 1] = False
+    same_grade = np.diff(window.responses.astype(np.int64)) == 0
+    return bool((same_time & same_grade).any() or (same_time[1:] & same_time[:-1]).any())
