@@ -33,7 +33,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
     for name, value in findings():
         tell(name, value)
-    engine, _ = connect(patience_seconds=0)
+    engine, _ = connect(budget_seconds=0)
     try:
         windows = window_store(partial(retrying, engine))
         windows.check_access()

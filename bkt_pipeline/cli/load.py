@@ -34,7 +34,7 @@ def run_load(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.source_tables import create_source_tables, write_attempts
 
     attempts = read_attempts_file(options.file, dt.datetime.now(dt.UTC))
-    engine, embedded = connect(patience_seconds=0)
+    engine, embedded = connect(budget_seconds=0)
 
     def write(connection: Connection) -> None:
         (drop_synthetic_school if embedded else create_source_tables)(connection)

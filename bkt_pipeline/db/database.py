@@ -1,4 +1,4 @@
-"""The platform's database, opened and made ready: reachable, migrated, its tables reflected."""
+"""Opens the platform's database: connects, migrates our schema and reflects the platform's tables."""
 
 import logging
 from collections.abc import Callable
@@ -27,14 +27,14 @@ SCHOOL = "The synthetic school of bkt-pipeline"  # comment on the table skills w
 
 
 class Run(Protocol):
-    """Does work in one transaction, as `Database.run`."""
+    """Does work in one transaction, like `Database.run`."""
 
     def __call__(self, work: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True)
 class Database:
-    """An open database: how to work in it, and the platform's tables in it."""
+    """An open database: its engine and the platform's tables."""
 
     engine: Engine
     platform: Platform
@@ -47,35 +47,35 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept open; the next `run` would open new ones."""
+        """Close the pooled connections; the next `run` opens new ones."""
         close(self.engine)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction, tried again where the trouble may pass."""
+        """Do `work` in one transaction; retry it after transient failures."""
         return retrying(self.engine, work)
 
 
-def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
-    """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter.
+def connect(budget_seconds: int | None = None) -> tuple[Engine, bool]:
+    """An engine for DATABASE_URL, or for the embedded server if that is not set; and whether the server is embedded.
 
-    A command that a person waits for takes 0 for its patience, so that trouble is told at once.
+    Interactive commands pass 0 so that failures surface immediately.
     """
     if url := settings().database_url:
-        return make_engine(url.get_secret_value(), patience_seconds=patience_seconds), False
+        return make_engine(url.get_secret_value(), budget_seconds=budget_seconds), False
     server = embedded_url_for("DATABASE_URL", EMBEDDED_NAME)
-    return make_engine(server, patience_seconds=patience_seconds), True
+    return make_engine(server, budget_seconds=budget_seconds), True
 
 
 def open_database() -> Database:
     """Connect, bring the schema `bkt_pipeline` up to date and reflect the platform's tables.
 
-    An embedded database that holds no skills yet gets the synthetic school.
+    An embedded database without skills gets the synthetic school.
 
     Raises
     ------
     DatabaseError
-        It cannot be reached, its tables are not what calibration needs, or the schema `bkt_pipeline`
-        is out of date and this role may not change it.
+        The database cannot be reached, its tables are not what calibration needs, or the schema
+        `bkt_pipeline` is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
     if is_embedded:
@@ -89,16 +89,16 @@ def open_database() -> Database:
             raise
         raise SchemaNotReady(
             f"the schema bkt_pipeline or the table skill_bkt_params is missing or out of date, and this role "
-            f"may not mend it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
+            f"may not change it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
             "the platform's tables, then deploy/grants.sql"
         ) from None
     return Database(engine, platform, is_embedded)
 
 
 def drop_synthetic_school(connection: Connection) -> None:
-    """Ready an embedded database for a load: the synthetic school goes with all that was calibrated from it.
+    """Prepare an embedded database for a load: delete the synthetic school and everything calibrated from it.
 
-    Data that was loaded before stays; the load then refuses to mix with it.
+    Data from an earlier load is kept.
     """
     if (
         connection.execute(text("SELECT obj_description(to_regclass('skills'), 'pg_class')")).scalar()

@@ -23,7 +23,7 @@ def findings() -> list[tuple[str, str]]:
     DatabaseError
         There is no database, or its tables are not what calibration needs.
     """
-    engine, embedded = connect(patience_seconds=0)
+    engine, embedded = connect(budget_seconds=0)
     try:
         return retrying(engine, lambda connection: list(_look(connection, embedded)))
     finally:
