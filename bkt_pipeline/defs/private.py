@@ -1,14 +1,14 @@
-"""What Dagster has no public name for: the one place that imports its private modules."""
+"""Names without a public equivalent in Dagster: the only module that imports Dagster's private modules."""
 
-# A check is shown under a partition only when its evaluation points at that partition's materialisation, and a
-# run over a range has no public way to say so.
+# Dagster shows a check under a partition only if its evaluation points at that partition's materialisation.
+# For a run over a range there is no public way to set that.
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-# An output that bears it materialises nothing by itself. Without, a run over a range would have every partition
-# materialised, those that failed too, all with the same numbers.
+# Marks an output as materialising nothing. Without it, a run over a range would mark every partition as
+# materialised, including the failed ones, all with the same numbers.
 from dagster._core.definitions.source_asset import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as NO_MATERIALISATION,
 )

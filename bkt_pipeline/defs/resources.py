@@ -1,4 +1,4 @@
-"""What a run is given: the database and the settings."""
+"""The resources of a run: the database and the settings."""
 
 import datetime as dt
 import threading
@@ -18,20 +18,20 @@ from bkt_pipeline.settings import settings
 
 
 class PlatformDatabase(dg.ConfigurableResource[Any]):
-    """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
+    """The platform's database at DATABASE_URL, or the embedded one; opened on first use."""
 
     _database: Database | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def get(self) -> Database:
-        """The database, opened, migrated and reflected once a process."""
+        """The database, opened, migrated and reflected once per process."""
         with self._opening:
             if self._database is None:
                 self._database = open_database()
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note which process the run is in."""
+        """Record which process executes the run."""
         note_process(context)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -56,7 +56,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     as_of: str = Field(
         default="",
-        description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
+        description="End of the window, ISO 8601, UTC if it has no time zone. Empty: the schedule's tick, or now.",
     )
     window_days: int = Field(default=WINDOW_DAYS, ge=1, le=3650, description="Length of the window in days.")
     min_attempts: int = Field(
@@ -65,11 +65,12 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     polish: bool = Field(
         default=False,
-        description="Climb on from the grid's best point to the continuous optimum, kept beside it by night.",
+        description="Continue from the best grid point to the continuous optimum, and store both for each night.",
     )
     estimator: Literal["grid", "polished"] = Field(
         default="grid",
-        description="What skill_bkt_params gets: the grid's best point, or the continuous optimum (which polishes).",
+        description="Which parameters are written to skill_bkt_params: the best grid point, or the continuous optimum "
+        "(implies polish).",
     )
 
     @field_validator("as_of")
@@ -81,7 +82,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     @property
     def options(self) -> SkillOptions:
-        """What the calibration needs to know."""
+        """The options of the calibration."""
         return SkillOptions(
             window_days=self.window_days,
             min_attempts=self.min_attempts,
@@ -90,15 +91,15 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
         )
 
     def resolve_as_of(self, record: dg.RunRecord) -> dt.datetime:
-        """The run's as_of: from its config, or its night's."""
+        """The run's as_of: from its config, or that of its night."""
         return parse_moment(self.as_of) if self.as_of else night_of(record)
 
 
 class ItemSettings(dg.ConfigurableResource[Any]):
-    """What the items of a run are calibrated on."""
+    """Settings of an item calibration run."""
 
     window_days: int = Field(
-        default=ITEM_WINDOW_DAYS, ge=1, le=3650, description="Days of answers that are read."
+        default=ITEM_WINDOW_DAYS, ge=1, le=3650, description="Length of the items' window in days."
     )
     min_answers: int = Field(
         default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."
@@ -112,18 +113,18 @@ class ItemSettings(dg.ConfigurableResource[Any]):
     theta_from: str | None = Field(
         default=None,
         pattern="^(replay|mastery)$",
-        description="A student's ability: P(known) just before each attempt, by replay; or what the platform keeps "
-        "in student_skill_mastery. Default: what BKT_THETA_FROM says, or replay.",
+        description="Source of a student's ability. replay: P(known) just before each attempt; mastery: the platform's "
+        "table student_skill_mastery. Default: BKT_THETA_FROM, or replay.",
     )
     update_items: bool | None = Field(
         default=None,
-        description="Whether the platform's columns items.irt_a, irt_b, irt_calibrated_at are updated where they are "
-        "there. Default: what BKT_UPDATE_ITEMS says (yes or no), or yes.",
+        description="Whether to update the platform's columns items.irt_a, irt_b and irt_calibrated_at, if they exist. "
+        "Default: BKT_UPDATE_ITEMS (yes or no), or yes.",
     )
 
     @property
     def options(self) -> ItemOptions:
-        """What the calibration needs to know."""
+        """The options of the calibration."""
         theta_from = self.theta_from or settings().theta_from
         return ItemOptions(
             window_days=self.window_days,
@@ -134,7 +135,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         )
 
     def may_update_items(self) -> bool:
-        """Whether the platform's own columns are ours to update."""
+        """Whether the platform's own item columns may be updated."""
         if self.update_items is not None:
             return self.update_items
         return settings().update_items
