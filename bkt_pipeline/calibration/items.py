@@ -1,4 +1,4 @@
-"""Skills' answers become verdicts on their items: calibrated, skipped or failed."""
+"""Turns the answers of skills into verdicts on their items: calibrated, skipped or failed."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ class ItemOptions:
 
 @dataclass(frozen=True)
 class ItemsVerdict:
-    """What became of one skill's items: their fits, or the reason why there are none."""
+    """The outcome of one skill's items: their fits, or the reason why there are none."""
 
     skill_id: str
     outcome: Outcome
@@ -55,23 +55,23 @@ class ItemsVerdict:
     findings: tuple[Finding, ...] = ()
 
     def count(self, status: ItemStatus) -> int:
-        """How many of the items have that status."""
+        """How many of the items have the status."""
         return 0 if self.items is None else int(np.count_nonzero(self.items.fits.status == status))
 
     @property
     def log_likelihood(self) -> float | None:
-        """Of all calibrated items, in nats; None where there is none."""
+        """Log-likelihood of all calibrated items, in nats; None if there are none."""
         if self.outcome != Outcome.CALIBRATED or self.items is None:
             return None
         return float(np.nansum(self.items.fits.log_likelihood))
 
     @property
     def result(self) -> SkillItems | None:
-        """What there is to store."""
+        """What will be stored."""
         return self.items
 
     def without_result(self, outcome: Outcome, reason: str) -> "ItemsVerdict":
-        """The verdict when its items were not stored after all."""
+        """The verdict with another outcome, when its items were not stored after all."""
         return replace(self, outcome=outcome, items=None, reason=reason)
 
 
@@ -81,22 +81,22 @@ def judge_items(
     unusable: Mapping[str, str],
     options: ItemOptions,
 ) -> Iterator[ItemsVerdict]:
-    """One verdict a skill.
+    """Yield one verdict for each skill.
 
     Parameters
     ----------
     answers
         The answers of each skill.
     params
-        The parameters to replay them with, and when they were calibrated, of the skills that have some.
+        For each skill that has them: the parameters to replay its answers with, and when they were calibrated.
     unusable
         Skills whose stored parameters are not valid, with the reason.
     options
         How to calibrate.
     """
     for key, of_skill in answers.items():
-        standing = params.get(key)
-        since = standing[1] if standing and options.theta_from == "replay" else None
+        current = params.get(key)
+        since = current[1] if current and options.theta_from == "replay" else None
         verdict = ItemsVerdict(
             key,
             Outcome.CALIBRATED,
@@ -106,15 +106,15 @@ def judge_items(
         )
         if options.theta_from == "replay" and key in unusable:
             yield replace(verdict, outcome=Outcome.FAILED, reason=unusable[key])
-        elif options.theta_from == "replay" and standing is None:
+        elif options.theta_from == "replay" and current is None:
             reason = "the skill was never calibrated, so there are no parameters to replay its answers with"
             yield replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
         else:
             try:
                 theta = (
                     theta_by_mastery(of_skill)
-                    if standing is None or options.theta_from == "mastery"
-                    else theta_by_replay(of_skill, standing[0])
+                    if current is None or options.theta_from == "mastery"
+                    else theta_by_replay(of_skill, current[0])
                 )
                 yield _judge(verdict, of_skill, theta, options)
             except Exception as error:
@@ -136,12 +136,12 @@ def _judge(verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, options:
     return replace(
         verdict,
         outcome=Outcome.SKIPPED,
-        reason=f"no item has {options.min_answers} graded answers; the most that one has is {findings[0].numbers['actual']}",
+        reason=f"no item has {options.min_answers} graded answers; the most for one item is {findings[0].numbers['actual']}",
     )
 
 
 def subset(items: SkillItems, chosen: npt.NDArray[np.bool_]) -> SkillItems:
-    """The chosen ones of the items."""
+    """Only the chosen items."""
     if chosen.all():
         return items
     fits = items.fits

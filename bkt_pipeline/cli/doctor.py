@@ -1,4 +1,4 @@
-"""The command `doctor`: what a night would use and find."""
+"""The command `doctor`: check the configuration and report what a night would use."""
 
 import argparse
 from functools import partial
@@ -11,16 +11,16 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command line."""
     doctor = commands.add_parser(
         "doctor",
-        help="say what a night would find",
-        description="Says which database, server and tables a night would use, how many attempts are in the "
-        "window, which indexes are missing (with the statements that make them), the schema's revision, "
-        "how the last night ended and where windows are kept. Changes nothing.",
+        help="check the configuration and report what a night would use",
+        description="Reports which database, server and tables a night would use, how many attempts are in the "
+        "window, which indexes are missing (with the statements that create them), the schema's revision, "
+        "how the last night ended and where windows are stored. Changes nothing.",
     )
     doctor.set_defaults(run=run_doctor)
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """Look and tell."""
+    """Check, and print each finding on a line."""
     from bkt_pipeline.cli.console import out
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
@@ -28,16 +28,16 @@ def run_doctor(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.retry import retrying
     from bkt_pipeline.windows.store import window_store
 
-    def tell(name: str, value: str) -> None:
+    def report(name: str, value: str) -> None:
         out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
 
     for name, value in findings():
-        tell(name, value)
+        report(name, value)
     engine, _ = connect(budget_seconds=0)
     try:
         windows = window_store(partial(retrying, engine))
         windows.check_access()
     finally:
         close(engine)
-    tell("windows", f"{windows.location}, which can be read and written")
+    report("windows", f"{windows.location}, which can be read and written")
     return DONE

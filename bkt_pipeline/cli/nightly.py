@@ -1,4 +1,4 @@
-"""The command `nightly`: a whole night, now, with a table of what became of each skill."""
+"""The command `nightly`: run a whole night now, and print a table of the skills and their outcomes."""
 
 import argparse
 import datetime as dt
@@ -26,14 +26,14 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "nightly",
         help="calibrate every active skill now",
         description="Runs the night through Dagster in this process and prints a table of the skills. "
-        "A skill with fewer than 50 graded attempts in the window is skipped and keeps the row it has. "
-        "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, or "
+        "A skill with fewer than 50 graded attempts in the window is skipped and keeps its row. "
+        "Exit codes: 0 done (skipped skills are fine), 1 a skill or run failed (the others are stored) or "
         "nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.",
     )
     nightly.add_argument(
         "--as-of",
         metavar="ISO",
-        help="end of the 30-day window, e.g. 2026-01-31T07:00:00Z (UTC if it names no zone; default: now)",
+        help="end of the 30-day window, e.g. 2026-01-31T07:00:00Z (UTC if it has no time zone; default: now)",
     )
     nightly.add_argument(
         "--skill",
@@ -45,12 +45,12 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     nightly.add_argument(
         "--json",
         metavar="FILE",
-        help="write the night's result as JSON; - prints it, and nothing else, on stdout",
+        help="write the night's result as JSON; with - as FILE, print only the JSON on stdout",
     )
     nightly.add_argument(
         "--skip-irt",
         action="store_true",
-        help="leave out the calibration of the items, which follows the skills",
+        help="skip the item calibration, which follows the skills",
     )
     nightly.add_argument(
         "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"
@@ -59,7 +59,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_nightly(options: argparse.Namespace) -> int:
-    """Calibrate, then show the table or the JSON."""
+    """Run the night, then print the table or the JSON."""
     started = time.perf_counter()
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
@@ -99,7 +99,7 @@ def _exit_code(night: "NightRun", options: argparse.Namespace) -> int:
 
 
 def _show(night: "NightRun", seconds: float) -> None:
-    """The table and the totals. Output that cannot be written costs the night nothing."""
+    """Print the table and the totals. If output cannot be written, the night still counts as done."""
     from bkt_pipeline.cli import tables
     from bkt_pipeline.cli.console import out
 
@@ -112,7 +112,7 @@ def _show(night: "NightRun", seconds: float) -> None:
         shown.print(f"\n{tables.night_totals(night.outcomes, seconds)}", markup=False, soft_wrap=True)
         if night.items is not None:
             shown.print(tables.items_totals(night.items, night.items_seconds), markup=False, soft_wrap=True)
-        shown.print("Look at it in the browser: bkt-pipeline ui", markup=False)
+        shown.print("To see the night in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 
 
@@ -123,7 +123,7 @@ def _nowhere() -> Iterator[None]:
 
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is complete; fails now if it cannot be written there."""
+    """A temporary file beside `path` that replaces it once complete; fails at once if nothing can be written there."""
     handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-", suffix=".part")
     os.close(handle)
     part = Path(name)
