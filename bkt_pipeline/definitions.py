@@ -1,4 +1,4 @@
-"""Assembly of everything Dagster knows of us; nothing else lives here."""
+"""Assembles the Dagster definitions; nothing else belongs here."""
 
 import dagster as dg
 
@@ -19,7 +19,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """The asset graph with its jobs and resources.
 
-    `progress` is told how far a run is; where no `database` is given, each run opens one for itself.
+    Runs report to `progress`. Without a `database`, each process opens its own.
     """
     database = database or PlatformDatabase()
     return dg.Definitions(

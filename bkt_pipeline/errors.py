@@ -1,16 +1,16 @@
-"""Everything this package raises on purpose.
+"""All exceptions that this package raises deliberately.
 
 ::
 
     BktError
-    ├── InvalidAttempts        attempts that are no sequence of graded answers
+    ├── InvalidAttempts        attempts that do not form sequences of graded answers
     ├── InvalidParams          parameters outside the model's bounds
-    ├── InvalidGrid            a grid that is no grid
-    ├── InvalidSettings        a setting, argument or date nobody can mean
-    ├── InvalidFile            a file to load that has bad rows
-    ├── WindowStoreUnavailable no window can be kept where ATTEMPT_WINDOW_STORE says
-    ├── WindowUnusable         one skill's window cannot be stored or read there
-    ├── WindowOvertaken        one skill's window was not kept: a newer one is stored
+    ├── InvalidGrid            a grid with invalid axes, steps or bounds
+    ├── InvalidSettings        an invalid setting, argument or date
+    ├── InvalidFile            a file to load that has invalid rows
+    ├── WindowStoreUnavailable the store in ATTEMPT_WINDOW_STORE cannot be used at all
+    ├── WindowUnusable         one skill's window cannot be stored or read
+    ├── WindowOvertaken        one skill's window was not stored: a newer one exists
     └── DatabaseError
         ├── EmbeddedPostgresError   the embedded server cannot run here
         ├── DatabaseUnavailable     no connection, or lost for good
@@ -19,17 +19,17 @@
         ├── RowNotTaken             a table dropped a row without an error
         └── PermissionMissing       they are, but this role may not read or write all of their rows
 
-A message says what is wrong, which value, where, and what to do next. It never
-holds a password or anything of a student.
+A message names what is wrong, the value, the place and what to do next. It never contains a
+password or data about a student.
 """
 
 
 class BktError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class InvalidAttempts(BktError, ValueError):
-    """Attempts that are no sequence of graded answers of one skill."""
+    """Attempts that do not form sequences of graded answers to one skill."""
 
 
 class InvalidParams(BktError, ValueError):
@@ -37,47 +37,47 @@ class InvalidParams(BktError, ValueError):
 
 
 class InvalidGrid(BktError, ValueError):
-    """A grid whose axes, steps or bounds make no sense."""
+    """A grid with invalid axes, steps or bounds."""
 
 
 class InvalidSettings(BktError, ValueError):
-    """A setting, argument or date nobody can mean."""
+    """An invalid setting, argument or date."""
 
 
 class InvalidFile(BktError, ValueError):
-    """A file to load that has bad rows; nothing of it was written."""
+    """A file to load that has invalid rows; nothing from it was written."""
 
 
 class WindowStoreUnavailable(BktError):
-    """No window at all can be stored or read where ATTEMPT_WINDOW_STORE says."""
+    """The store in ATTEMPT_WINDOW_STORE can neither be read nor written."""
 
 
 class WindowUnusable(BktError):
-    """One skill's window cannot be stored or read; those of the others can."""
+    """One skill's window cannot be stored or read; other skills are not affected."""
 
 
 class WindowOvertaken(BktError):
-    """One skill's window was not kept, because a newer one is stored; not a failure."""
+    """One skill's window was not stored because a newer one exists; not a failure."""
 
 
 class DatabaseError(BktError):
-    """Something about the database; its subclasses say what."""
+    """Base class of the database errors."""
 
 
 class EmbeddedPostgresError(DatabaseError):
-    """The embedded Postgres cannot run here; DATABASE_URL is the way out."""
+    """The embedded Postgres cannot run here; set DATABASE_URL instead."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """No connection could be made, or it was lost and did not come back."""
+    """No connection could be made, or it was lost and could not be made again."""
 
 
 class SchemaNotReady(DatabaseError):
-    """The schema `bkt_pipeline` is not what this version works with, and may not be changed as things are."""
+    """The schema `bkt_pipeline` has the wrong version, and this role or version cannot migrate it."""
 
 
 class SourceSchemaError(DatabaseError):
-    """The platform's tables lack something this pipeline relies on."""
+    """The platform's tables lack something that the pipeline needs."""
 
 
 class RowNotTaken(DatabaseError):

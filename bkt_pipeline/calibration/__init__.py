@@ -1,5 +1,5 @@
-"""From a window to a verdict: who is calibrated, skipped or failed, and which checks hold.
+"""From a window to a verdict: which skills are calibrated, skipped or failed, and which checks pass.
 
-Pure functions of numbers: no Dagster, no SQL. The mathematics is in `model`; storing a verdict is in `db`; what Dagster
-shows of it is in `defs`.
+Pure functions of numbers: no Dagster, no SQL. The mathematics is in `model`, storage is in `db`, and what Dagster
+shows is in `defs`.
 """

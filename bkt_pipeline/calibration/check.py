@@ -1,23 +1,23 @@
-"""A check: its name, its severity, what is true when it passes, what to do when it fails, and the function that decides.
+"""The class of all checks, and what their findings mean for a calibration.
 
-A check is named for what is true when it passes. Deciding is a pure function of numbers; `defs/checks.py` shows the
-findings in Dagster.
+A check is named for what is true when it passes. Its decision is a pure function of numbers; `defs/checks.py` shows
+the findings in Dagster.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-SAME_STORED = 1e-6  # a platform's column may hold fewer digits than a double
+SAME_STORED = 1e-6  # relative; a platform's column may have fewer digits than a double
 
 Number = float | int | str
-# Whether the check passes, and the numbers that decide it.
+# Whether the check passes, and the numbers behind that decision.
 Decision = tuple[bool, Mapping[str, Number]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A check's verdict on one skill, with the numbers that it rests on."""
+    """The result of one check for one skill, with the numbers behind it."""
 
     name: str
     passed: bool
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One check; calling it decides and returns a `Finding`.
+    """One check; calling it returns a `Finding`.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ class Check:
     description : str
         The same as a sentence.
     what_to_do : str
-        For the person who sees it fail.
+        Instructions for the person who sees it fail.
     error : bool
-        Whether failing is an error; else it is a warning.
+        Whether a failure is an error; otherwise it is a warning.
     threshold : float or None
-        What `decide` compares with, where that is one number; passed on to it, and shown.
+        The number that `decide` compares with, if there is exactly one; passed to it as the last argument, and shown.
     decide : callable
-        Takes the numbers to judge and the threshold.
+        Takes the values to check and the threshold; returns a `Decision`.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Check:
 def check(
     description: str, *, what_to_do: str, error: bool = False, threshold: float | None = None
 ) -> Callable[[Callable[..., Decision]], Check]:
-    """Make a `Check` of the function that decides it, under the function's name."""
+    """Turn the decorated function into a `Check` of the same name."""
 
     def of(decide: Callable[..., Decision]) -> Check:
         return Check(decide.__name__, description, what_to_do, error, threshold, decide)
@@ -75,7 +75,7 @@ def check(
 
 
 def refusal(findings: Sequence[Finding]) -> str | None:
-    """Why a calibration must not be published; None where it may."""
+    """Why a calibration must not be published; None if it may be."""
     failed = [
         f"{finding.name} ({_in_words(finding.numbers)})"
         for finding in findings
@@ -85,12 +85,12 @@ def refusal(findings: Sequence[Finding]) -> str | None:
 
 
 def plain(value: float) -> Number:
-    """The number, or its name if it is not finite: neither a plot nor JSON can hold it then."""
+    """The number, or its name if it is not finite, because plots and JSON cannot hold it."""
     return value if math.isfinite(value) else str(value)
 
 
 def equal_as_stored(ours: float | None, theirs: float | None, *, near_zero: float = 0.0) -> bool:
-    """Whether a stored number is the calibrated one, allowing for a column of fewer digits."""
+    """Whether a stored number equals the calibrated one, allowing for a column with fewer digits."""
     if ours is None or theirs is None:
         return ours is theirs
     return math.isclose(ours, theirs, rel_tol=SAME_STORED, abs_tol=near_zero)

@@ -13,7 +13,7 @@ from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
 Row = tuple[float | None, ...]
 
 NAMED = 5  # items that a finding names
-NEAR_ZERO = 1e-6  # difficulties are often near 0, where a relative difference says little
+NEAR_ZERO = 1e-6  # absolute; difficulties are often near 0, where a relative difference means little
 
 
 def fitted(items: SkillItems) -> npt.NDArray[np.bool_]:
@@ -22,7 +22,7 @@ def fitted(items: SkillItems) -> npt.NDArray[np.bool_]:
 
 
 def inside_bounds(items: SkillItems) -> npt.NDArray[np.bool_]:
-    """Which items may be stored, bool of shape (n_items,): those without parameters, and those inside their bounds."""
+    """Which items may be stored, bool of shape (n_items,): those without parameters, and those inside the bounds."""
     fits = items.fits
     inside = (
         (fits.irt_a >= A_BOUNDS[0])
@@ -36,7 +36,7 @@ def inside_bounds(items: SkillItems) -> npt.NDArray[np.bool_]:
 
 
 def verify_items(items: SkillItems, right: npt.NDArray[np.int64], min_answers: int) -> tuple[Finding, ...]:
-    """All findings on the fits' own numbers; `right` answers of each item were right."""
+    """All findings on the fits' own numbers; `right` is the number of right answers to each item."""
     enough = items_have_enough_answers(items, min_answers)
     if not enough.passed:
         return (enough,)
@@ -55,9 +55,9 @@ def items_have_enough_answers(items: SkillItems, min_answers: int) -> Decision:
 
 
 @check(
-    "No calibrated item explains its answers worse than one constant success rate would (items answered all right "
-    "or all wrong have nothing to explain).",
-    what_to_do="look at the items: whether they practise this skill, and whether their answer key is right",
+    "No calibrated item explains its answers worse than one constant success rate would (items with only right or only "
+    "wrong answers are not compared).",
+    what_to_do="check whether the items practise this skill, and whether their answer keys are right",
     threshold=0.0,
 )
 def log_likelihood_beats_constant(
@@ -80,7 +80,7 @@ def log_likelihood_beats_constant(
 @check(
     f"Every discrimination is in [{A_BOUNDS[0]:g}, {A_BOUNDS[1]:g}], every difficulty in "
     f"[{B_BOUNDS[0]:g}, {B_BOUNDS[1]:g}], and every log-likelihood is a number.",
-    what_to_do="the named items were not stored; report a bug with the numbers of their answers",
+    what_to_do="the named items were not stored; report a bug with their numbers of answers",
     error=True,
     threshold=0,
 )
@@ -95,9 +95,9 @@ def item_parameters_inside_bounds(items: SkillItems, threshold: float) -> Decisi
 
 
 @check(
-    "What bkt_pipeline.item_irt_params holds now, and the platform's items where they are updated, is what was "
+    "The stored rows of bkt_pipeline.item_irt_params, and of the platform's items if they are updated, equal what was "
     "calibrated.",
-    what_to_do="look who else writes these tables (a trigger, another program, a column of few digits), then "
+    what_to_do="find what else changes these values (a trigger, another program, a column with few digits), then "
     "materialise the skill's items again",
     error=True,
     threshold=0,
@@ -108,8 +108,8 @@ def stored_row_matches(
     platform: Mapping[str, Row] | None,
     threshold: float,
 ) -> Decision:
-    """`stored` is (irt_a, irt_b, log_likelihood) as the table holds them now, None where another run has written
-    since; `platform` is (irt_a, irt_b) of the platform's columns, where we update them."""
+    """`stored` is (irt_a, irt_b, log_likelihood) of each item as stored now, None if another run has written it
+    since; `platform` is (irt_a, irt_b) from the platform's columns, None if we do not update them."""
     fits, wrong = items.fits, []
     for place in np.flatnonzero(fitted(items)):
         item = items.item_ids[place]

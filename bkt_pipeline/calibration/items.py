@@ -1,4 +1,4 @@
-"""Skills' answers become verdicts on their items: calibrated, skipped or failed."""
+"""Turns the answers of skills into verdicts on their items: calibrated, skipped or failed."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ class ItemOptions:
 
 @dataclass(frozen=True)
 class ItemsVerdict:
-    """What became of one skill's items: their fits, or the reason why there are none."""
+    """The outcome of one skill's items: their fits, or the reason why there are none."""
 
     skill_id: str
     outcome: Outcome
@@ -56,23 +56,23 @@ class ItemsVerdict:
     findings: tuple[Finding, ...] = ()
 
     def count(self, status: ItemStatus) -> int:
-        """How many of the items have that status."""
+        """How many of the items have the status."""
         return 0 if self.items is None else int(np.count_nonzero(self.items.fits.status == status))
 
     @property
     def log_likelihood(self) -> float | None:
-        """Of all calibrated items, in nats; None where there is none."""
+        """Log-likelihood of all calibrated items, in nats; None if there are none."""
         if self.outcome != Outcome.CALIBRATED or self.items is None:
             return None
         return float(np.nansum(self.items.fits.log_likelihood))
 
     @property
     def result(self) -> SkillItems | None:
-        """What there is to store."""
+        """What will be stored."""
         return self.items
 
     def without_result(self, outcome: Outcome, reason: str) -> "ItemsVerdict":
-        """The verdict when its items were not stored after all."""
+        """The verdict with another outcome, when its items were not stored after all."""
         return replace(self, outcome=outcome, items=None, reason=reason)
 
 
@@ -83,7 +83,7 @@ def judge_items(
     options: ItemOptions,
     prior: ItemPrior = SHIPPED_ITEM_PRIOR,
 ) -> Iterator[ItemsVerdict]:
-    """One verdict a skill.
+    """Yield one verdict for each skill.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The checks of a skill's calibration. Every threshold stands beside the check that uses it."""
+"""The checks of a skill's calibration, with their thresholds."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,25 +18,25 @@ from bkt_pipeline.model import (
 from bkt_pipeline.model.bkt.evidence import FLAGS, Tier
 from bkt_pipeline.model.bkt.prediction import hold_out
 
-TIE = 1e-12  # a neighbour is better beyond this share, as in the search
-# A sound fit may predict worse than last night's parameters by this many nats an attempt, and on top of them by this
-# many nats in all, spread over the attempts that were fitted. It warns of at most 2 in 100 sound fits
-# (benchmarks/hold_out.md).
+TIE = 1e-12  # a neighbour counts as better only beyond this relative difference, as in the search
+# A sound fit may predict worse than last night's parameters by HOLD_OUT_MARGIN nats per attempt, plus
+# HOLD_OUT_MARGIN_NATS divided by the number of fitted attempts. With these margins at most 2 in 100 sound fits cause a
+# warning (benchmarks/hold_out.md).
 HOLD_OUT_MARGIN = 0.005
 HOLD_OUT_MARGIN_NATS = 16.0
 HISTORY_NIGHTS = 14
 NIGHTS_NEEDED = 5
 DEVIATIONS = 5.0  # robust standard deviations below the median
-LEAST_DEVIATION = 0.002  # nats per attempt; nights on nearly the same attempts differ by less
+LEAST_DEVIATION = 0.002  # nats per attempt; nights with nearly the same attempts differ by less
 NAMES = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
 
 
 def verify(
     window: AttemptWindow, fit: SkillFit, history: History, grid: Grid = DEFAULT_GRID
 ) -> tuple[Finding, ...]:
-    """All findings on a calibration's own numbers, before it is published.
+    """All findings on a calibration's numbers, before it is published.
 
-    The safe default of a grid without a valid point counts as no calibration and is reported as a warning.
+    If the grid has no valid point, the fit is the safe default: it counts as no calibration and is reported as a warning.
     """
     if not window.n_attempts:
         # The prior's mode: there is nothing to check it against.
@@ -55,15 +55,15 @@ def verify(
 
 
 @check(
-    "The window held enough graded attempts to calibrate the skill; otherwise the older row stays.",
-    what_to_do="nothing, unless the skill should have more: look at attempt_window, and at the ungraded attempts",
+    "The window has enough graded attempts to calibrate the skill; otherwise the older row stays.",
+    what_to_do="nothing, unless the skill should have more: check attempt_window and the ungraded attempts",
 )
 def skill_has_enough_attempts(attempts: int, min_attempts: int) -> Decision:
     return attempts >= min_attempts, {"actual": attempts, "threshold": min_attempts}
 
 
 @check(
-    "The log-likelihood is finite, negative and equal to a recomputation from the stored window.",
+    "The log-likelihood is finite, negative and equal to the one recomputed from the stored window.",
     what_to_do="the row was not replaced; materialise attempt_window and skill_bkt_params again for this skill, and "
     "report a bug if it fails again",
     error=True,
@@ -82,7 +82,7 @@ def log_likelihood_is_finite(window: AttemptWindow, fit: SkillFit, threshold: fl
 
 
 @check(
-    "No neighbour of the winner on the grid (one step along an axis) is more probable.",
+    "No neighbour of the best grid point (one step along an axis) has a higher log-likelihood.",
     what_to_do="the row was not replaced; the search missed the maximum: report a bug with the skill's parameters",
     error=True,
 )
@@ -114,8 +114,10 @@ def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktPara
 
 
 @check(
-    "Per attempt, the parameters are better than one constant success rate, and than the default parameters.",
-    what_to_do="look whether the skill's items belong together; here four parameters explain no more than one rate",
+    "The log-likelihood per attempt is higher than that of one constant success rate, and not lower than that of the "
+    "default parameters.",
+    what_to_do="check whether the skill's items belong together; four parameters explain its answers no better than one "
+    "rate",
 )
 def log_likelihood_beats_chance(window: AttemptWindow, fit: SkillFit) -> Decision:
     n = window.n_attempts
@@ -167,7 +169,7 @@ def log_likelihood_holds_out(window: AttemptWindow, fit: SkillFit, history: Hist
 @check(
     f"Per attempt, the log-likelihood is at most {DEVIATIONS:g} robust deviations below the median of the last "
     f"{HISTORY_NIGHTS} nights; passes until {NIGHTS_NEEDED} nights exist.",
-    what_to_do="look what changed since: new items, another grading, another population of students",
+    what_to_do="find what changed: new items, a different grading, a different group of students",
 )
 def log_likelihood_is_in_family(fit: SkillFit, history: History) -> Decision:
     nights = [value for value in history.per_attempt if math.isfinite(value)]
@@ -187,8 +189,8 @@ def log_likelihood_is_in_family(fit: SkillFit, history: History) -> Decision:
 
 
 @check(
-    "The answers determine all four parameters: no flag, and enough students.",
-    what_to_do="read the flags; trust the parameters as far as their intervals are narrow, and wait for more students",
+    "The answers determine all four parameters: there is no flag, and there are enough students.",
+    what_to_do="read the flags, rely only on parameters with narrow intervals, and wait for more students",
 )
 def parameters_are_identified(fit: SkillFit) -> Decision:
     evidence = fit.evidence
@@ -202,13 +204,13 @@ def parameters_are_identified(fit: SkillFit) -> Decision:
 
 
 @check(
-    "What the backend would read now is what was calibrated.",
-    what_to_do="look who else writes skill_bkt_params (a trigger, another program, a column of few digits), then "
+    "The row that the backend reads equals what was calibrated.",
+    what_to_do="find what else changes skill_bkt_params (a trigger, another program, a column with few digits), then "
     "materialise the skill again",
     error=True,
 )
 def stored_row_matches(fit: SkillFit, row: Sequence[float | None] | None) -> Decision:
-    """`row` is what the backend would read now, None where it finds no row."""
+    """`row` is what the backend would read now, None if there is no row."""
     if row is None:
         return False, {"actual": "no row", "threshold": "the calibrated values"}
     calibrated = (*fit.published.values, fit.published.log_likelihood)

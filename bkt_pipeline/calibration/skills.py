@@ -1,4 +1,4 @@
-"""A batch of windows becomes verdicts: which skills are calibrated, which are skipped, which failed."""
+"""Turns a batch of windows into verdicts: which skills are calibrated, skipped or failed."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class SkillOptions:
 
 @dataclass(frozen=True)
 class SkillVerdict:
-    """What became of one skill's window: a fit, or the reason why there is none."""
+    """The outcome of one skill's window: a fit, or the reason why there is none."""
 
     skill_id: str
     outcome: Outcome
@@ -41,11 +41,11 @@ class SkillVerdict:
 
     @property
     def result(self) -> SkillFit | None:
-        """What there is to publish."""
+        """What will be published."""
         return self.fit
 
     def without_result(self, outcome: Outcome, reason: str) -> "SkillVerdict":
-        """The verdict when its fit was not published after all."""
+        """The verdict with another outcome, when its fit was not published after all."""
         return replace(self, outcome=outcome, fit=None, reason=reason)
 
 
@@ -58,18 +58,18 @@ def judge(
     history: Mapping[str, History],
     prior: SchoolPrior = SHIPPED_PRIOR,
 ) -> Iterator[SkillVerdict]:
-    """Calibrate every skill that has the data for it; each key gets exactly one verdict, in no particular order.
+    """Calibrate every skill that has enough data; each key gets exactly one verdict, in no particular order.
 
     Parameters
     ----------
     keys
         The skills of the batch.
     windows
-        The windows of those that have one.
+        The windows of the skills that have one.
     failed
-        Skills that failed before they came here, with the reason.
+        Skills that have already failed, with the reason.
     as_of
-        What the run calibrates to.
+        The end of the run's windows.
     options
         Which skills are calibrated, and how.
     history
@@ -105,7 +105,7 @@ def judge(
 
 
 def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, history: History) -> SkillVerdict:
-    """The verdict on a fit: calibrated, or failed where its own numbers cannot be right."""
+    """The verdict on a fit: calibrated, or failed if one of its checks is an error."""
     try:
         enough = skill_has_enough_attempts(window.n_attempts, min_attempts)
         findings = (enough, *verify(window, fit, history))
@@ -120,7 +120,7 @@ def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, history: Hi
 
 
 def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOptions) -> str | None:
-    """Why a stored window is not one that this run may calibrate from; None where it is."""
+    """Why this run must not calibrate from a stored window; None if it may."""
     if window.as_of > as_of:
         found = f"is as of {window.as_of.isoformat()}, newer than the run's as_of {as_of.isoformat()}"
     elif window.window_days != options.window_days:
@@ -133,7 +133,7 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
 
 
 def low_data(window: AttemptWindow, min_attempts: int) -> str:
-    """Why a skill is skipped, with the count."""
+    """Why a skill is skipped, with its number of attempts."""
     return f"{window.n_attempts} graded attempts in {window.window_days} days, fewer than {min_attempts}"
 
 
@@ -143,5 +143,5 @@ def thin(attempts: int) -> str:
 
 
 def overtaken(newer: dt.datetime | None = None) -> str:
-    """Why a skill is left as it is: newer parameters were published meanwhile."""
+    """Why a skill's row is not replaced: newer parameters have been published."""
     return "newer parameters are published" + (f", as of {newer.isoformat()}" if newer else "")

@@ -12,13 +12,13 @@ FRESH_HOURS = 48.0
 
 
 def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
-    """All findings on a window; `in_future` attempts of the skill have a timestamp in the future."""
+    """All findings on a window; `in_future` is how many attempts of the skill have a timestamp in the future."""
     return window_is_graded(window), window_is_fresh(window), no_future_attempts(in_future)
 
 
 @check(
-    f"At most {UNGRADED_SHARE:.0%} of the attempts in the window are not graded yet.",
-    what_to_do="ask why attempts stay ungraded; they are no evidence and are left out",
+    f"At most {UNGRADED_SHARE:.0%} of the attempts in the window are ungraded.",
+    what_to_do="find out why attempts remain ungraded; ungraded attempts are left out of the calibration",
     threshold=UNGRADED_SHARE,
 )
 def window_is_graded(window: AttemptWindow, threshold: float) -> Decision:
@@ -29,7 +29,7 @@ def window_is_graded(window: AttemptWindow, threshold: float) -> Decision:
 
 @check(
     f"The newest graded attempt is at most {FRESH_HOURS:g} hours older than the window's end.",
-    what_to_do="holidays: nothing; otherwise see whether attempts still arrive in the platform's database",
+    what_to_do="nothing during holidays; otherwise check whether attempts still arrive in the platform's database",
     threshold=FRESH_HOURS,
 )
 def window_is_fresh(window: AttemptWindow, threshold: float) -> Decision:
@@ -42,7 +42,7 @@ def window_is_fresh(window: AttemptWindow, threshold: float) -> Decision:
 
 @check(
     "No attempt of the skill has a timestamp in the future.",
-    what_to_do="a clock or a time zone is wrong: created_at must be UTC, or carry its zone; correct the rows",
+    what_to_do="a clock or a time zone is wrong: created_at must be in UTC or have a time zone; correct the rows",
     error=True,
     threshold=0,
 )
@@ -51,7 +51,7 @@ def no_future_attempts(in_future: int, threshold: float) -> Decision:
 
 
 def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
-    """When the latest graded answer of the window was given; None where there is none."""
+    """The time of the latest graded answer in the window; None if there is none."""
     if not window.n_attempts:
         return None
     return dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)

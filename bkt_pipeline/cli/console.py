@@ -1,4 +1,4 @@
-"""What the command line prints on: progress and messages on stderr, results on stdout, and what exit codes mean."""
+"""The consoles and exit codes of the command line: progress and messages on stderr, results on stdout."""
 
 import io
 import logging
@@ -17,11 +17,11 @@ from bkt_pipeline.defs.progress import Progress
 T = TypeVar("T")
 
 DONE, SOME_FAILED, UNUSABLE = 0, 1, 2
-PIPE_WIDTH = 160  # a pipe has no width; wide enough for every column of the night's table
+PIPE_WIDTH = 160  # used for a pipe, which has no width; fits every column of the night's table
 
 
 class _Forgiving(io.TextIOWrapper):
-    """A stream whose failures cost nothing: a full disk or a closed pipe must not end a night."""
+    """A stream that ignores write failures: a full disk or a closed pipe must not end a night."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -40,14 +40,14 @@ class _Forgiving(io.TextIOWrapper):
 def out() -> Console:
     """The console for results."""
     with suppress(AttributeError, OSError, ValueError):
-        # What an encoding cannot express is escaped.
+        # Characters outside the encoding are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def err() -> Console:
-    """The console for everything else: the terminal itself, even while Dagster captures what a run prints."""
+    """The console for everything else: the terminal itself, even while Dagster captures a run's output."""
     try:
         raw: Any = os.fdopen(os.dup(sys.stderr.fileno()), "wb")
     except (AttributeError, OSError, ValueError):
@@ -64,12 +64,12 @@ def err() -> Console:
 
 
 def write_line(console: Console, line: str) -> None:
-    """One plain line, whatever characters it holds."""
+    """Print one plain line; control characters are escaped."""
     console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped: an id must not move the cursor or colour the terminal."""
+    """The text with control characters escaped, so that an id cannot move the cursor or colour the terminal."""
     return "".join(
         character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
         for character in text
@@ -77,7 +77,7 @@ def printable(text: str) -> str:
 
 
 class ConsoleProgress(Progress):
-    """A live bar on a terminal, one line for each stage otherwise."""
+    """A live progress bar on a terminal; otherwise one line for each stage."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -99,7 +99,7 @@ class ConsoleProgress(Progress):
 
 
 class ConsoleLog(logging.Handler):
-    """Our own log lines, as plain lines."""
+    """Prints our own log records as plain lines."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""The command `doctor`: what a night would use and find."""
+"""The command `doctor`: check the configuration and report what a night would use."""
 
 import argparse
 from functools import partial
@@ -28,7 +28,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.retry import retrying
     from bkt_pipeline.windows.store import window_store
 
-    def tell(name: str, value: str) -> None:
+    def report(name: str, value: str) -> None:
         out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
 
     found = diagnose()

@@ -1,4 +1,4 @@
-"""The command `bkt-pipeline`: its subcommands, and how each failure ends in one line and an exit code."""
+"""The command `bkt-pipeline`: its subcommands; each failure is reported in one line with an exit code."""
 
 import argparse
 import logging
@@ -17,9 +17,9 @@ INTERRUPTED = 130
 
 HELP = """Recalibrates the BKT parameters of every skill from the attempts of the last 30 days.
 
-DATABASE_URL names the Postgres database with the platform's skills, items and attempts. Without it
-an embedded Postgres is used: it keeps its data under BKT_PIPELINE_HOME and starts with a synthetic
-school, so every command works on a bare machine."""
+DATABASE_URL names the Postgres database with the platform's skills, items and attempts. Without it, an
+embedded Postgres is used. It keeps its data under BKT_PIPELINE_HOME and starts with a synthetic school,
+so that every command works without any setup."""
 
 COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune)
 
@@ -27,7 +27,7 @@ COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the return value is its exit code.
 
-    0 done, 1 some skill failed or nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.
+    0 done, 1 a skill failed or nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.
     """
     options = parser().parse_args(arguments)
     for name in ("file", "json"):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     log.handlers = [ConsoleLog(console)]
     log.propagate = False
-    # Otherwise the warnings of other packages appear between our lines.
+    # Without a handler on the root logger, warnings of other packages would appear between our lines.
     logging.getLogger().addHandler(logging.NullHandler())
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             choose_demo_without_platform()
             code: int = options.run(options)
     except KeyboardInterrupt:
-        write_line(console, f"bkt-pipeline {options.command}: interrupted; what was stored so far stays")
+        write_line(console, f"bkt-pipeline {options.command}: interrupted; everything stored so far is kept")
         return INTERRUPTED
     except Exception as error:
         if getattr(options, "verbose", False) and not isinstance(error, BktError):
@@ -63,21 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does."""
+    """End the command on SIGTERM as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, BktError):
         return str(error)
-    # The text of a database error quotes the statement, and its parameters.
+    # The text of a database error quotes the statement and its parameters.
     from bkt_pipeline.db.retry import reason, sqlstate
 
     if sqlstate(error):
-        return f"the database refused: {reason(error)}"
+        return f"the database refused a statement: {reason(error)}"
     if isinstance(error, OSError):
         return str(error)
-    return f"an unexpected {type(error).__name__}: {reason(error)} (nightly --verbose shows where)"
+    return f"unexpected {type(error).__name__}: {reason(error)} (nightly --verbose shows the traceback)"
 
 
 def parser() -> argparse.ArgumentParser:

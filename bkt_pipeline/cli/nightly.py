@@ -1,4 +1,4 @@
-"""The command `nightly`: a whole night, now, with a table of what became of each skill."""
+"""The command `nightly`: run a whole night now, and print a table of the skills and their outcomes."""
 
 import argparse
 import datetime as dt
@@ -50,12 +50,12 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     nightly.add_argument(
         "--json",
         metavar="FILE",
-        help="write the night's result as JSON; - prints it, and nothing else, on stdout",
+        help="write the night's result as JSON; with - as FILE, print only the JSON on stdout",
     )
     nightly.add_argument(
         "--skip-irt",
         action="store_true",
-        help="leave out the calibration of the items, which follows the skills",
+        help="skip the item calibration, which follows the skills",
     )
     nightly.add_argument(
         "--estimator",
@@ -88,7 +88,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_nightly(options: argparse.Namespace) -> int:
-    """Calibrate, then show the table or the JSON."""
+    """Run the night, then print the table or the JSON."""
     started = time.perf_counter()
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
@@ -135,7 +135,7 @@ def _exit_code(night: "NightRun", options: argparse.Namespace) -> int:
 
 
 def _show(night: "NightRun", seconds: float) -> None:
-    """The table and the totals. Output that cannot be written costs the night nothing."""
+    """Print the table and the totals. If output cannot be written, the night still counts as done."""
     from bkt_pipeline.cli import tables
     from bkt_pipeline.cli.console import out
 
@@ -161,7 +161,7 @@ def _nowhere() -> Iterator[None]:
 
 @contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is complete; fails now if it cannot be written there."""
+    """A temporary file beside `path` that replaces it once complete; fails at once if nothing can be written there."""
     handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-", suffix=".part")
     os.close(handle)
     part = Path(name)

@@ -1,4 +1,4 @@
-"""The command `prune`: old nights, deleted."""
+"""The command `prune`: delete old nights."""
 
 import argparse
 from functools import partial
@@ -14,8 +14,8 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     prune = commands.add_parser(
         "prune",
         help="delete old nights",
-        description="Keeps the parameters and outcomes of the newest nights, with what it takes to roll back to any "
-        "of them, and deletes the rest. It also deletes the windows of skills that were not read in as many days "
+        description="Keeps the parameters and outcomes of the newest nights, and what is needed to roll back to any "
+        "of them, and deletes the rest. Also deletes the windows of skills that were not read in the last N days "
         "before the newest night, such as those of retired skills.",
     )
     prune.add_argument(
@@ -23,7 +23,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="N",
         type=int,
         default=KEPT_NIGHTS,
-        help=f"how many to keep (default: {KEPT_NIGHTS})",
+        help=f"how many nights to keep (default: {KEPT_NIGHTS})",
     )
     prune.set_defaults(run=run_prune)
 
@@ -35,7 +35,7 @@ def run_prune(options: argparse.Namespace) -> int:
     from bkt_pipeline.windows.store import window_store
 
     if options.nights < 1:
-        raise InvalidSettings(f"--nights is {options.nights}; at least the last one is kept")
+        raise InvalidSettings(f"--nights is {options.nights}, but must be at least 1")
     with open_database() as database:
         store = window_store(database.run)
         gone = database.run(partial(prune, nights=options.nights))
@@ -43,11 +43,12 @@ def run_prune(options: argparse.Namespace) -> int:
         windows = store.prune(since) if since else 0
     if gone is None:
         print(
-            f"there are not more than {options.nights} nights; deleted {windows} windows of skills no longer read"
+            f"there are at most {options.nights} nights, so none was deleted; "
+            f"deleted {windows} windows of skills that are no longer read"
         )
     else:
         print(
-            f"kept the nights since {gone.since}; deleted {gone.fits} parameters, {gone.outcomes} outcomes "
+            f"kept the nights since {gone.since}; deleted {gone.fits} rows of parameters, {gone.outcomes} outcomes "
             f"and {windows} windows"
         )
     return 0

@@ -1,4 +1,4 @@
-"""The command `rollback`: the parameters of an earlier night, restored."""
+"""The command `rollback`: restore the parameters of an earlier night."""
 
 import argparse
 import datetime as dt
@@ -14,11 +14,11 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     rollback = commands.add_parser(
         "rollback",
         help="restore the parameters of an earlier night",
-        description="Gives skill_bkt_params, in one transaction, the parameters that it held at the end of a "
-        "night, and leaves a mark in the ledger. The next night publishes again.",
+        description="Restores skill_bkt_params, in one transaction, to what it contained at the end of a night, and "
+        "records this in the ledger. The next night publishes again as usual.",
     )
     rollback.add_argument(
-        "--night", metavar="DATE", required=True, help="the night to go back to, e.g. 2026-01-31"
+        "--night", metavar="DATE", required=True, help="the night to restore, e.g. 2026-01-31"
     )
     rollback.add_argument(
         "--skill",
@@ -31,22 +31,22 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_rollback(options: argparse.Namespace) -> int:
-    """Go back, and tell how far that came."""
+    """Roll back, and report what was restored."""
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.db.rollback import roll_back
 
     try:
         night = dt.date.fromisoformat(options.night)
     except ValueError:
-        raise InvalidSettings(f"--night {options.night!r} is no date; say it like 2026-01-31") from None
+        raise InvalidSettings(f"--night {options.night!r} is not a date; use the form 2026-01-31") from None
     with open_database() as database:
         done = database.run(partial(roll_back, platform=database.platform, night=night, skills=options.skill))
     print(
-        f"{len(done.restored)} skills have the parameters again that they had after the night of {night}, "
-        f"{len(done.unchanged)} had them already"
+        f"restored {len(done.restored)} skills to their parameters after the night of {night}; "
+        f"{len(done.unchanged)} already had them"
     )
     for key, why in done.refused.items():
         print(f"{key} could not be restored: {why}", file=sys.stderr)
     if done.without:
-        print(f"{len(done.without)} were first calibrated later, and keep what they have")
+        print(f"{len(done.without)} skills were first calibrated later and keep their parameters")
     return 1 if done.refused else 0

@@ -1,4 +1,4 @@
-"""The night as the command prints it: a table of the skills, reasons grouped below it, totals."""
+"""The night as text: a table of the skills, the reasons grouped below it, and totals."""
 
 import re
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ STYLES = {
     Outcome.ROLLED_BACK: "yellow",
 }
 PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
-NARROW = 100  # below this many characters two columns are left out
-LONGEST_NAME = 30  # in a narrow table; ids are shortened in the middle
-NAMED = 8  # skills that a reason lists
+NARROW = 100  # characters; a narrower table leaves out two columns
+LONGEST_NAME = 30  # characters in a narrow table; longer ids are shortened in the middle
+NAMED = 8  # skills listed for one reason
 
 _LOW_DATA = re.compile(r"\d+ (graded attempts in \d+ days), fewer than (\d+)")
 
@@ -29,7 +29,7 @@ _LOW_DATA = re.compile(r"\d+ (graded attempts in \d+ days), fewer than (\d+)")
 def night_table(
     outcomes: Sequence[SkillOutcome], parameters: dict[str, dict[str, float]], width: int
 ) -> tuple[Table, list[str]]:
-    """A row for each skill, and the lines below that give the reasons."""
+    """A table with one row per skill, and the lines with the reasons to print below it."""
     wide = width >= NARROW
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("skill", overflow="fold")
@@ -53,7 +53,7 @@ def night_table(
 
 
 def shortened(name: str, longest: int) -> str:
-    """The name, with its middle left out if it is long: both ends tell names apart."""
+    """The name, with its middle left out if it is long, because names often differ at either end."""
     if len(name) <= longest:
         return name
     tail = longest // 3
@@ -74,7 +74,7 @@ def _reasons(outcomes: Sequence[SkillOutcome]) -> list[str]:
 
 
 def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:
-    """The line below the table."""
+    """The line of totals below the table."""
     counts = {kind: sum(outcome.outcome is kind for outcome in outcomes) for kind in STYLES}
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
@@ -86,7 +86,7 @@ def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:
 
 
 def items_totals(outcomes: Sequence[ItemsOutcome], seconds: float) -> str:
-    """The line for the items, and one for each skill whose items failed."""
+    """The line of totals for the items, and one line for each skill whose items failed."""
     counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
     listed = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     attempts = sum(outcome.attempts for outcome in outcomes)

@@ -1,5 +1,5 @@
 """Postgres: the platform's tables and our own.
 
-Every statement on them is here, except those of stored windows (`windows`) and of Dagster's storage (`instance`).
-No Dagster.
+All SQL is here, except that for stored windows (`windows`) and for Dagster's storage (`instance`). Nothing here
+imports Dagster.
 """

@@ -1,4 +1,4 @@
-"""The database's clock, which decides what is in the future."""
+"""The database's clock, which defines what is in the future."""
 
 import datetime as dt
 
@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Date, cast, func, select
 
 from bkt_pipeline.errors import InvalidSettings
 
-# How far two clocks may disagree. Anything later comes from a wrong clock or date, and never outranks a real night.
+# How far two clocks may differ. A later time comes from a wrong clock or date and never replaces a real night.
 CLOCK_TOLERANCE = dt.timedelta(minutes=5)
 
 LATEST_MOMENT = func.now() + CLOCK_TOLERANCE
@@ -14,12 +14,12 @@ LATEST_NIGHT = cast(func.timezone("UTC", LATEST_MOMENT), Date)
 
 
 def refuse_future(connection: Connection, as_of: dt.datetime) -> None:
-    """Refuse an as_of that the database's clock has not reached.
+    """Refuse an as_of that is in the future by the database's clock.
 
     Raises
     ------
     InvalidSettings
-        It is more than a few minutes ahead.
+        The as_of is more than a few minutes ahead.
     """
     now = connection.execute(select(func.now())).scalar_one().astimezone(dt.UTC)
     if as_of > now + CLOCK_TOLERANCE:

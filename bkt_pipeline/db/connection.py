@@ -1,7 +1,7 @@
-"""How we reach Postgres: the URL, the engine, one transaction, what is worth a retry.
+"""Connections to Postgres: the engine, one transaction, and the time left for retries.
 
-Everything here must also work through a pooler in transaction mode, so nothing is
-set on the session: no prepared statements, no ``options=``, ``SET LOCAL`` only.
+Everything here must also work through a pooler in transaction mode, so nothing is set on the
+session: no prepared statements, no ``options=``, only ``SET LOCAL``.
 """
 
 import os
@@ -24,38 +24,38 @@ LOCK_SECONDS = 5.0
 IDLE_TIMEOUT = "60s"
 
 
-# The server has cut a statement off by then, so if no answer comes the network has lost it.
+# By then the server has cancelled the statement, so a missing answer was lost by the network.
 ANSWER_SLACK_SECONDS = 30
 
 
-_PATIENCE = "bkt_patience"
+_RETRY_BUDGET = "bkt_retry_budget"
 
 
 @dataclass
 class RetryBudget:
-    """What is left of the time that a run may lose to a database in trouble.
+    """Time left for retrying a failing database.
 
-    It is one sum for all of the run's transactions: a database that dies under a thousand skills, or
-    a lock on the table that all of them write, costs it once.
+    All transactions of a run share one budget, so a database that goes down during a run over a thousand
+    skills, or a lock on a table that all of them write, is waited for only once.
     """
 
     seconds: float
     left: float = 0.0
 
     def __post_init__(self) -> None:
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
-        """Begin again, as another run."""
+    def reset(self) -> None:
+        """Restore the full budget, for the next run."""
         self.left = self.seconds
 
-    def lose(self, seconds: float) -> None:
-        """Count time that was lost."""
+    def spend(self, seconds: float) -> None:
+        """Take the time of a failed try or of a pause from the budget."""
         self.left = max(0.0, self.left - seconds)
 
 
 def retry_seconds(unless_set: int | None = None) -> int:
-    """How long a run retries a failing database in total: BKT_RETRY_SECONDS, or `unless_set` where that is unset."""
+    """How long a run retries a failing database in total: BKT_RETRY_SECONDS, or `unless_set` if that is not set."""
     configured = settings()
     if unless_set is None or "retry_seconds" in configured.model_fields_set:
         return configured.retry_seconds
@@ -63,22 +63,25 @@ def retry_seconds(unless_set: int | None = None) -> int:
 
 
 def answer_seconds() -> int:
-    """How long a transaction may wait for its answers; then the network has lost them."""
+    """How long a transaction waits for answers before its connection counts as lost."""
     return settings().statement_seconds + ANSWER_SLACK_SECONDS
 
 
-def make_engine(url: str, *, patience_seconds: int | None = None) -> Engine:
-    """An engine that keeps a connection or two open: a night has a transaction a skill, and a new connection costs
-    more than most of them. One that broke is thrown away, and `retrying` goes on with a new one."""
+def make_engine(url: str, *, budget_seconds: int | None = None) -> Engine:
+    """An engine with a small connection pool.
+
+    A night runs one transaction per skill, and a new connection costs more than most of them. A broken connection
+    is discarded, and `retrying` continues with a new one.
+    """
     conninfo = libpq_url(url)
-    patience = RetryBudget(retry_seconds(patience_seconds))
+    budget = RetryBudget(retry_seconds(budget_seconds))
 
     def connect() -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(
             conninfo,
             prepare_threshold=None,
-            # libpq takes 2 as the least.
-            connect_timeout=max(2, min(CONNECT_SECONDS, int(patience.left))),
+            # libpq's minimum is 2.
+            connect_timeout=max(2, min(CONNECT_SECONDS, int(budget.left))),
             application_name="bkt-pipeline",
             # An environment or a server may set one that cannot hold the ids of all skills.
             client_encoding="utf8",
@@ -90,15 +93,15 @@ def make_engine(url: str, *, patience_seconds: int | None = None) -> Engine:
         creator=connect,
         pool_size=2,
         pool_recycle=300,
-        # What a statement was given may be of students, and errors are logged.
+        # Parameters may be students' data, and errors are logged.
         hide_parameters=True,
-        execution_options={_PATIENCE: patience},
+        execution_options={_RETRY_BUDGET: budget},
     )
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction with our time limits, its time zone pinned to UTC."""
+    """One transaction with our time limits and with its time zone set to UTC."""
     seconds = settings().statement_seconds
     lock = max(0.1, min(LOCK_SECONDS, budget_of(engine).left))
     with engine.begin() as connection, _answered_within(connection, answer_seconds()):
@@ -117,11 +120,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _answered_within(connection: Connection, seconds: float) -> Iterator[None]:
-    """Break the connection when the transaction has not ended by then.
+    """Shut the connection down if the transaction has not ended within `seconds`.
 
-    A network that swallows packets tells neither side, and no setting of libpq bounds the wait for an answer.
+    A network that drops packets silently notifies neither side, and libpq has no setting that bounds the wait
+    for an answer.
     """
-    # A duplicate, because the number of a closed socket may be another file's by then.
+    # A duplicate, because the descriptor of a closed socket may be reused for another file.
     line = socket.socket(fileno=os.dup(psycopg_connection(connection).fileno()))
 
     def cut() -> None:
@@ -139,19 +143,20 @@ def _answered_within(connection: Connection, seconds: float) -> Iterator[None]:
 
 
 def psycopg_connection(connection: Connection) -> "psycopg.Connection[Any]":
-    """The driver's own connection, for COPY and for its socket."""
+    """The underlying psycopg connection, for COPY and for its socket."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
 
 
 def close(engine: Engine) -> None:
-    """Close the connections that are kept open, at the end of a run; the engine can be used for another."""
+    """Close the pooled connections at the end of a run; the engine can be used for another run."""
     engine.dispose()
-    budget_of(engine).renew()
+    budget_of(engine).reset()
 
 
 def budget_of(engine: Engine) -> RetryBudget:
-    patience = engine.get_execution_options()[_PATIENCE]
-    assert isinstance(patience, RetryBudget)
-    return patience
+    """The retry budget that all transactions of this engine share."""
+    budget = engine.get_execution_options()[_RETRY_BUDGET]
+    assert isinstance(budget, RetryBudget)
+    return budget

@@ -1,4 +1,4 @@
-"""The platform's database, opened and made ready: reachable, migrated, its tables reflected."""
+"""Opens the platform's database: connects, migrates our schema and reflects the platform's tables."""
 
 import logging
 from collections.abc import Callable
@@ -31,14 +31,14 @@ EMBEDDED_NAME = "bkt"
 
 
 class Run(Protocol):
-    """Does work in one transaction, as `Database.run`."""
+    """Does work in one transaction, like `Database.run`."""
 
     def __call__(self, work: Callable[[Connection], T], /) -> T: ...
 
 
 @dataclass(frozen=True)
 class Database:
-    """An open database: how to work in it, and the platform's tables in it."""
+    """An open database: its engine and the platform's tables."""
 
     engine: Engine
     platform: Platform
@@ -51,18 +51,18 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept open; the next `run` would open new ones."""
+        """Close the pooled connections; the next `run` opens new ones."""
         close(self.engine)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction, tried again where the trouble may pass."""
+        """Do `work` in one transaction; retry it after transient failures."""
         return retrying(self.engine, work)
 
 
-def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
-    """An engine for DATABASE_URL, or for the embedded server where that is not set; and whether it is the latter.
+def connect(budget_seconds: int | None = None) -> tuple[Engine, bool]:
+    """An engine for DATABASE_URL, or for the embedded server if that is not set; and whether the server is embedded.
 
-    A command that a person waits for takes 0 for its patience, so that trouble is told at once.
+    Interactive commands pass 0 so that failures surface immediately.
     """
     if url := settings().database_url:
         return make_engine(url.get_secret_value(), patience_seconds=patience_seconds), False
@@ -74,7 +74,7 @@ def connect(patience_seconds: int | None = None) -> tuple[Engine, bool]:
 def open_database() -> Database:
     """Connect, reflect the platform's tables and bring the schema `bkt_pipeline` up to date.
 
-    An embedded database that holds no skills yet gets the synthetic school.
+    An embedded database without skills gets the synthetic school.
 
     Raises
     ------

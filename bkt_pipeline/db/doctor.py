@@ -55,7 +55,7 @@ def diagnose() -> Diagnosis:
     DatabaseError
         There is no database.
     """
-    engine, embedded = connect(patience_seconds=0)
+    engine, embedded = connect(budget_seconds=0)
     try:
         return retrying(engine, partial(_diagnose, embedded=embedded))
     finally:

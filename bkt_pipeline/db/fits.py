@@ -1,4 +1,4 @@
-"""The fit of every night: the statements that keep a `SkillFit` as one row, and load it back."""
+"""Stores each night's `SkillFit` as one row, and loads it again."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bkt_pipeline.model.params import BktParams
 
 
 def store_fits(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
-    """Keep the fits of their night."""
+    """Store the fits under the night of their as_of."""
     rows = [_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
     upsert(connection, skill_fits, rows, keys=["night", "skill_id"], guard=unless_newer, stamp="stored_at")
 
@@ -159,7 +159,7 @@ def _uncertainty(sure: Uncertainty) -> dict[str, float]:
 def earlier_fits(
     connection: Connection, keys: Sequence[str], night: dt.date, nights: int
 ) -> dict[str, History]:
-    """The last so many nights before `night` that calibrated each of the skills; a new skill has none."""
+    """The last `nights` nights before `night` that calibrated each skill; a new skill is left out."""
     fits = skill_fits
     given = (
         func.unnest(bindparam("keys", type_=ARRAY(Text)))

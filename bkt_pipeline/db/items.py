@@ -1,4 +1,4 @@
-"""Item parameters: the statements that store them, write them to the platform's items, and read them back."""
+"""Item parameters: stores them, writes them to the platform's items, and reads them again."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ NUMBERS = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood")
 
 
 def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
-    """Whether we may write each of the item columns that the platform keeps; empty unless it has all three."""
+    """Whether we may write each of the platform's item columns; empty unless the platform has all three."""
     if not all(name in source.items.c for name in PLATFORM_COLUMNS):
         return {}
     rows = connection.execute(
@@ -69,8 +69,8 @@ def store_items(
     """Upsert the items of some skills, and with `update_platform` the platform's own columns; returns the skill and
     item of each row that was written.
 
-    An item is a pair of skill and item. Rows of a newer as_of stay. An item that was not calibrated gets a row that
-    says why, but never in the place of parameters from an earlier night.
+    The key is the pair of skill and item. Rows with a newer as_of are kept. An item that was not calibrated gets a
+    row with the reason, but that never replaces parameters from an earlier night.
     """
     rows = [row for items in skills for row in _rows(items)]
     if not rows:
@@ -92,7 +92,7 @@ def store_items(
 # Building such a statement takes longer than running it.
 @lru_cache(maxsize=8)
 def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
-    """Upserts the rows of `_arrays`; wants given_as_of and given_run beside them."""
+    """Upserts the rows of `_arrays`; also needs the parameters given_as_of and given_run."""
     own = item_irt_params.c
     given = _given({name: Text() if name == "flags" else own[name].type for name in names})
     columns: dict[str, Any] = dict(given.c.items()) | {
@@ -145,12 +145,12 @@ def _given(kinds: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
 
 
 def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The rows as parameters, an array for each column: far less to parse than a parameter for each value."""
+    """The rows as parameters, one array for each column: far faster to parse than a parameter for each value."""
     return {f"given_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
 def _rows(items: SkillItems) -> list[dict[str, Any]]:
-    """A row an item; what is not a number is NULL."""
+    """One row for each item; NaN becomes NULL."""
     fits = items.fits
     numbers = {
         name: [None if np.isnan(value) else float(value) for value in getattr(fits, name)] for name in NUMBERS
@@ -169,12 +169,12 @@ def _rows(items: SkillItems) -> list[dict[str, Any]]:
 
 
 def flag_names(flags: int) -> list[str]:
-    """The flags by name, as they are stored."""
+    """The names of the flags, as stored."""
     return [str(flag.name).lower() for flag in ItemFlag if flags & flag]
 
 
 def load_items(connection: Connection, keys: Sequence[str]) -> dict[str, SkillItems]:
-    """The stored items of these skills; a skill without any is not in the result."""
+    """The stored items of these skills; a skill without items is left out."""
     rows = connection.execute(
         select(item_irt_params)
         .where(item_irt_params.c.skill_id == any_(bindparam("keys", list(keys), ARRAY(Text))))
@@ -201,7 +201,7 @@ def _items(key: str, rows: Sequence[RowMapping]) -> SkillItems:
 def item_rows(
     connection: Connection, keys: Sequence[str], run_id: str
 ) -> dict[str, dict[str, tuple[float | None, ...] | None]]:
-    """By skill, (irt_a, irt_b, log_likelihood) of each stored item; None where another run has written it."""
+    """By skill, (irt_a, irt_b, log_likelihood) of each stored item; None if another run wrote it."""
     stored = item_irt_params.c
     rows = connection.execute(
         select(
@@ -222,7 +222,7 @@ def item_rows(
 def platform_rows(
     connection: Connection, keys: Sequence[str], source: Source
 ) -> dict[str, dict[str, tuple[float | None, ...]]]:
-    """By skill, (irt_a, irt_b) of the platform's own columns for each item."""
+    """By skill, (irt_a, irt_b) of each item in the platform's own columns."""
     items = source.items
     given, parameters = given_skills(source, keys)
     rows = connection.execute(

@@ -1,4 +1,4 @@
-"""One night as a whole: what became of every skill, and how its parameters moved."""
+"""One night as a whole: the outcome of every skill, and how its parameters changed."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from bkt_pipeline.model.params import BktParams
 
 @dataclass(frozen=True)
 class SkillNight:
-    """One skill in the night, with its parameters and those of the last night before that had some."""
+    """One skill in the night, with its parameters and those of the latest earlier night that calibrated it."""
 
     skill_id: str
     outcome: Outcome
@@ -32,7 +32,7 @@ class SkillNight:
 
     @property
     def changes(self) -> tuple[float, ...]:
-        """Change of each parameter; zeros where there is nothing to compare."""
+        """Change of each parameter; zeros if there is nothing to compare with."""
         if self.params is None or self.previous is None:
             return (0.0,) * len(PARAMETERS)
         return tuple(
@@ -42,12 +42,12 @@ class SkillNight:
 
     @property
     def moved_most(self) -> int:
-        """Place of the parameter that changed most."""
+        """Index of the parameter that changed most."""
         return max(range(len(PARAMETERS)), key=lambda place: abs(self.changes[place]))
 
     @property
     def move(self) -> float:
-        """The largest change."""
+        """The largest absolute change."""
         return abs(self.changes[self.moved_most])
 
     @property
@@ -59,7 +59,7 @@ class SkillNight:
 
 
 def latest_night_date(connection: Connection) -> dt.date | None:
-    """The last night in the ledger; one in the future comes from a wrong clock and does not count."""
+    """The latest night in the ledger; a night in the future comes from a wrong clock and is ignored."""
     night: dt.date | None = connection.execute(
         select(func.max(night_skills.c.night)).where(night_skills.c.night <= LATEST_NIGHT)
     ).scalar()
@@ -67,7 +67,7 @@ def latest_night_date(connection: Connection) -> dt.date | None:
 
 
 def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
-    """How many graded attempts each of the last so many nights before `night` read, the latest first."""
+    """How many graded attempts each of the last `nights` nights before `night` read, latest first."""
     ledger = night_skills
     rows = connection.execute(
         select(func.coalesce(func.sum(ledger.c.attempts), 0))
@@ -80,7 +80,7 @@ def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: i
 
 
 def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
-    """Every skill that has an outcome in the night, in the order of their ids."""
+    """Every skill that has an outcome in the night, ordered by id."""
     now, fits = night_skills, skill_fits
     before = (
         select(fits)

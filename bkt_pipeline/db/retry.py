@@ -16,7 +16,7 @@ from bkt_pipeline.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 
-# 57014 (statement timeout or a person's cancel) is left out: the same statement would only run as long again.
+# 57014 (statement timeout, or cancelled by a user) is left out: the same statement would only time out again.
 TRANSIENT_STATES = frozenset(
     [
         "40001",
@@ -35,11 +35,11 @@ TRANSIENT_STATES = frozenset(
 )
 
 
-# The trouble of one transaction with others; all of the rest is the database's own.
+# Conflicts with other transactions; every other transient state is a failure of the database itself.
 CONTENTION_STATES = frozenset(["40001", "40P01", "55P03", "25P03"])
 
 
-# A failed connect carries no SQLSTATE; these never mend themselves.
+# A failed connect has no SQLSTATE. Retrying does not help with these.
 PERMANENT_CONNECT = (
     "password authentication failed",
     "does not exist",
@@ -51,37 +51,37 @@ PERMANENT_CONNECT = (
 )
 
 
-_PASSING_DNS = "Temporary failure in name resolution"
+_TEMPORARY_DNS = "Temporary failure in name resolution"
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may well succeed when it is tried again."""
+    """Whether the same transaction may succeed if it is tried again."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, psycopg.Error):
         return False
     if cause.sqlstate:
         return cause.sqlstate.startswith("08") or cause.sqlstate in TRANSIENT_STATES
     if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
-        said = str(cause)
-        return _PASSING_DNS in said or not any(words in said for words in PERMANENT_CONNECT)
+        message = str(cause)
+        return _TEMPORARY_DNS in message or not any(words in message for words in PERMANENT_CONNECT)
     return False
 
 
 def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """Do `work` in one transaction; where the database is in passing trouble, again, with backoff and jitter.
+    """Do `work` in one transaction; retry it after transient failures, with backoff and jitter.
 
-    Goes on until the engine's `RetryBudget` is used up; then each transaction has one try. A try counts for no more
-    than a connect may take, as the server may have been at work for long before it went away; but one that was
-    never answered counts in full, and the one that uses the patience up is made again.
+    Retries until the engine's `RetryBudget` is spent; after that each transaction gets one try. A failed try spends
+    at most the time of a connect, because the server may have worked for a long time before it failed. A try that
+    was never answered spends its full time, and the one that spends the last of the budget is retried once more.
 
     Raises
     ------
     DatabaseUnavailable
-        No connection could be had, or it broke, until then.
+        No connection could be made, or it kept failing until the budget was spent.
     DBAPIError, psycopg.Error
-        The database refused the work for good; or until then, for what another transaction does.
+        The database refused the work permanently, or a conflict with other transactions outlasted the budget.
     """
-    patience, tries = budget_of(engine), 0
+    budget, tries = budget_of(engine), 0
     while True:
         started, tries = time.monotonic(), tries + 1
         try:
@@ -94,28 +94,28 @@ def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
                     raise DatabaseUnavailable(_one_line(error)) from None
                 raise
             took = time.monotonic() - started
-            unanswered, had_patience = took >= answer_seconds(), patience.left > 0
-            patience.lose(took if unanswered else min(took, CONNECT_SECONDS))
-            if patience.left <= 0 and not (unanswered and had_patience):
+            unanswered, had_budget = took >= answer_seconds(), budget.left > 0
+            budget.spend(took if unanswered else min(took, CONNECT_SECONDS))
+            if budget.left <= 0 and not (unanswered and had_budget):
                 if state in CONTENTION_STATES:
                     raise
                 silence = f" (no answer for {answer_seconds()} s, see BKT_STATEMENT_SECONDS)" * unanswered
                 raise DatabaseUnavailable(
-                    f"{_one_line(error)}{silence}; gave up at try {tries} (BKT_RETRY_SECONDS says how long to go on)"
+                    f"{_one_line(error)}{silence}; gave up after {tries} tries (BKT_RETRY_SECONDS sets how long to retry)"
                 ) from None
-            pause = min(patience.left, random.uniform(0.05, min(5.0, 0.1 * 2**tries)))
+            pause = min(budget.left, random.uniform(0.05, min(5.0, 0.1 * 2**tries)))
             time.sleep(pause)
-            patience.lose(pause)
+            budget.spend(pause)
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The SQLSTATE of what a database said; None where it said nothing, as at a failed connect."""
+    """The SQLSTATE of a database error; None if it has none, such as a failed connect."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return cause.sqlstate if isinstance(cause, psycopg.Error) else None
 
 
 def reason(error: BaseException) -> str:
-    """What a database said in one line, without statement, parameters or row (they may hold students' data)."""
+    """A database error in one line, without statement, parameters or row, which may contain students' data."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
         return f"{cause.diag.message_primary} (SQLSTATE {cause.sqlstate})"

@@ -1,9 +1,8 @@
-"""The only home of table names, column types and column comments.
+"""The tables in the schema `bkt_pipeline`, with their column types and comments.
 
-Three families: the platform's source tables, which we reflect and only read; the target
-`skill_bkt_params`, which the platform's backend reads; and our own, in the schema
-`bkt_pipeline`, which the migrations make. Our own tables key skills and students by the
-text of their id, whatever its type on the platform: it is the partition key.
+The migrations create them. They key skills and students by the text of their id, whatever its type
+on the platform, because that text is the partition key. The platform's own tables are in
+`platform.py`.
 """
 
 from typing import Any
@@ -43,14 +42,14 @@ attempt_windows = Table(
         Text,
         nullable=False,
         server_default="window",
-        comment="Where each sequence begins: window, or from_first_answer, which may be before the window",
+        comment="Where each sequence begins: window, or from_first_answer (which may be before the window)",
     ),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the window"),
     Column("stored_at", moment, nullable=False, comment="When it was stored"),
-    comment="The window that each skill was last read with, one row a skill",
+    comment="The latest window read for each skill, one row per skill",
 )
 
 
@@ -60,8 +59,10 @@ attempt_window = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("student_id", Text, primary_key=True, comment="Student, as the text of attempts.student_id"),
     Column("answers", Text, nullable=False, comment="Graded answers in order: 1 right, 0 wrong"),
-    Column("answered_at", ARRAY(moment), nullable=False, comment="created_at of each answer, same order"),
-    comment="The last window's graded attempts, one row a skill and student",
+    Column(
+        "answered_at", ARRAY(moment), nullable=False, comment="created_at of each answer, in the same order"
+    ),
+    comment="The graded attempts of the latest window, one row per skill and student",
 )
 
 
@@ -118,8 +119,8 @@ def _parameter_columns(prefix: str, what: str, *, nullable: bool) -> list[Column
         Column(f"{prefix}{name}", Double, nullable=nullable, comment=f"{meaning}{what}")
         for name, meaning in PARAMETERS.items()
     ]
-    said = f"Of the window's answers under these parameters{what}, in nats"
-    return [*columns, Column(f"{prefix}log_likelihood", Double, comment=said)]
+    comment = f"Log-likelihood of the window's answers under these parameters{what}, in nats"
+    return [*columns, Column(f"{prefix}log_likelihood", Double, comment=comment)]
 
 
 skill_fits = Table(
@@ -134,11 +135,20 @@ skill_fits = Table(
     *_parameter_columns("pooled_", ", at the mode under the school's prior", nullable=True),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts in the window"),
     Column("students", BigInteger, nullable=False, comment="Students with a graded attempt in the window"),
-    Column("distinct_sequences", BigInteger, nullable=False, comment="Different answer sequences among them"),
+    Column("distinct_sequences", BigInteger, nullable=False, comment="Number of distinct answer sequences"),
     Column("ungraded", BigInteger, nullable=False, comment="Attempts left out because is_correct is NULL"),
-    Column("tier", Text, nullable=False, comment="By students: insufficient, provisional, usable or good"),
-    Column("flags", ARRAY(Text), nullable=False, comment="What the answers cannot tell, by name"),
-    Column("answers_to_mastery", Integer, comment="Right answers in a row to P(known) 0.95; NULL: never"),
+    Column(
+        "tier",
+        Text,
+        nullable=False,
+        comment="insufficient, provisional, usable or good, by number of students",
+    ),
+    Column("flags", ARRAY(Text), nullable=False, comment="Names of what the answers cannot determine"),
+    Column(
+        "answers_to_mastery",
+        Integer,
+        comment="Right answers in a row until P(known) reaches 0.95; NULL: it never does",
+    ),
     Column("share_with_three", Double, nullable=False, comment="Share of students with 3 or more attempts"),
     *(
         Column(f"{name}_{part}", Double, comment=f"{name}: {meaning}")
@@ -172,7 +182,7 @@ skill_fits = Table(
     ),
     CheckConstraint("estimator IN ('grid', 'polished', 'pooled')", name="skill_fits_estimator_known"),
     Index("skill_fits_by_skill", "skill_id", "night"),
-    comment="The parameters of every night, one row a night and skill",
+    comment="The parameters of every night, one row per night and skill",
 )
 
 
@@ -183,12 +193,16 @@ night_skills = Table(
     Column("skill_id", Text, primary_key=True, comment="Skill, as the text of skills.id"),
     Column("as_of", moment, nullable=False, comment="End of the window that was calibrated"),
     Column("outcome", Text, nullable=False, comment="calibrated, skipped, failed, overtaken or rolled_back"),
-    Column("reason", Text, comment="Why it was not calibrated, or its parameters did not stay"),
+    Column("reason", Text, comment="Why it was not calibrated, or why its parameters were replaced"),
     Column("attempts", BigInteger, comment="Graded attempts in the window"),
     Column("students", BigInteger, comment="Students with a graded attempt in the window"),
     Column("ungraded", BigInteger, comment="Attempts left out because is_correct is NULL"),
-    Column("log_likelihood", Double, comment="Of the stored parameters over the window, in nats"),
-    Column("seconds", Double, comment="Seconds the search took"),
+    Column(
+        "log_likelihood",
+        Double,
+        comment="Log-likelihood of the window's answers under the stored parameters, in nats",
+    ),
+    Column("seconds", Double, comment="Duration of the search in seconds"),
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
     Column("recorded_at", moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
@@ -196,7 +210,7 @@ night_skills = Table(
         name="night_skills_outcome_known",
     ),
     Index("night_skills_run_id", "run_id"),
-    comment="The ledger: what became of each skill in each night",
+    comment="The ledger: the outcome of each skill in each night",
 )
 
 
@@ -207,21 +221,38 @@ item_irt_params = Table(
         "skill_id", Text, primary_key=True, comment="Skill that the item practises, as the text of skills.id"
     ),
     Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
-    Column("irt_a", Double, comment="Discrimination, how sharply the item tells abilities apart, per logit"),
-    Column("irt_b", Double, comment="Difficulty, the ability at which half the answers are right, in logits"),
-    Column("se_a", Double, comment="Standard error of irt_a; NULL: none, it is at its bound"),
-    Column("se_b", Double, comment="Standard error of irt_b; NULL: none, it is at its bound"),
+    Column(
+        "irt_a",
+        Double,
+        comment="Discrimination: how sharply the item separates abilities, per logit",
+    ),
+    Column(
+        "irt_b",
+        Double,
+        comment="Difficulty: the ability at which half of the answers are right, in logits",
+    ),
+    Column("se_a", Double, comment="Standard error of irt_a; NULL if it cannot be estimated, as at a bound"),
+    Column("se_b", Double, comment="Standard error of irt_b; NULL if it cannot be estimated, as at a bound"),
     Column("n_attempts", BigInteger, nullable=False, comment="Graded attempts at the item in the window"),
-    Column("log_likelihood", Double, comment="Of these attempts under irt_a and irt_b, in nats"),
+    Column(
+        "log_likelihood",
+        Double,
+        comment="Log-likelihood of these attempts under irt_a and irt_b, in nats",
+    ),
     Column("status", Text, nullable=False, comment="calibrated, provisional, skipped or invalid"),
-    Column("flags", ARRAY(Text), nullable=False, comment="What to know before the numbers are used, by name"),
+    Column(
+        "flags",
+        ARRAY(Text),
+        nullable=False,
+        comment="Names of cautions to know before using the numbers",
+    ),
     Column("as_of", moment, nullable=False, comment="End of the window"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the row"),
-    Column("calibrated_at", moment, comment="When it was calibrated; NULL: it never was"),
+    Column("calibrated_at", moment, comment="When it was calibrated; NULL if it never was"),
     CheckConstraint(
         "status IN ('calibrated', 'provisional', 'skipped', 'invalid')", name="item_irt_params_status_known"
     ),
-    comment="Each item's two-parameter logistic model; a night that cannot calibrate it leaves the older row",
+    comment="The two-parameter logistic model of each item; a night that cannot calibrate it keeps the older row",
 )
 
 
@@ -236,14 +267,18 @@ night_items = Table(
     Column("calibrated", Integer, nullable=False, comment="Items with 200 attempts or more"),
     Column("provisional", Integer, nullable=False, comment="Items with 50 to 199 attempts"),
     Column("skipped", Integer, nullable=False, comment="Items with fewer than 50 attempts"),
-    Column("invalid", Integer, nullable=False, comment="Items with a theta or an answer that is none"),
-    Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of them"),
-    Column("log_likelihood", Double, comment="Of those of the items that were calibrated, in nats"),
+    Column("invalid", Integer, nullable=False, comment="Items with an invalid theta or response"),
+    Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of these items"),
+    Column(
+        "log_likelihood",
+        Double,
+        comment="Log-likelihood of the attempts at the calibrated items, in nats",
+    ),
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
     Column("recorded_at", moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
         "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken')", name="night_items_outcome_known"
     ),
     Index("night_items_run_id", "run_id"),
-    comment="The ledger of the items: what became of each skill's items in each night",
+    comment="The ledger of the items: the outcome of each skill's items in each night",
 )

@@ -1,4 +1,4 @@
-"""Postgres URLs, in whatever form the user wrote them, for each driver."""
+"""Postgres URLs in any form that users write, converted for each driver."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from bkt_pipeline.errors import InvalidSettings
 CONNECT_SECONDS = 10
 
 
-# Finds out within a minute that the other end is gone; in seconds, the last in milliseconds.
+# Detects a lost peer within a minute. Seconds, except tcp_user_timeout, which is in milliseconds.
 KEEPALIVE: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 30,
@@ -34,18 +34,18 @@ _UNREADABLE = (
 
 
 def libpq_url(url: str) -> str:
-    """Any form of Postgres URL (``postgres://``, with a driver name, or ``host=… dbname=…``), as libpq reads it.
+    """Convert any form of Postgres URL (``postgres://``, with a driver name, or ``host=… dbname=…``) for libpq.
 
     Raises
     ------
     InvalidSettings
-        It is none; or its parts show that the password is not percent-encoded, and would come out in messages.
+        Not a Postgres URL, or the password is not percent-encoded and parts of it could appear in messages.
     """
     plain = _DRIVER.sub("postgresql://", url.strip())
     try:
         parts = conninfo_to_dict(plain)
     except psycopg.ProgrammingError:
-        # The cause quotes the string, password and all: it must not be chained.
+        # Not chained: the cause quotes the string, including the password.
         raise InvalidSettings(_UNREADABLE) from None
     misread = (
         not re.fullmatch(r"[0-9,]*", str(parts.get("port", "")))
@@ -72,7 +72,7 @@ def platform_name(url: str) -> str:
 
 
 def psycopg2_url(url: str) -> str:
-    """The same URL for dagster-postgres, which needs its driver named: a bare one means psycopg 3 to SQLAlchemy 2.1."""
+    """Convert the URL for dagster-postgres. The driver is named, since SQLAlchemy 2.1 uses psycopg 3 by default."""
     plain = libpq_url(url)
     try:
         parsed = make_url(plain).set(drivername="postgresql+psycopg2")

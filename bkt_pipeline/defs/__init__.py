@@ -1,4 +1,4 @@
-"""What Dagster sees: assets, checks, jobs, schedules, sensors, resources.
+"""The Dagster definitions: assets, checks, jobs, schedules, sensors and resources.
 
-Asset bodies are a few lines over `calibration`, `db` and `windows`. `definitions.py` assembles it.
+Asset bodies are a few lines over `calibration`, `db` and `windows`. `definitions.py` assembles them.
 """

@@ -1,4 +1,4 @@
-"""How far a night has come, from its runs and outcomes."""
+"""The progress of a night, from its runs and outcomes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
 from bkt_pipeline.defs.partitions import skill_keys, unfinished_skill_runs
 from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
 
-PAGE = 50  # runs that are read at a time
+PAGE = 50  # run records read at a time
 
 
 @dataclass(frozen=True)
 class NightState:
-    """How far a night is."""
+    """The progress of a night."""
 
     skills: int
     outcomes: Mapping[str, int] = field(default_factory=Counter)
@@ -30,19 +30,19 @@ class NightState:
 
 
 def waits_for(night: NightState) -> str | None:
-    """What the night's outcomes still wait for; None when they are all there."""
+    """What the night's outcomes are still waiting for; None when they are complete."""
     to_come = f"{night.missing} of {night.skills} skills have no outcome yet"
     if night.unfinished_runs:
         return f"{night.unfinished_runs} runs are queued or running; {to_come}"
     if night.coming_retries:
-        return f"{night.coming_retries} crashed runs are about to be started again"
+        return f"{night.coming_retries} crashed runs are about to be retried"
     if night.missing and not night.started:
         return f"the night's shards have not started; {to_come}"
     return None
 
 
 def latest_night_run(instance: dg.DagsterInstance) -> dg.RunRecord | None:
-    """The last run that a night began with; the nights of the command end by themselves and do not count."""
+    """The latest successful run that began a night. Nights of the command are left out: they need no sensors."""
     succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
     cursor = None
     while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
@@ -56,7 +56,7 @@ def latest_night_run(instance: dg.DagsterInstance) -> dg.RunRecord | None:
 def night_state(
     instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
 ) -> NightState:
-    """How far the night is, from the runs that there are and each skill's outcome since."""
+    """The night's progress, from the existing runs and the outcome of each skill in the night."""
     keys = skill_keys(instance)
     of_night = runs_of_night(instance, night)
     return NightState(
@@ -71,12 +71,12 @@ def night_state(
 def runs_of_night(
     instance: dg.DagsterInstance, night: Mapping[str, str], job: str | None = None
 ) -> Sequence[dg.DagsterRun]:
-    """The runs that bear the night's tag, of one job or of all."""
+    """The runs that carry the night's tag, of one job or of all."""
     return instance.get_runs(dg.RunsFilter(job_name=job, tags={AS_OF_TAG: night[AS_OF_TAG]}))
 
 
 def coming_retries(runs: Sequence[dg.DagsterRun]) -> int:
-    """How many of the runs crashed and will be started again by Dagster, which has not happened yet."""
+    """How many of the runs crashed and will be, but have not yet been, retried by Dagster."""
     return sum(
         run.tags.get(WILL_RETRY_TAG) == "true" and AUTO_RETRY_RUN_TAG not in run.tags
         for run in runs

@@ -1,4 +1,4 @@
-"""The partitions, one a skill: how they follow the active skills, and how a set of them is cut into ranges."""
+"""The partitions, one per skill: how they follow the active skills, and how a set of them is cut into ranges."""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from bkt_pipeline.db.safe_keys import REFUSED_IN_KEYS
 from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
-# Both are used on purpose, within a pinned minor version: known and documented, so silenced.
+# Both parameters are in beta. They are used deliberately within a pinned minor version, so the warnings are silenced.
 for parameter in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
     warnings.filterwarnings("ignore", message=parameter)
 
@@ -29,13 +29,13 @@ skill_partitions = dg.DynamicPartitionsDefinition(name=PARTITIONS_NAME)
 
 
 def skill_keys(instance: dg.DagsterInstance) -> list[str]:
-    """All partitions, in the store's order."""
+    """All partitions, in the order of Dagster's partition store."""
     return list(instance.get_dynamic_partitions(PARTITIONS_NAME))
 
 
 @dataclass(frozen=True)
 class PartitionChange:
-    """How the partitions must change to be the active skills."""
+    """How the partitions must change to match the active skills."""
 
     added: list[str]
     retired: list[str]
@@ -43,7 +43,7 @@ class PartitionChange:
 
 
 def partition_change(active: Collection[str], present: Collection[str]) -> PartitionChange:
-    """Compare the active skills with the partitions that there are."""
+    """Compare the active skills with the existing partitions."""
     refused = {key for key in active if not key or any(part in key for part in REFUSED_IN_KEYS)}
     wanted = set(active) - refused
     return PartitionChange(
@@ -52,7 +52,7 @@ def partition_change(active: Collection[str], present: Collection[str]) -> Parti
 
 
 def ranges(chosen: Collection[str], store_order: Sequence[str], at_most: int) -> Iterator[tuple[str, str]]:
-    """Cut the chosen keys into ranges that neighbour in the partition store's order, each of so many keys at most."""
+    """Cut the chosen keys into ranges of at most `at_most` keys that are adjacent in the partition store's order."""
     wanted = set(chosen)
     start = end = None
     count = 0
@@ -68,34 +68,34 @@ def ranges(chosen: Collection[str], store_order: Sequence[str], at_most: int) ->
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
-    """The tags that make a run cover the range of partitions."""
+    """The tags that make a run cover a range of partitions."""
     return {RANGE_START: first, RANGE_END: last}
 
 
 def unfinished_skill_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The runs that are queued or running for one or more skills."""
+    """The queued or running runs that cover at least one skill."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES))
     return [run for run in runs if (SINGLE in run.tags or RANGE_START in run.tags) and not is_dead(run)]
 
 
 def keys_in_use(instance: dg.DagsterInstance) -> set[str]:
-    """The partitions that unfinished runs need: a run whose partition is deleted fails."""
+    """The partitions of unfinished runs, which must not be deleted: a run whose partition is deleted fails."""
     order = skill_keys(instance)
     return {key for run in unfinished_skill_runs(instance) for key in keys_of(run.tags, order)}
 
 
 def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
-    """The partitions that a run's tags cover, given all partitions in the store's order."""
+    """The partitions that a run's tags cover, out of all partitions in the store's order."""
     if SINGLE in tags:
         return [tags[SINGLE]]
     if tags[RANGE_START] not in order or tags[RANGE_END] not in order:
-        # Dagster cannot run it any more.
+        # An end of the range was deleted, so Dagster can no longer execute the run.
         return []
     return order[order.index(tags[RANGE_START]) : order.index(tags[RANGE_END]) + 1]
 
 
 def shards(keys: Sequence[str], at_most: int) -> list[dict[str, str]]:
-    """The tags of the runs that cover all of the keys, which are in the partition store's order."""
+    """The tags of the runs that together cover all `keys`, which must be in the partition store's order."""
     pieces = list(ranges(keys, keys, at_most))
     return [
         {**range_tags(first, last), SHARD_TAG: f"{number} of {len(pieces)}"}

@@ -1,4 +1,4 @@
-"""What Dagster has no public name for: the one place that imports its private modules."""
+"""Names without a public equivalent in Dagster: the only module that imports Dagster's private modules."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,8 +12,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-# An output that bears it materialises nothing by itself. Without, a run over a range would have every partition
-# materialised, those that failed too, all with the same numbers.
+# Marks an output as materialising nothing. Without it, a run over a range would mark every partition as
+# materialised, including the failed ones, all with the same numbers.
 from dagster._core.definitions.source_asset import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as NO_MATERIALISATION,
 )

@@ -1,4 +1,4 @@
-"""How far a run is, for whoever watches it."""
+"""Progress reports of a run, and the batches that it works in."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -8,23 +8,23 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Silent default; the command line substitutes one that reports."""
+    """Reports nothing; the command line substitutes a class that does."""
 
     def track(self, what: str, work: Iterable[T], total: int) -> Iterator[T]:
         """Pass `work` on, reporting each piece as it is done."""
         yield from work
 
     def say(self, what: str) -> None:
-        """Report something that takes a while and happens rarely."""
+        """Report a rare step that takes a while."""
 
 
 def batches(keys: Sequence[str], size: int) -> list[Sequence[str]]:
-    """The keys in order, in pieces of `size` at most."""
+    """The keys in order, in batches of at most `size`."""
     return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def gathered(work: Iterable[T], size: int) -> Iterator[list[T]]:
-    """What `work` yields, in lists of `size` at most, as soon as each is full."""
+    """Collect what `work` yields into lists of at most `size`, and yield each as soon as it is full."""
     waiting = iter(work)
     while some := list(islice(waiting, size)):
         yield some

@@ -1,4 +1,4 @@
-"""What a run is given: the database and the settings."""
+"""The resources of a run: the database and the settings."""
 
 import datetime as dt
 import threading
@@ -31,13 +31,13 @@ def _given(value: T | None, otherwise: T) -> T:
 
 
 class PlatformDatabase(dg.ConfigurableResource[Any]):
-    """The platform's database at DATABASE_URL, or the embedded one; opened when it is first needed."""
+    """The platform's database at DATABASE_URL, or the embedded one; opened on first use."""
 
     _database: Database | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def get(self) -> Database:
-        """The database, opened, migrated and reflected once a process."""
+        """The database, opened, migrated and reflected once per process."""
         with self._opening:
             if self._database is None:
                 self._database = open_database()
@@ -74,7 +74,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     as_of: str = Field(
         default="",
-        description="End of the window, ISO 8601, UTC where it names no zone. Empty: the schedule's tick, or now.",
+        description="End of the window, ISO 8601, UTC if it has no time zone. Empty: the schedule's tick, or now.",
     )
     window_days: int | None = Field(
         default=None, ge=1, le=3650, description=_described("window_days", "Length of the window in days.")
@@ -141,7 +141,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
             context.instance.add_run_tags(context.run.run_id, settings_tags(self.options))
 
     def resolve_as_of(self, record: dg.RunRecord) -> dt.datetime:
-        """The run's as_of: from its config, or its night's."""
+        """The run's as_of: from its config, or that of its night."""
         return parse_moment(self.as_of) if self.as_of else night_of(record)
 
 
@@ -154,7 +154,7 @@ def settings_tags(options: SkillOptions) -> dict[str, str]:
 
 
 class ItemSettings(dg.ConfigurableResource[Any]):
-    """What the items of a run are calibrated on."""
+    """Settings of an item calibration run."""
 
     window_days: int | None = Field(
         default=None,
@@ -174,18 +174,18 @@ class ItemSettings(dg.ConfigurableResource[Any]):
     theta_from: str | None = Field(
         default=None,
         pattern="^(replay|mastery)$",
-        description="A student's ability: P(known) just before each attempt, by replay; or what the platform keeps "
-        "in student_skill_mastery. Default: what BKT_THETA_FROM says, or replay.",
+        description="Source of a student's ability. replay: P(known) just before each attempt; mastery: the platform's "
+        "table student_skill_mastery. Default: BKT_THETA_FROM, or replay.",
     )
     update_items: bool | None = Field(
         default=None,
-        description="Whether the platform's columns items.irt_a, irt_b, irt_calibrated_at are updated where they are "
-        "there. Default: what BKT_UPDATE_ITEMS says (yes or no), or yes.",
+        description="Whether to update the platform's columns items.irt_a, irt_b and irt_calibrated_at, if they exist. "
+        "Default: BKT_UPDATE_ITEMS (yes or no), or yes.",
     )
 
     @property
     def options(self) -> ItemOptions:
-        """What the calibration needs to know."""
+        """The options of the calibration."""
         theta_from = self.theta_from or settings().theta_from
         return ItemOptions(
             window_days=_given(self.window_days, settings().item_window_days),
@@ -196,7 +196,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         )
 
     def may_update_items(self) -> bool:
-        """Whether the platform's own columns are ours to update."""
+        """Whether the platform's own item columns may be updated."""
         if self.update_items is not None:
             return self.update_items
         return settings().update_items

@@ -1,4 +1,4 @@
-"""What an asset asks about its own run: its partitions and its as_of."""
+"""What an asset needs to know about its own run: its partitions and its as_of."""
 
 import datetime as dt
 from functools import partial
@@ -17,7 +17,7 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
     Raises
     ------
     dg.Failure
-        There are none: the range is reversed or empty, or the run was started without a partition.
+        The run has no partitions: its range is reversed or empty, or it was started without a partition.
     """
     keys = (
         sorted(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
@@ -34,12 +34,12 @@ def chosen_keys(context: dg.AssetExecutionContext) -> list[str]:
 def resolve_as_of(
     context: dg.AssetExecutionContext, settings: CalibrationSettings, database: Database
 ) -> dt.datetime:
-    """The run's as_of, the same in each of its steps: from its config, or its night's.
+    """The run's as_of, from its config or from its night; it is the same in all steps of the run.
 
     Raises
     ------
     dg.Failure
-        It is in the future by the database's clock.
+        The as_of is in the future by the database's clock.
     """
     as_of = settings.resolve_as_of(run_record(context))
     try:
@@ -50,7 +50,7 @@ def resolve_as_of(
 
 
 def run_record(context: dg.AssetExecutionContext) -> dg.RunRecord:
-    """What the instance knows about the run."""
+    """The instance's record of the run."""
     record: dg.RunRecord | None = context.instance.get_run_record_by_id(context.run.run_id)
     assert record is not None
     return record

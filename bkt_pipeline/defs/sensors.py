@@ -1,10 +1,14 @@
-"""What runs when. Each decision is a pure function beside the schedule or sensor that asks it.
+"""The sensors that start each part of the night.
 
-07:00 UTC: `nightly_bkt` starts the job `active_skills`; its success starts the shards of the job
-`calibration` (`start_shards`); when the last skill of the night has an outcome, `nightly_irt`
-starts the shards of the job of the same name, once a night, and when these have ended the job
-`night_summary`; of a night without a calibrated skill the summary only. Every run of a night
-bears the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick.
+1. At 07:00 UTC the schedule `nightly_bkt` starts the job `active_skills_job`.
+2. When that has succeeded, `start_shards` starts the shards of the job `calibration`.
+3. When every skill of the night has an outcome, `nightly_irt` starts the shards of the job `nightly_irt`,
+   once a night.
+4. When these have ended, `nightly_irt` starts the job `night_summary`. A night without a calibrated skill
+   skips step 3.
+
+Every run of a night carries the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick. Decisions are
+pure functions below the sensors and in `night_state`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +31,16 @@ from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_
 from bkt_pipeline.instance.runs import end_dead_runs
 from bkt_pipeline.settings import settings
 
-NO_NIGHT = "waits for a night: active_skills has not succeeded yet"
+NO_NIGHT = "waiting for a night: active_skills has not succeeded yet"
 
 
-# Polled: a sensor on the run's status would miss a run that ended before its first look at a new instance.
+# Polled, because a run-status sensor would miss a run that ended before its first evaluation on a new instance.
 @dg.sensor(
     name="start_shards",
     job=calibration_job,
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the night's shards when the active skills are known.",
+    description="Starts the night's shards when active_skills has succeeded.",
 )
 def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     record = latest_night_run(context.instance)
@@ -45,7 +49,9 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     night = night_tags(night_of(record))
     as_of = night[AS_OF_TAG]
     if context.cursor == as_of:
-        return dg.SkipReason(f"the shards of the night as of {as_of} were started; waits for the next")
+        return dg.SkipReason(
+            f"the shards of the night as of {as_of} were started; waiting for the next night"
+        )
     keys = skill_keys(context.instance)
     requests = [
         dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=settings().shard_tags | night | tags)
@@ -59,8 +65,8 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     jobs=[nightly_irt_job, night_summary_job],
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the item calibration once a night, when the last skill of the night has an outcome, and the "
-    "night's summary when the items are done, or at once where no skill was calibrated.",
+    description="Starts the item calibration once a night, when every skill of the night has an outcome, and then the "
+    "night's summary when the items are done. If no skill was calibrated, starts only the summary.",
 )
 def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
@@ -72,20 +78,21 @@ def nightly_irt(
     night = night_tags(night_of(record))
     as_of = night[AS_OF_TAG]
     if context.cursor == as_of:
-        return dg.SkipReason(f"item calibration of the night as of {as_of} was started; waits for the next")
+        return dg.SkipReason(
+            f"item calibration of the night as of {as_of} was started; waiting for the next night"
+        )
     if context.cursor == items_started(as_of):
         if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
-            return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+            return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
         return sum_up(night, cursor=as_of)
     outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
     state = night_state(context.instance, night, outcomes)
     if reason := waits_for(state):
-        return dg.SkipReason(f"waits for the night as of {as_of}: {reason}")
+        return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
     if not state.outcomes.get("calibrated"):
         if context.cursor == without_items(as_of):
             return dg.SkipReason(
-                f"waits for the night as of {as_of}: a calibrated skill; it has none, so there is nothing to "
-                "calibrate items with"
+                f"waiting for the night as of {as_of}: no skill was calibrated, so items cannot be calibrated"
             )
         return sum_up(night, cursor=without_items(as_of))
     failed = state.outcomes.get("failed", 0) + state.missing
@@ -103,25 +110,28 @@ def nightly_irt(
 
 
 def items_started(as_of: str) -> str:
-    """The sensor's cursor between the start of a night's item calibration and that of its summary."""
+    """The sensor's cursor after it started a night's item calibration and before it starts the summary."""
     return f"{as_of} items"
 
 
 def without_items(as_of: str) -> str:
-    """The sensor's cursor when a night without a calibrated skill was summed up, until somebody mends one."""
+    """The sensor's cursor after it started the summary of a night without a calibrated skill.
+
+    It goes on from there if a skill of the night is calibrated later.
+    """
     return f"{as_of} without items"
 
 
 def sum_up(night: Mapping[str, str], cursor: str) -> dg.SensorResult:
-    """Start the night's summary, once for each value of the cursor."""
+    """Start the night's summary once for each value of the cursor."""
     summary = dg.RunRequest(job_name=night_summary_job.name, run_key=cursor, tags=dict(night))
     return dg.SensorResult(run_requests=[summary], cursor=cursor)
 
 
 def summary_waits_for(item_runs: Sequence[dg.DagsterRun]) -> str | None:
-    """What the night's summary still waits for; None when it can start. Failed runs do not hold it up."""
+    """What the night's summary is still waiting for; None when it can start. Failed runs do not delay it."""
     if running := sum(not run.is_finished for run in item_runs):
         return f"{running} of {len(item_runs)} runs of the item calibration are queued or running"
     if coming_retries(item_runs):
-        return "crashed runs of the item calibration are about to be started again"
+        return "crashed runs of the item calibration are about to be retried"
     return None

@@ -1,4 +1,4 @@
-"""The tags of a night's runs, and the moments they hold."""
+"""The tags of a night's runs, and the times that they contain."""
 
 import datetime as dt
 
@@ -29,24 +29,24 @@ AS_OF_TAG = "bkt/as_of"
 
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
-# Long before any platform, and late enough for any window to begin after the year 1.
+# Earlier than any platform's data, and late enough that every window begins after the year 1.
 EARLIEST_AS_OF = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def night_tags(as_of: dt.datetime) -> dict[str, str]:
-    """The tags that every run of a night bears."""
+    """The tags that every run of a night carries."""
     moment = as_of.astimezone(dt.UTC)
     return {NIGHT_TAG: moment.date().isoformat(), AS_OF_TAG: moment.isoformat()}
 
 
 def night_of(record: dg.RunRecord) -> dt.datetime:
-    """The as_of that the run's tag says, else when the run was created."""
-    said = record.dagster_run.tags.get(AS_OF_TAG)
-    return parse_moment(said) if said else record.create_timestamp.astimezone(dt.UTC)
+    """The as_of in the run's tag; without the tag, the time when the run was created."""
+    value = record.dagster_run.tags.get(AS_OF_TAG)
+    return parse_moment(value) if value else record.create_timestamp.astimezone(dt.UTC)
 
 
 def parse_moment(value: str) -> dt.datetime:
-    """An ISO 8601 date or time as an aware UTC datetime; UTC where it names no zone.
+    """An ISO 8601 date or time as an aware UTC datetime; without a time zone it is read as UTC.
 
     Raises
     ------

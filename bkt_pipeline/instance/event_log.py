@@ -1,10 +1,11 @@
-"""Dagster's event log on Postgres, with the events of a night's partitions written together.
+"""Dagster's event log on Postgres, with batched event writes and cached partition keys.
 
-A night of 1,000 skills has some 15,000 of them. Measured side by side on a busy machine of two cores:
-a materialisation 2.7 ms on its own and 0.4 ms together, an evaluation 3.1 to 4.5 ms and 1.3 to 2.2 ms.
+A night of 1,000 skills writes about 15,000 events. Measured side by side on a busy machine with two cores,
+a materialisation takes 2.7 ms alone and 0.4 ms in a batch; an evaluation takes 3.1 to 4.5 ms alone and
+1.3 to 2.2 ms in a batch.
 
-And with the keys of the partitions kept: Dagster reads all of them 13 times to launch a run over a range and
-6 times to execute it, half a second each where there are 100,000.
+Dagster reads all partition keys 13 times to launch a run over a range and 6 times to execute it. With 100,000
+keys each read takes half a second, so the keys are cached.
 """
 
 import datetime as dt
@@ -26,16 +27,16 @@ DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partition
 
 
 def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
-    """Have the run's materialisations and check evaluations within this block written together, by its end.
+    """Write the run's materialisations and check evaluations within this block in batches, all by its end.
 
-    An instance with another storage than ours writes them one by one.
+    An instance with a different storage writes them one by one.
     """
     storage = instance.event_log_storage
     return storage.batched_events(run_id) if isinstance(storage, BatchingEventLogStorage) else nullcontext()
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):
-    """Writes many events of one kind with one statement; what it writes is what Dagster would."""
+    """Writes many events of one kind with one statement; the stored rows are the same as Dagster's own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
@@ -72,9 +73,9 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
                 super().store_event_batch(some)
 
     def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
-        """The keys, read only if they are others than the last time.
+        """The keys, read again only if they have changed since the last call.
 
-        Ids are never used again, so a change shows in the number of rows, their highest id or the sum of ids.
+        Ids are never reused, so any change shows in the number of rows, the highest id or the sum of ids.
         """
         ids = DYNAMIC_PARTITIONS.c.id
         of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name
@@ -83,14 +84,17 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
             state = connection.execute(state_of).one()
         known, keys = self._partitions.get(partitions_def_name, (None, []))
         if state != known:
-            # Read after the state: keys that come in between are read again the next time.
+            # Read after the state, so that keys added in between cause another read next time.
             keys = super().get_dynamic_partitions(partitions_def_name)
             self._partitions[partitions_def_name] = (state, keys)
         return list(keys)
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
-        """Store it, but for the intent to check many partitions: it would be one row for each of them,
-        every one with the names of all, which grows with the square of the number of skills."""
+        """Store the event, except a planned check of many partitions.
+
+        Dagster would write one row for each partition, and each row would list all partitions, so the size
+        would grow with the square of the number of skills.
+        """
         planned: Any = event.get_dagster_event().event_specific_data
         if event.dagster_event_type == EVALUATED or planned.partitions_subset is None:
             super().store_asset_check_event(event, event_id)
@@ -113,7 +117,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
             connection.execute(statement.on_conflict_do_update(index_elements=unique, set_=replaced), rows)
 
     def _insert(self, connection: Any, events: Sequence[dg.EventLogEntry]) -> list[tuple[int, str]]:
-        """Id and text of each event, in their order. To have the text back is cheaper than to write it twice."""
+        """Id and text of each event, in order. Returning the text is cheaper than serialising it twice."""
         statement = self.prepare_insert_event_batch(events)
         columns = statement.table.c
         return [tuple(row) for row in connection.execute(statement.returning(columns.id, columns.event))]

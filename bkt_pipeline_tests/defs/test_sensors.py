@@ -61,7 +61,7 @@ def test_a_night_without_a_calibrated_skill_is_summed_up_and_starts_no_items(
 ) -> None:
     keys = list(enrol(platform, [3, 4]))
     sensor = Sensor(instance)
-    assert "waits for a night" in sensor.look()
+    assert "waiting for a night" in sensor.look()
     run("active_skills_job")
     assert "the night's shards have not started; 2 of 2 skills have no outcome yet" in sensor.look()
     run("calibration", keys[0], keys[-1])
@@ -82,7 +82,7 @@ def test_a_night_without_a_calibrated_skill_is_summed_up_and_starts_no_items(
     ((job, run_key),) = sensor.look()
     assert job == "night_summary"
     assert run_key != first_summary
-    assert "waits for the next" in sensor.look()
+    assert "waiting for the next" in sensor.look()
 
 
 def test_skills_that_a_crash_left_without_a_word_are_counted(
@@ -104,9 +104,9 @@ def test_a_night_that_began_before_any_look_gets_its_shards_once(
         with dg.build_sensor_context(instance, cursor=cursor) as context:
             return start_shards(context)
 
-    assert "waits for a night" in look(None).skip_message
+    assert "waiting for a night" in look(None).skip_message
     run("active_skills_job")
     first = look(None)
     assert [request.run_key for request in first.run_requests] == [f"{AS_OF.isoformat()} 1 of 1"]
     assert all(NIGHT.items() <= request.tags.items() for request in first.run_requests)
-    assert "waits for the next" in look(first.cursor).skip_message
+    assert "waiting for the next" in look(first.cursor).skip_message

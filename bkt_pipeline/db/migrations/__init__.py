@@ -1,4 +1,4 @@
-"""Migrations of the schema `bkt_pipeline`, and how they are run."""
+"""The migrations of the schema `bkt_pipeline`, and the functions that run them."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def newest() -> str:
-    """The revision that this version of the package works with."""
+    """The revision that this version of the package needs."""
     head = ScriptDirectory.from_config(config()).get_current_head()
     assert head is not None
     return head
@@ -39,12 +39,12 @@ def current(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the schema `bkt_pipeline` to the newest revision; one process at a time, the others wait.
+    """Bring the schema `bkt_pipeline` to the newest revision; one process migrates while others wait.
 
     Raises
     ------
     SchemaNotReady
-        A newer version of this package has been at work here.
+        A newer version of this package has migrated the schema.
     """
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
     revision = current(connection)
@@ -52,9 +52,9 @@ def migrate(connection: Connection) -> None:
     if revision not in {None, *(script.revision for script in scripts.walk_revisions())}:
         raise SchemaNotReady(
             f"the schema {SCHEMA} is at revision {revision}, which this version of bkt_pipeline does not know; "
-            "install the version that made it, or a newer one"
+            "install the version that migrated it, or a newer one"
         )
-    # Asked first, for even IF NOT EXISTS takes the right to create schemas, which the migrating role may lack.
+    # Checked first, because even IF NOT EXISTS needs the right to create schemas, which the role may lack.
     if connection.execute(select(func.to_regnamespace(SCHEMA))).scalar() is None:
         connection.execute(text("CREATE SCHEMA bkt_pipeline"))
     command.upgrade(config(connection), "head")
@@ -62,7 +62,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _refresh_comments(connection: Connection) -> None:
-    """Give our tables and columns the comments that `schema.py` has now, so that no migration has to repeat them."""
+    """Set the comments of our tables and columns to those in `schema.py`, so that migrations need not repeat them."""
     for table in own.sorted_tables:
         connection.execute(SetTableComment(table))
         for column in table.columns:

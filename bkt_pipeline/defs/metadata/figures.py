@@ -1,8 +1,8 @@
-"""Small pictures for the Dagster UI. Drawn where matplotlib is installed (the extra `ui`); a run goes on without.
+"""Small plots for the Dagster UI. They need matplotlib (the extra `ui`); without it, runs continue without plots.
 
-Colours are Okabe and Ito's, which the colour-blind tell apart, their orange darkened; lines and text are mid-grey on
-no background. Each stands out from the light UI's white and from the dark one's black by 3 to 1, text by 4 to 1, and
-no colour says alone what a mark, a label or a place does not say too.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish, with a darker orange. Lines and
+text are mid-grey on a transparent background. Every colour has a contrast of at least 3 to 1 (text 4 to 1) against
+both the white of the light UI and the black of the dark one, and no meaning is carried by colour alone.
 """
 
 import base64
@@ -28,9 +28,7 @@ MISSING = "no picture: matplotlib is not installed; pip install 'bkt_pipeline[ui
 GREY = "#777777"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#C78500", "#009E73", "#D55E00"
 COLOURS = (BLUE, GREEN, VERMILION, ORANGE)  # of the four parameters, in their order
-LEAST_STUDENTS = (
-    5  # an opportunity that fewer students reached is not drawn: a rate of two students says nothing
-)
+LEAST_STUDENTS = 5  # an opportunity reached by fewer students is not drawn: its rate would be noise
 MOST_OPPORTUNITIES = 15
 SURFACE_STEPS = 15
 PICTURE_COLOURS = 48
@@ -47,7 +45,7 @@ def skill_picture(window: AttemptWindow, fit: SkillFit) -> dg.MetadataValue | st
 
 
 def night_picture(night: Sequence[SkillNight], moves: Sequence[SkillNight]) -> dg.MetadataValue | str:
-    """Every skill's parameters, what moved most, and what became of all, or why there is no picture."""
+    """Every skill's parameters, the largest changes and the outcomes, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
     figure, (spread, moved, became) = figure_of(10.0, 3.4, 3, widths=(1.1, 1.4, 0.7))
@@ -60,10 +58,10 @@ def night_picture(night: Sequence[SkillNight], moves: Sequence[SkillNight]) -> d
 def learning_curve(
     window: AttemptWindow, params: BktParams
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """By opportunity, from the first: students who reached it, share of right answers, its 95% band, prediction.
+    """For each opportunity: students who reached it, share of right answers, its 95% band, predicted share.
 
-    The band is Wilson's: it stays within 0 and 1. The prediction is the mean of P(right) given each student's
-    answers before, so that it stands for the same students as the observation.
+    The band is Wilson's, which stays between 0 and 1. The prediction is the mean of P(right) given each student's
+    earlier answers, so it covers the same students as the observed share.
     """
     lengths = np.diff(window.offsets)
     opportunity = np.arange(window.n_attempts) - np.repeat(window.offsets[:-1], lengths)
@@ -174,7 +172,7 @@ def _short(name: str) -> str:
 
 
 def _shades(n: int) -> list[tuple[float, float, float, float]]:
-    """One hue from nothing to full, which reads on any background."""
+    """One hue from transparent to nearly opaque, legible on any background."""
     return [(0.0, 0.45, 0.70, alpha) for alpha in np.linspace(0.05, 0.75, n)]
 
 
@@ -199,7 +197,7 @@ def figure_of(
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as a PNG of few colours, a third of the size."""
+    """The figure as a PNG with few colours, a third of the usual size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

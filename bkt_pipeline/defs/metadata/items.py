@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of items: numbers that it can plot, the items as a table, and the map of all of them."""
+"""Metadata of items in the Dagster UI: numbers that it can plot, a table of items, and a map of all items."""
 
 import datetime as dt
 from collections import Counter
@@ -18,7 +18,7 @@ from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
 
-SHOWN = 50  # items of a skill in its table
+SHOWN = 50  # items in a skill's table
 COLOURS = {
     ItemStatus.CALIBRATED: GREEN,
     ItemStatus.PROVISIONAL: BLUE,
@@ -55,7 +55,7 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
 
 
 def _first(items: SkillItems) -> Sequence[int]:
-    """Places of the items that are shown, those with most answers first."""
+    """Indices of the items that are shown, those with the most answers first."""
     return [int(place) for place in np.argsort(-items.fits.n_attempts, kind="stable")[:SHOWN]]
 
 
@@ -76,7 +76,7 @@ def _record(items: SkillItems, place: int) -> dg.TableRecord:
 def summary_metadata(
     night: dt.date, outcomes: Sequence[ItemsOutcome], stored: Iterable[SkillItems]
 ) -> dict[str, Any]:
-    """Metadata of the night's items as a whole."""
+    """Metadata of all items of the night."""
     became = Counter(outcome.outcome for outcome in outcomes)
     counts = {str(status): sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
     shown = [
@@ -100,7 +100,7 @@ def summary_metadata(
 
 
 def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.MetadataValue | str:
-    """The item map, difficulty against discrimination, or why there is no picture."""
+    """A plot of the items, difficulty against discrimination, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
     figure, (where, became) = figure_of(7.0, 3.2, 2, widths=(1.6, 0.7))
@@ -125,4 +125,4 @@ def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.Met
     became.set_xticks([])
     became.invert_yaxis()
     became.set_title("items")
-    return shown(figure, "map of the items, and how many there are")
+    return shown(figure, "map of the items, and the number of items by status")

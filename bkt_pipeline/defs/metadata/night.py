@@ -1,4 +1,4 @@
-"""The night's summary: what a team opens in the morning."""
+"""Metadata of the night's summary, which a team reads in the morning."""
 
 import datetime as dt
 from collections import Counter
@@ -16,19 +16,19 @@ SHOWN = 10
 
 
 def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
-    """The skills that moved most since the night before, the largest move first."""
+    """The skills whose parameters changed most since the night before, the largest change first."""
     moved = [skill for skill in night if skill.move > 0]
     return sorted(moved, key=lambda skill: (-skill.move, skill.skill_id))[:SHOWN]
 
 
 def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
-    """The skills whose answers are least probable per attempt, the worst first."""
+    """The skills with the lowest log-likelihood per attempt, the worst first."""
     fitted = [(skill.per_attempt, skill) for skill in night if skill.per_attempt is not None]
     return [skill for _, skill in sorted(fitted, key=lambda pair: (pair[0], pair[1].skill_id))[:SHOWN]]
 
 
 def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, Any]:
-    """The summary as numbers that Dagster plots over nights, tables and one picture."""
+    """The summary: numbers that Dagster plots over nights, tables and one picture."""
     counts = Counter(skill.outcome for skill in skills)
     fitted = [
         skill for skill in skills if skill.params is not None and skill.params.log_likelihood is not None

@@ -1,4 +1,4 @@
-"""Metadata of one skill's window and of one skill's calibration."""
+"""Metadata of a skill's window and of its calibration."""
 
 import datetime as dt
 from itertools import pairwise
@@ -12,7 +12,7 @@ from bkt_pipeline.model.attempts import AttemptWindow
 
 
 def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, Any]:
-    """Metadata of one skill's window, and how many attempts it left out for want of a student."""
+    """Metadata of one skill's window; `without_student` attempts were left out because they have no student."""
     shown: dict[str, Any] = {
         "as_of": window.as_of.isoformat(),
         "window_days": window.window_days,
@@ -33,7 +33,7 @@ def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, An
 
 
 def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = None) -> dict[str, Any]:
-    """Metadata of one skill's materialisation; `stored_since` is when the row that stays was calibrated."""
+    """Metadata of one skill's materialisation; `stored_since` is when the stored row was calibrated."""
     shown: dict[str, Any] = {"outcome": str(verdict.outcome)}
     if verdict.reason:
         shown["reason"] = verdict.reason
@@ -55,7 +55,7 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
             estimate = getattr(fit.uncertainty, name)
             shown |= {f"{name}_low": round(estimate.low, 4), f"{name}_high": round(estimate.high, 4)}
         if verdict.previous is not None:
-            # Decimal values of a grid: what is left after 12 digits is the floats' own noise.
+            # Grid values are decimals, so anything beyond 12 digits is floating-point noise.
             shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
     likelihood = fit.published.log_likelihood
     if likelihood is not None:

@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of tables and outcomes: columns, numbers that it can plot, and why there are none."""
+"""Metadata of tables in the Dagster UI: their names, columns and column descriptions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ _PLATFORM_TYPES = {
 
 
 def own_table(table: Table) -> dict[str, Any]:
-    """Metadata of a table of ours: its name and its columns, as the schema describes them."""
+    """Metadata of one of our own tables: its name and its columns, with the comments from the schema."""
     columns = [
         dg.TableColumn(
             column.name,
@@ -39,16 +39,16 @@ def own_table(table: Table) -> dict[str, Any]:
 
 
 def platform_table(name: str, comments: Mapping[str, str]) -> dict[str, Any]:
-    """Metadata of a table in the platform's schema, of the columns that we rely on."""
+    """Metadata of a table in the platform's schema: its name and the columns that we use."""
     columns = [
-        dg.TableColumn(column, _PLATFORM_TYPES.get(column, "double precision"), said)
-        for column, said in comments.items()
+        dg.TableColumn(column, _PLATFORM_TYPES.get(column, "double precision"), comment)
+        for column, comment in comments.items()
     ]
     return _described(name, columns)
 
 
 def target_table() -> dict[str, Any]:
-    """Metadata of the table that the backend reads."""
+    """Metadata of skill_bkt_params, which the backend reads."""
     return platform_table(TARGET, TARGET_COMMENTS)
 
 

@@ -1,4 +1,4 @@
-"""The schema bkt_pipeline as it began."""
+"""Create the schema bkt_pipeline."""
 
 import sqlalchemy as sa
 from alembic import op

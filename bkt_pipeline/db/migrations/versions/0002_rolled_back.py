@@ -1,4 +1,4 @@
-"""An outcome of its own for parameters that were rolled back."""
+"""Add the outcome rolled_back."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The items' parameters, and the ledger of their nights."""
+"""Add the item parameters and the ledger of their nights."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index for the earlier nights of a skill, which otherwise take longer with every night that is kept."""
+"""Add an index for reading a skill's earlier nights, which would otherwise slow down with every stored night."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Windows record where their sequences begin: it is part of what identifies a window."""
+"""Record where a window's sequences begin, as part of what identifies the window."""
 
 import sqlalchemy as sa
 from alembic import op

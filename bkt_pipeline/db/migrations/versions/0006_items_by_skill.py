@@ -1,4 +1,4 @@
-"""An item that practises two skills has parameters in each of them: the key is the pair."""
+"""Key item parameters by skill and item, because an item that practises two skills has parameters in each."""
 
 from alembic import op
 
