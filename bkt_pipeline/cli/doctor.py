@@ -21,7 +21,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """Print the findings line by line."""
-    from bkt_pipeline.cli.console import out
+    from rich.text import Text
+
+    from bkt_pipeline.cli.console import out, printable
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.doctor import diagnose
@@ -29,16 +31,16 @@ def run_doctor(options: argparse.Namespace) -> int:
     from bkt_pipeline.windows.store import window_store
 
     def report(name: str, value: str) -> None:
-        out().print(f"[bold]{name:<16}[/]", value.replace("[", r"\["), soft_wrap=True)
+        out().print(Text.assemble((f"{name:<16} ", "bold"), printable(value)), soft_wrap=True)
 
     found = diagnose()
     for name, value in found.lines:
-        tell(name, value)
-    engine, _ = connect(patience_seconds=0)
+        report(name, value)
+    engine, _ = connect(budget_seconds=0)
     try:
         windows = window_store(partial(retrying, engine))
         windows.check_access()
     finally:
         close(engine)
-    tell("windows", f"{windows.location}, which can be read and written")
+    report("windows", f"{windows.location}, which can be read and written")
     return found.exit_code

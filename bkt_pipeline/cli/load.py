@@ -89,7 +89,7 @@ def run_load(options: argparse.Namespace) -> int:
 
     path = STANDARD_INPUT if str(options.file) == "-" else options.file
     attempts = read_attempts_file(path, now, _form(options))
-    engine, embedded = connect(patience_seconds=0)
+    engine, embedded = connect(budget_seconds=0)
     store = partial(load_attempts, attempts=attempts, embedded=embedded, replace=options.replace)
     retrying(engine, store)
     engine.dispose()

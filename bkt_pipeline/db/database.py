@@ -65,10 +65,10 @@ def connect(budget_seconds: int | None = None) -> tuple[Engine, bool]:
     Interactive commands pass 0 so that failures surface immediately.
     """
     if url := settings().database_url:
-        return make_engine(url.get_secret_value(), patience_seconds=patience_seconds), False
+        return make_engine(url.get_secret_value(), budget_seconds=budget_seconds), False
     server = embedded_platform_url(EMBEDDED_NAME, known_to_psycopg())
     log.info("DATABASE_URL is not set: using the embedded Postgres in %s", home())
-    return make_engine(server, patience_seconds=patience_seconds), True
+    return make_engine(server, budget_seconds=budget_seconds), True
 
 
 def open_database() -> Database:

@@ -72,7 +72,7 @@ def test_the_demo_can_be_asked_for_all_the_same(
     monkeypatch.setenv("BKT_PIPELINE_HOME", str(server_home))
     monkeypatch.setenv("BKT_DEMO", "1")
     caplog.set_level("INFO")
-    engine, is_embedded = connect(patience_seconds=0)
+    engine, is_embedded = connect(budget_seconds=0)
     engine.dispose()
     assert is_embedded
     (line,) = caplog.messages

@@ -34,7 +34,7 @@ ANSWERED = ("5432", "UTC", "ISO, MDY", "postgres")
 
 
 def ask_as_the_platform() -> tuple[str, ...]:
-    engine, is_embedded = connect(patience_seconds=0)
+    engine, is_embedded = connect(budget_seconds=0)
     assert is_embedded
     try:
         with engine.connect() as connection:
@@ -107,7 +107,7 @@ def test_a_platforms_url_uses_libpqs_variables(
     monkeypatch.setenv(
         "DATABASE_URL", f"postgresql:///{psycopg.conninfo.conninfo_to_dict(empty_database)['dbname']}"
     )
-    engine, is_embedded = connect(patience_seconds=0)
+    engine, is_embedded = connect(budget_seconds=0)
     assert not is_embedded
     with engine.connect() as connection:
         assert connection.execute(text("SHOW work_mem")).scalar() == "7MB"
@@ -120,7 +120,7 @@ def test_the_guard_sees_a_variable_that_counts(
     """What this module tests would fail for a URL that leaves something open."""
     server = psycopg.conninfo.conninfo_to_dict(server_url)
     monkeypatch.setenv("PGDATESTYLE", "nonsense")
-    engine = make_engine(f"postgresql://postgres@/postgres?host={server['host']}", patience_seconds=0)
+    engine = make_engine(f"postgresql://postgres@/postgres?host={server['host']}", budget_seconds=0)
     with pytest.raises(Exception, match="DateStyle"):
         engine.connect()
     engine.dispose()
