@@ -4,6 +4,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.check import Finding, refusal
 from bkt_pipeline.calibration.outcome import Outcome
@@ -15,6 +17,7 @@ from bkt_pipeline.model.params import BktParams
 from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
 LOW_DATA_EVENT = "bkt_skip_low_data"
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ def judge(
             yield SkillVerdict(key, Outcome.FAILED, reason=reason)
         elif mismatch := other_window(window, as_of, options):
             yield SkillVerdict(key, Outcome.FAILED, window, reason=mismatch)
-        elif window.n_attempts < options.min_attempts:
-            finding = skill_has_enough_attempts(window.n_attempts, options.min_attempts)
+        elif attempts_inside(window) < options.min_attempts:
+            finding = skill_has_enough_attempts(attempts_inside(window), options.min_attempts)
             reason = low_data(window, options.min_attempts)
             yield SkillVerdict(key, Outcome.SKIPPED, window, reason=reason, findings=(finding,))
         else:
@@ -107,7 +110,7 @@ def judge(
 def checked(window: AttemptWindow, fit: SkillFit, min_attempts: int, history: History) -> SkillVerdict:
     """The verdict on a fit: calibrated, or failed if one of its checks is an error."""
     try:
-        enough = skill_has_enough_attempts(window.n_attempts, min_attempts)
+        enough = skill_has_enough_attempts(attempts_inside(window), min_attempts)
         findings = (enough, *verify(window, fit, history))
     except Exception as error:
         reason = f"not published, because its checks could not be evaluated: {type(error).__name__}: {error}"
@@ -132,9 +135,17 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
     return f"its stored window {found}; materialise attempt_window together with skill_bkt_params"
 
 
+def attempts_inside(window: AttemptWindow) -> int:
+    """Graded answers inside the window itself, without earlier ones of the same students."""
+    begin = window.as_of - dt.timedelta(days=window.window_days)
+    return int(np.count_nonzero(window.answered_at > (begin - EPOCH) // dt.timedelta(microseconds=1)))
+
+
 def low_data(window: AttemptWindow, min_attempts: int) -> str:
     """Why a skill is skipped, with its number of attempts."""
-    return f"{window.n_attempts} graded attempts in {window.window_days} days, fewer than {min_attempts}"
+    return (
+        f"{attempts_inside(window)} graded attempts in {window.window_days} days, fewer than {min_attempts}"
+    )
 
 
 def thin(attempts: int) -> str:

@@ -1,6 +1,7 @@
 """The checks of a skill's window of attempts."""
 
 import datetime as dt
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,9 +12,36 @@ UNGRADED_SHARE = 0.05
 FRESH_HOURS = 48.0
 
 
-def verify_window(window: AttemptWindow, in_future: int) -> tuple[Finding, ...]:
-    """All findings on a window; `in_future` is how many attempts of the skill have a timestamp in the future."""
-    return window_is_graded(window), window_is_fresh(window), no_future_attempts(in_future)
+@dataclass(frozen=True)
+class WindowCounts:
+    """What was counted beside a window.
+
+    Attributes
+    ----------
+    in_future
+        Attempts of the skill with a timestamp in the future.
+    without_student
+        Attempts in the window that were left out because they have no student.
+    repeats
+        Attempts in the window that repeat another: same student, item, time and answer.
+    tied
+        Answers in the window whose place in their student's sequence is a guess.
+    """
+
+    in_future: int = 0
+    without_student: int = 0
+    repeats: int = 0
+    tied: int = 0
+
+
+def verify_window(window: AttemptWindow, counts: WindowCounts) -> tuple[Finding, ...]:
+    """All findings on a window."""
+    return (
+        window_is_graded(window),
+        window_is_fresh(window),
+        no_future_attempts(counts.in_future),
+        attempt_order_is_known(counts.tied),
+    )
 
 
 @check(
@@ -50,6 +78,16 @@ def no_future_attempts(in_future: int, threshold: float) -> Decision:
     return in_future <= threshold, {"actual": in_future}
 
 
+@check(
+    "The order of every student's answers is known: where several have the same time, a key settles it.",
+    what_to_do="the parameters depend on a guess; give attempts an integer column attempt_order that counts each student's "
+    "answers, in the table or in a view, or times of a finer resolution",
+    threshold=0,
+)
+def attempt_order_is_known(tied: int, threshold: float) -> Decision:
+    return tied <= threshold, {"actual": tied}
+
+
 def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
     """The time of the latest graded answer in the window; None if there is none."""
     if not window.n_attempts:
@@ -57,4 +95,4 @@ def newest_attempt(window: AttemptWindow) -> dt.datetime | None:
     return dt.datetime.fromtimestamp(int(np.max(window.answered_at)) / 1e6, dt.UTC)
 
 
-WINDOW_CHECKS = (window_is_graded, window_is_fresh, no_future_attempts)
+WINDOW_CHECKS = (window_is_graded, window_is_fresh, no_future_attempts, attempt_order_is_known)

@@ -59,9 +59,17 @@ def read_active_skills(connection: Connection, source: Source) -> list[str]:
 
 
 def read_windows(
-    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    as_of: dt.datetime,
+    window_days: int,
+    sequences: str = "window",
 ) -> dict[str, AttemptWindow | WindowUnusable]:
     """The attempts with ``as_of - window_days < created_at <= as_of`` of each skill, grouped to sequences by Postgres.
+
+    With the sequences `from_first_answer`, the students with a graded answer in that window have all their graded
+    answers to the skill up to `as_of`.
 
     Every key is in the result: with its window, an empty one where there is no graded attempt, or with
     the reason why it cannot be read, which costs the other skills nothing. One aggregate a student brings nine bytes
@@ -69,16 +77,22 @@ def read_windows(
     """
 
     def read(some: Sequence[str]) -> dict[str, AttemptWindow]:
-        return _read_windows(connection, source, some, as_of, window_days)
+        return _read_windows(connection, source, some, as_of, window_days, sequences)
 
     return read_isolated(connection, source, keys, read)
 
 
 def _read_windows(
-    connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
+    connection: Connection,
+    source: Source,
+    keys: Sequence[str],
+    as_of: dt.datetime,
+    window_days: int,
+    sequences: str,
 ) -> dict[str, AttemptWindow]:
-    rows = connection.execute(window_statement(source, as_of, window_days), {"keys": list(keys)}).all()
-    windows = {key: build_window(key, [], [], [], 0, as_of, window_days) for key in keys}
+    statement = window_statement(source, as_of, window_days, sequences)
+    rows = connection.execute(statement, {"keys": list(keys)}).all()
+    windows = {key: build_window(key, [], [], [], 0, as_of, window_days, sequences) for key in keys}
     for number, group in groupby(sorted(rows, key=itemgetter(0, 1)), key=itemgetter(0)):
         of_skill, key = list(group), keys[number - 1]
         if odd := sum(row.odd for row in of_skill):
@@ -95,12 +109,15 @@ def _read_windows(
             sum(row.ungraded for row in of_skill),
             as_of,
             window_days,
+            sequences,
             lengths=[len(row.answers) // _ANSWER.itemsize for row in with_answers],
         )
     return windows
 
 
-def window_statement(source: Source, as_of: dt.datetime, window_days: int) -> Select[Any]:
+def window_statement(
+    source: Source, as_of: dt.datetime, window_days: int, sequences: str = "window"
+) -> Select[Any]:
     """A row a student and skill of the parameter `keys`: the skill's number among them, from 1, and the answers.
 
     Skills and students are grouped by the platform's own equality, and results come back under the key that was asked
@@ -116,7 +133,8 @@ def window_statement(source: Source, as_of: dt.datetime, window_days: int) -> Se
     if equal_values_may_differ(attempts.c.student_id):
         student = func.min(student.collate("C"))
     odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
-    return (
+    inside = in_window(source, as_of, window_days)
+    statement = (
         select(
             given.c.number,
             student.label("student_id"),
@@ -125,24 +143,32 @@ def window_statement(source: Source, as_of: dt.datetime, window_days: int) -> Se
             )
             .filter(graded)
             .label("answers"),
-            func.count().filter(~graded).label("ungraded"),
+            func.count().filter(~graded & inside).label("ungraded"),
             odd.label("odd"),
         )
         .select_from(given)
         .join(items, source.is_skill(items.c.skill_id, given.c.key))
         .join(attempts, attempts.c.item_id == items.c.id)
-        .where(in_window(source, as_of, window_days), attempts.c.student_id.is_not(None))
+        .where(attempts.c.student_id.is_not(None))
         .group_by(given.c.number, attempts.c.student_id)
     )
+    if sequences == "window":
+        return statement.where(inside)
+    answered_inside = func.count().filter(inside & graded) > 0
+    return statement.where(attempts.c.created_at <= _bound(source, as_of)).having(answered_inside)
 
 
 def in_window(source: Source, as_of: dt.datetime, window_days: int) -> ColumnElement[bool]:
     """Whether an attempt lies in the window that ends at `as_of`."""
-    bound = as_of.astimezone(dt.UTC)
-    if not source.zoned:
-        bound = bound.replace(tzinfo=None)
+    bound = _bound(source, as_of)
     created_at = source.attempts.c.created_at
     return (created_at > bound - dt.timedelta(days=window_days)) & (created_at <= bound)
+
+
+def _bound(source: Source, as_of: dt.datetime) -> dt.datetime:
+    """The end of the window as a value of created_at's type."""
+    bound = as_of.astimezone(dt.UTC)
+    return bound if source.zoned else bound.replace(tzinfo=None)
 
 
 def build_window(
@@ -153,6 +179,7 @@ def build_window(
     ungraded: int,
     as_of: dt.datetime,
     window_days: int,
+    sequences: str = "window",
     *,
     lengths: Sequence[int] = (),
 ) -> AttemptWindow:
@@ -165,4 +192,5 @@ def build_window(
         as_of=as_of.astimezone(dt.UTC),
         window_days=window_days,
         ungraded=ungraded,
+        sequences=sequences,
     )

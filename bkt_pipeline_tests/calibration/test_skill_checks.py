@@ -24,7 +24,7 @@ from bkt_pipeline.calibration.skill_checks import (
     verify,
 )
 from bkt_pipeline.calibration.skills import checked
-from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, WindowCounts, verify_window
 from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, SkillFit, calibrate, log_likelihood
 from bkt_pipeline.model.bkt.prediction import auc, hold_out, predictions
 from bkt_pipeline.model.simulate import simulate
@@ -39,7 +39,7 @@ def window() -> AttemptWindow:
 
 @pytest.fixture(scope="module")
 def fit(window: AttemptWindow) -> SkillFit:
-    return calibrate(window)
+    return calibrate(window, scored=True)
 
 
 def with_params(fit: SkillFit, window: AttemptWindow, **changes: float) -> SkillFit:
@@ -114,7 +114,7 @@ def test_what_fits_some_students_only_does_not_hold_out(window: AttemptWindow) -
     _, held = hold_out(window)
     odd = np.isin(np.repeat(window.student_ids, np.diff(window.offsets)), held.student_ids)
     split = replace(window, responses=np.where(odd, alternating(window), window.responses))
-    finding = log_likelihood_holds_out(split, History(), DEFAULT_GRID)
+    finding = log_likelihood_holds_out(split, calibrate(split, scored=True), History())
     assert_says_what_to_do(finding)
     assert finding.numbers["actual"] < finding.numbers["constant_success_rate"]
 
@@ -126,7 +126,9 @@ def test_worse_than_last_night_does_not_hold_out(window: AttemptWindow) -> None:
     quick = simulate(BktParams(0.8, 0.5, 0.05, 0.3), n_students=300, seed=2, lengths=np.diff(window.offsets))
     odd = np.isin(np.repeat(window.student_ids, np.diff(window.offsets)), held.student_ids)
     mixed = replace(window, responses=np.where(odd, slow.responses, quick.responses))
-    finding = log_likelihood_holds_out(mixed, History((), BktParams(0.1, 0.05, 0.05, 0.1)), DEFAULT_GRID)
+    finding = log_likelihood_holds_out(
+        mixed, calibrate(mixed, scored=True), History((), BktParams(0.1, 0.05, 0.05, 0.1))
+    )
     assert_says_what_to_do(finding)
     assert finding.numbers["actual"] < finding.numbers["last_night_less_margin"]
 
@@ -176,11 +178,11 @@ def test_few_attempts_fail() -> None:
 
 
 def test_window_checks(window: AttemptWindow) -> None:
-    fine = verify_window(window, 0)
+    fine = verify_window(window, WindowCounts())
     assert [finding.name for finding in fine] == [check.name for check in WINDOW_CHECKS]
     assert all(finding.passed for finding in fine)
     stale = replace(window, as_of=window.as_of + dt.timedelta(days=3), ungraded=window.n_attempts)
-    for finding in verify_window(stale, 2):
+    for finding in verify_window(stale, WindowCounts(in_future=2, tied=3)):
         assert_says_what_to_do(finding)
 
 

@@ -11,11 +11,9 @@ from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
 from bkt_pipeline.calibration.window_checks import verify_window
-from bkt_pipeline.db.attempts import read_active_skills, read_windows
+from bkt_pipeline.db.attempts import read_active_skills
 from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
-from bkt_pipeline.db.ledger import SkillOutcome, record
-from bkt_pipeline.db.left_out import left_out
-from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
+from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
@@ -29,16 +27,15 @@ from bkt_pipeline.defs.partitions import (
     skill_keys,
     skill_partitions,
 )
-from bkt_pipeline.defs.progress import Progress, batches, gathered
+from bkt_pipeline.defs.progress import Progress, gathered
+from bkt_pipeline.defs.reading import WindowReader
 from bkt_pipeline.defs.reporting import failed_skills, materialisations, report, unmaterialised_output
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
-from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
 
-READ_BATCH = 200  # skills whose attempts are in memory as rows at a time
 CALIBRATION = "calibration"
 REFUSED_KEY = "Dagster takes no partition key that is empty or holds control characters or '...'"
 POSTGRES = {"postgres"}
@@ -117,40 +114,17 @@ def attempt_window(
     A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
     """
     keys, opened = chosen_keys(context), database.get()
-    as_of, days = resolve_as_of(context, settings, opened), settings.options.window_days
-    unknown = opened.run(partial(unknown_keys, source=opened.platform, keys=keys))
-    if unknown:
-        rows = [SkillOutcome(key, as_of, Outcome.FAILED, NO_SKILL) for key in unknown]
-        opened.run(partial(record, rows=rows, run_id=context.run.run_id))
-        keys = [key for key in keys if key not in set(unknown)]
-    windows: dict[str, AttemptWindow] = {}
-    pieces = batches(keys, READ_BATCH)
-    for some in progress.track("reading", pieces, len(pieces)):
-        read = opened.run(
-            partial(read_windows, source=opened.platform, keys=some, as_of=as_of, window_days=days)
-        )
-        windows |= {key: window for key, window in read.items() if isinstance(window, AttemptWindow)}
-        failed_rows = [
-            SkillOutcome(key, as_of, Outcome.FAILED, f"its window was not read: {error}")
-            for key, error in read.items()
-            if isinstance(error, WindowUnusable)
-        ]
-        opened.run(partial(record_failed, rows=failed_rows, run_id=context.run.run_id))
+    as_of, run_id = resolve_as_of(context, settings, opened), context.run.run_id
+    reader = WindowReader(opened, as_of, settings.options, run_id)
+    windows = reader.read(keys, progress)
     yield unmaterialised_output(windows)
-    failed = SkillVerdicts(opened, as_of, context.run.run_id).failures()
+    failed = SkillVerdicts(opened, as_of, run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
-    missing = opened.run(
-        partial(left_out, source=opened.platform, keys=list(windows), as_of=as_of, window_days=days)
-    )
-    place = {"stored_in": window_store(opened.run).location}
+    counts, place = reader.count(windows), {"stored_in": window_store(opened.run).location}
     yield from materialisations(
-        context,
-        (
-            (key, window_metadata(window, missing.without_student.get(key, 0)) | place)
-            for key, window in stored.items()
-        ),
+        context, ((key, window_metadata(window, counts[key]) | place) for key, window in stored.items())
     )
-    findings = {key: verify_window(window, missing.in_future.get(key, 0)) for key, window in windows.items()}
+    findings = {key: verify_window(window, counts[key]) for key, window in windows.items()}
     yield from evaluations(context, attempt_window_checks, findings, stored)
     chosen = context.run.asset_selection
     if failed and chosen and dg.AssetKey("skill_bkt_params") not in chosen:

@@ -6,20 +6,23 @@ from typing import Any
 
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
-from bkt_pipeline.calibration.window_checks import newest_attempt
+from bkt_pipeline.calibration.window_checks import WindowCounts, newest_attempt
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.model.attempts import AttemptWindow
 
 
-def window_metadata(window: AttemptWindow, without_student: int) -> dict[str, Any]:
-    """Metadata of one skill's window; `without_student` attempts were left out because they have no student."""
+def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, Any]:
+    """Metadata of one skill's window, and of what was counted beside it."""
     shown: dict[str, Any] = {
         "as_of": window.as_of.isoformat(),
         "window_days": window.window_days,
         "attempts": window.n_attempts,
         "students": window.n_students,
         "ungraded": window.ungraded,
-        "without_student": without_student,
+        "without_student": counts.without_student,
+        "repeated_attempts": counts.repeats,
+        "answers_of_unknown_order": counts.tied,
+        "sequences": window.sequences,
         "distinct_sequences": len({window.responses[a:b].tobytes() for a, b in pairwise(window.offsets)}),
         "dagster/row_count": window.n_students,
     }
