@@ -140,11 +140,14 @@ def scores_of(row: RowMapping) -> dict[str, Scores]:
 def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
     """What the school's skills show together: learned from each skill's latest fit before `night`."""
     fits = skill_fits.c
+    earlier = (fits.night < night) & fits.moment_mean.is_not(None)
+    last = (
+        select(fits.skill_id, func.max(fits.night).label("night")).where(earlier).group_by(fits.skill_id).subquery()
+    )
     rows = connection.execute(
         select(fits.moment_mean, fits.moment_covariance)
-        .where(fits.night < night, fits.moment_mean.is_not(None))
-        .distinct(fits.skill_id)
-        .order_by(fits.skill_id, fits.night.desc())
+        .join(last, (last.c.skill_id == fits.skill_id) & (last.c.night == fits.night))
+        .order_by(fits.skill_id)
     )
     return prior_from_moments([moments_of(row) for row in rows.mappings()])
 
