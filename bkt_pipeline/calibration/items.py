@@ -137,6 +137,6 @@ def _judge(
         return verdict
     reason = (
         f"no item has {options.min_answers} graded answers, both right and wrong; "
-        f"the most that one has is {findings[0].numbers['actual']}"
+        f"the most for one item is {findings[0].numbers['actual']}"
     )
     return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)

@@ -178,7 +178,7 @@ def test_skipped_skills_are_materialised_with_a_reason_and_a_warning(
     assert calibrate(1, 2).success
     first, second = (str(ready.id(skill)) for skill in (1, 2))
     assert statuses(instance, ITEMS) == dict.fromkeys([first, second], "MATERIALIZED")
-    reason = "no item has 50 graded answers, both right and wrong; the most that one has is 40"
+    reason = "no item has 50 graded answers, both right and wrong; the most for one item is 40"
     assert latest(instance, first)["reason"] == reason
     assert "never calibrated" in latest(instance, second)["reason"]
     (check,) = checks_of(instance, first)

@@ -122,7 +122,7 @@ def test_an_impossible_rollback_is_refused_and_changes_nothing(
     night(database, platform, 1, 1)
     before = snapshot(platform.url)
     for arguments, message in (
-        (["--night", date(0)], f"the kept nights are {date(1)} to {date(1)}"),
+        (["--night", date(0)], f"the stored nights are {date(1)} to {date(1)}"),
         (["--night", "yesterday"], "'yesterday' is not a date"),
         (["--night", date(1), "--skill", "fractions"], "no parameters were ever stored for fractions"),
     ):
@@ -171,5 +171,5 @@ def test_pruning_nothing_is_fine(database: Database, platform: Platform) -> None
 
 
 def test_a_rollback_without_any_night_is_refused(database: Database) -> None:
-    with pytest.raises(InvalidSettings, match="no night is kept yet"):
+    with pytest.raises(InvalidSettings, match="no night is stored yet"):
         database.run(lambda connection: roll_back(connection, database.platform, FIRST.date()))
