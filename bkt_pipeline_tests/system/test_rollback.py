@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from bkt_pipeline import __version__
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.db.ledger import Outcome, record
+from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.params import publish
 from bkt_pipeline.db.rollback import roll_back
 from bkt_pipeline.errors import InvalidSettings
@@ -45,8 +46,9 @@ def night(database: Database, platform: Platform, number: int, *skills: int) -> 
         fit = replace(calibrate(answers), as_of=as_of)
 
         def store(connection, fit=fit, key=key) -> bool:
-            record(connection, Outcome(key, as_of, "calibrated", attempts=fit.n_attempts), f"run {number}")
-            return publish(connection, database.platform, fit, f"run {number}", __version__)
+            row = SkillOutcome(key, as_of, Outcome.CALIBRATED, attempts=fit.n_attempts)
+            record(connection, [row], f"run {number}")
+            return key in publish(connection, database.platform, [fit], f"run {number}", __version__)
 
         assert database.run(store)
     return published(platform)
