@@ -158,7 +158,9 @@ def test_pruning_keeps_what_a_rollback_to_any_kept_night_needs(
     at_two = night(database, platform, 2, 1)
     night(database, platform, 3, 1, 2)
     assert main(["prune", "--nights", "2"]) == 0
-    assert f"kept the nights since {date(2)}; deleted 2 rows of parameters, 3 outcomes" in capfd.readouterr().out
+    assert (
+        f"kept the nights since {date(2)}; deleted 2 rows of parameters, 3 outcomes" in capfd.readouterr().out
+    )
     assert {key for key, _ in ledger(platform)} == {date(2), date(3)}
     assert main(["rollback", "--night", date(2)]) == 0
     assert published(platform) == at_two
