@@ -1,17 +1,17 @@
-"""One embedded server a session; one database a test, cloned from a template, dropped afterwards.
+"""One embedded server per session; one database per test, cloned from a template and dropped afterwards.
 
 `empty_database`   URL of an empty database
 `platform`         a learning platform's database: its source tables, empty, uuid ids, timestamptz
-`any_platform`     the same; the test runs once for each type of id and of timestamp that platforms use
-`make_platform`    the same as a function, for a test that needs a given type or several databases
+`any_platform`     the same, once for each type of id and of timestamp that platforms use
+`make_platform`    the same as a function, for a test that needs certain types or several databases
 `night`            a night without items, run in this process on a platform
-`make_night`       the command `nightly` in processes of its own, on a copy of a platform
+`make_night`       the command `nightly` in a separate process, on a copy of a platform
 `own_server`       the home of a server that the test may kill
-`instance`         a Dagster instance by the project's dagster.yaml, its storage empty
-`aws`              the URL of a moto server, which the test's environment names as AWS
-`bucket`           a bucket there, empty
+`instance`         a Dagster instance with the project's dagster.yaml and empty storage
+`aws`              the URL of a moto server that stands in for AWS in the test's environment
+`bucket`           an empty bucket there
 
-URLs are plain `postgresql://` ones. A test sees none of the developer's own settings.
+URLs are plain `postgresql://` ones. Tests see none of the developer's own settings.
 """
 
 import datetime as dt
@@ -56,7 +56,7 @@ TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 @pytest.fixture(scope="session", autouse=True)
 def _session_without_the_developers_settings() -> Iterator[None]:
-    """Also what a session's fixtures start, such as the server, has none of them."""
+    """Hide them from session fixtures too, such as the server."""
     with pytest.MonkeyPatch.context() as patch:
         hide_settings(patch)
         yield
@@ -64,38 +64,38 @@ def _session_without_the_developers_settings() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Anew for each test: code under test may have set DAGSTER_HOME for this process. And a home of its own."""
+    """Hide them again for each test, because code under test may set DAGSTER_HOME; each test has its own home."""
     hide_settings(monkeypatch)
     monkeypatch.setenv("BKT_PIPELINE_HOME", str(tmp_path / "home"))
 
 
 def hide_settings(patch: pytest.MonkeyPatch) -> None:
-    """Unset every variable of ours, and libpq's, which count where a URL leaves something open."""
+    """Unset all of our variables, and those of libpq, which fill in what a URL leaves out."""
     for name in [*variables(), *(name for name in os.environ if name.startswith("PG"))]:
         patch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
 def server_home() -> Iterator[Path]:
-    """A folder that the server's account may enter also where root runs the tests."""
+    """A folder that the server's account may enter even if root runs the tests."""
     folder = Path(tempfile.mkdtemp(prefix="bkt-tests-"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     yield folder
-    # A server that a killed process has left behind may still be at its last files.
+    # A server left behind by a killed process may still be writing files.
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def server_url(server_home: Path) -> Iterator[str]:
-    """URL of the session's server. Nothing of it must outlive a crash, so it never waits for the disk."""
+    """URL of the session's server. Its data need not survive a crash, so fsync is off."""
     fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
     yield embedded.ensure(server_home, options=fast, linger=0.2)
     embedded.release(server_home)
 
 
 class Databases:
-    """Makes databases on one server and drops them."""
+    """Creates and drops databases on one server."""
 
     def __init__(self, server_url: str, connection: psycopg.Connection) -> None:
         self._server_url = server_url
@@ -110,7 +110,7 @@ class Databases:
         return urlsplit(self._server_url)._replace(path=f"/{name}").geturl()
 
     def drop(self, url: str) -> None:
-        """Drop the database even where the test has left a connection to it open."""
+        """Drop the database even if the test left a connection to it open."""
         statement = sql.SQL("DROP DATABASE {} WITH (FORCE)")
         self._connection.execute(statement.format(sql.Identifier(database_of(url))))
 
@@ -141,7 +141,7 @@ class Platform:
     timestamp_type: str
 
     def id(self, number: int) -> uuid.UUID | str | int:
-        """An id of this platform's type; bigger numbers give later ids."""
+        """An id of this platform's type; larger numbers give later ids."""
         if self.id_type == "uuid":
             return uuid.UUID(int=number)
         return f"id-{number:012}" if self.id_type == "text" else number
@@ -175,7 +175,7 @@ def _create_source_tables(url: str, id_type: str, timestamp_type: str) -> None:
 
 @pytest.fixture(scope="session")
 def platform_template(databases: Databases) -> Callable[[str, str], str]:
-    """The name of the template for a kind of platform, made when a test first needs it."""
+    """The name of the template for a kind of platform, created on first use."""
     made: dict[tuple[str, str], str] = {}
 
     def template(id_type: str, timestamp_type: str) -> str:
@@ -216,7 +216,7 @@ def any_platform(request: pytest.FixtureRequest, make_platform: Callable[..., Pl
 
 @pytest.fixture(scope="session")
 def dagster_template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database that holds Dagster's tables; making them takes seconds."""
+    """The name of a template database with Dagster's tables, which take seconds to create."""
     import dagster as dg
 
     url = databases.create()
@@ -229,7 +229,7 @@ def dagster_template(databases: Databases, tmp_path_factory: pytest.TempPathFact
 def instance(
     databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator["dg.DagsterInstance"]:
-    """A real instance by the project's own dagster.yaml, on a database of its own."""
+    """A real instance with the project's dagster.yaml, on a separate database."""
     import dagster as dg
 
     url = databases.create(dagster_template)
@@ -248,7 +248,7 @@ def _dagster_home(patch: pytest.MonkeyPatch, folder: Path, url: str) -> Iterator
 
 @pytest.fixture
 def night(instance: "dg.DagsterInstance", monkeypatch: pytest.MonkeyPatch) -> Callable[..., "NightRun"]:
-    """Runs a night on a platform, its items left out, and returns what came of it."""
+    """Runs a night without items on a platform, and returns its result."""
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.defs.night import run_night
@@ -265,7 +265,7 @@ def night(instance: "dg.DagsterInstance", monkeypatch: pytest.MonkeyPatch) -> Ca
 def make_night(
     databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[[Platform], "Night"]]:
-    """Makes a night on copies of a platform and of a Dagster storage, both as they are now."""
+    """Makes a night on copies of a platform and of Dagster's storage in their current state."""
     from bkt_pipeline_tests.helpers.nights import Night
 
     monkeypatch.syspath_prepend(str(PROJECT))
@@ -296,11 +296,11 @@ def own_server() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # It reads that when it is imported.
+    # moto reads this when it is imported.
     os.environ["MOTO_RECORDER_FILEPATH"] = str(tmp_path_factory.mktemp("moto") / "recording")
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-    # It would write a line a request.
+    # Otherwise it logs one line for each request.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,4 +1,4 @@
-"""The rules of the house that code can break without any other test noticing."""
+"""Architecture rules that no other test checks."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ PACKAGE = Path(bkt_pipeline.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
-# A module imports its own room and the rooms before it, nothing else of ours.
+# A module imports only its own room and the rooms before it.
 ROOMS = (
     "errors",
     "settings",
@@ -42,7 +42,7 @@ ONLY_IN = {
     "pydantic_settings": ("settings",),
     "pandas": ("frames", "db/file_times.py"),
 }
-# All but settings.py only hand something on: to child processes, or to Dagster, which reads it there.
+# All except settings.py only pass something on: to child processes, or to Dagster, which reads the environment.
 USES_OF_THE_ENVIRONMENT = {
     "settings.py": {"reads"},
     # Makes the relative paths in it absolute, before a command leaves the working folder.
@@ -70,7 +70,7 @@ def room_of(place: str) -> str:
 
 
 def imports_of(module: Path) -> set[str]:
-    """The dotted names that a module imports, those inside functions and under TYPE_CHECKING too."""
+    """The dotted names that a module imports, including those inside functions and under TYPE_CHECKING."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
@@ -195,7 +195,7 @@ def test_no_module_is_long() -> None:
     assert {place: n for place, n in lines.items() if n > LONGEST_MODULE and "migrations" not in place} == {}
 
 
-def test_a_room_says_what_belongs_there_and_only_model_re_exports() -> None:
+def test_every_room_has_a_docstring_and_only_model_re_exports() -> None:
     for module in PACKAGE.rglob("__init__.py"):
         place = place_of(module)
         tree = ast.parse(module.read_text())
@@ -215,14 +215,14 @@ def test_no_test_module_imports_another() -> None:
 
 
 def test_nothing_happens_at_import(tmp_path: Path) -> None:
-    """With an empty environment, no home and no working folder of its own, importing all of it touches nothing."""
+    """With an empty environment, no home and an empty working folder, importing every module touches nothing."""
     program = """
 import socket, sys
 def refuse(*a, **k): raise AssertionError("import opens a socket")
 socket.socket.connect = refuse
 import bkt_pipeline.definitions, bkt_pipeline.instance.storage, bkt_pipeline.cli.main, bkt_pipeline.model
 for heavy in ("numba", "scipy", "pandas", "matplotlib", "boto3", "pyarrow"):
-    assert heavy not in sys.modules, f"{heavy} is loaded at import: each run would pay for it at its start"
+    assert heavy not in sys.modules, f"{heavy} is loaded at import, which would slow down the start of every run"
 """
     ran = subprocess.run(
         [sys.executable, "-B", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{program}"],

@@ -91,7 +91,7 @@ def test_no_dotenv_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert settings().model_fields_set == set()
 
 
-def test_every_variable_has_a_sentence_and_a_name_of_its_own() -> None:
+def test_every_variable_has_a_description_and_a_unique_name() -> None:
     assert len(variables()) == len(Settings.model_fields)
     for name, field in variables().items():
         assert field.description, name

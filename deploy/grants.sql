@@ -1,16 +1,16 @@
--- The role that runs the nights, and all that it may do in the platform's database.
+-- The role that runs the nights, and all of its rights in the platform's database.
 --
 -- Run it as the owner of the platform's tables, after `bkt-pipeline migrate`:
 --
 --     DATABASE_URL=postgresql://owner@host/platform bkt-pipeline migrate
 --     psql postgresql://owner@host/platform --file deploy/grants.sql
 --
--- The owner need be no superuser. It takes the right to create schemas in the database, as migrating does, and
--- CREATEROLE; or instead of that an administrator who has said before:
+-- The owner need not be a superuser. It needs the right to create schemas in the database (as migrating does) and
+-- CREATEROLE. Without CREATEROLE, an administrator must first run:
 --
 --     CREATE ROLE bkt_nightly LOGIN; GRANT bkt_nightly TO owner;
 --
--- It may be run again at any time. The role gets no password here: \password bkt_nightly.
+-- This file may be run again at any time. It sets no password for the role; to do so: \password bkt_nightly
 
 DO $$
 BEGIN
@@ -20,21 +20,21 @@ BEGIN
 END
 $$;
 
--- What it reads.
+-- The platform's tables that a night reads.
 GRANT SELECT ON skills, items, attempts TO bkt_nightly;
 
--- What the backend reads. No DELETE: a row once stored is only ever replaced by a better one.
+-- The table that the backend reads. No DELETE, because a stored row is only ever replaced by a newer one.
 GRANT SELECT, INSERT, UPDATE ON skill_bkt_params TO bkt_nightly;
 
--- Where the item calibration is to be written back to the items:
+-- To let the item calibration update the platform's items, also run:
 -- GRANT UPDATE (irt_a, irt_b, irt_calibrated_at) ON items TO bkt_nightly;
 
--- Its own rows. The tables that hold them belong to whoever migrates, so that migrations alone alter them.
+-- The role's own rows. The tables belong to the role that migrates, so that only migrations can alter them.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA bkt_pipeline TO bkt_nightly;
 REVOKE INSERT, UPDATE, DELETE ON bkt_pipeline.alembic_version FROM bkt_nightly;
 
--- Whoever migrates is a member of the role, and so may go on making tables in a schema that is the role's. What a later
--- migration makes there is granted as the others are.
+-- The migrating role is made a member of bkt_nightly, so that it can go on creating tables in the schema, which
+-- bkt_nightly will own. Tables from later migrations get the same grants.
 DO $$
 DECLARE
     migrator regrole := (SELECT relowner FROM pg_class WHERE oid = 'bkt_pipeline.alembic_version'::regclass);
@@ -50,10 +50,10 @@ BEGIN
 END
 $$;
 
--- Its own schema. Whoever owns a schema may make things in it, and drop what is in it, whoever made that; a night does
--- neither. What would be lost: `bkt-pipeline migrate`, this file and a night make it all again but for the history, which
--- is the ledger and the parameters of earlier nights. Nothing of the platform's is in there; but its views of our tables,
--- where it has made any, would go with them.
--- Where the role has been in wrong hands, look before the next migration whether all tables are still the migrator's
--- (\dt bkt_pipeline.*): the triggers of one that was put in the place of ours would run with the migrator's rights.
+-- The role owns the schema. The owner of a schema may create objects in it and drop any object in it; a night does
+-- neither. If objects were dropped, `bkt-pipeline migrate`, this file and a night create everything again except the
+-- history: the ledger and the parameters of earlier nights. The schema contains nothing of the platform's, but views
+-- that the platform has made of our tables would be dropped with them.
+-- If the role has been compromised, check before the next migration that all tables still belong to the migrating role
+-- (\dt bkt_pipeline.*): triggers of a table put in place of ours would run with that role's rights.
 ALTER SCHEMA bkt_pipeline OWNER TO bkt_nightly;

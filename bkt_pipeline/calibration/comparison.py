@@ -13,20 +13,20 @@ MNAT = 1000.0  # thousandths of a nat
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean scores of a night's skills, and how far the best estimator is ahead of the one it is compared with.
+    """The mean scores of a night's skills, and by how much the best estimator beats the one it is compared with.
 
     Attributes
     ----------
     means
         By estimator, "default" parameters and "constant" success rate: mean over skills.
     best, other
-        The estimator with the highest mean log-likelihood; and the published one, or the second best where the best is
+        The estimator with the highest mean log-likelihood; and the published one, or the second best if the best is
         published.
     gain, error
-        How far `best` is ahead of `other`, in mnat per answer: mean over skills, and its standard error; the error is
-        None with one skill.
+        By how much `best` beats `other`, in mnat per answer: mean over skills, and its standard error, which is None for
+        a single skill.
     skills
-        How many skills had students to hold out.
+        How many skills had enough students to hold some out.
     """
 
     means: Mapping[str, Scores]
@@ -47,7 +47,7 @@ class Comparison:
 
 
 def compare_estimators(skills: Sequence[Mapping[str, Scores]], published: str) -> Comparison | None:
-    """Compare the estimators over the skills that have scores; None where none has."""
+    """Compare the estimators over the skills that have scores; None if no skill has any."""
     scored = [scores for scores in skills if scores]
     if not scored:
         return None

@@ -90,7 +90,7 @@ def judge_items(
     answers
         The answers of each skill.
     params
-        The parameters to predict them with, and when they were calibrated, of the skills that have some.
+        For each skill that has them: the parameters to predict its answers with, and when they were calibrated.
     unusable
         Skills whose stored parameters are not valid, with the reason.
     options
@@ -99,23 +99,23 @@ def judge_items(
         The school's prior on (log a, b) of the 2PL.
     """
     for key, of_skill in answers.items():
-        standing = params.get(key)
+        current = params.get(key)
         verdict = ItemsVerdict(
             key,
             Outcome.CALIBRATED,
             answers=of_skill.n_answers,
             students=of_skill.n_students,
-            params_since=standing[1] if standing else None,
+            params_since=current[1] if current else None,
         )
         if key in unusable:
             yield replace(verdict, outcome=Outcome.FAILED, reason=unusable[key])
-        elif standing is None:
+        elif current is None:
             reason = "the skill was never calibrated, so there are no parameters to predict its answers with"
             yield replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
         else:
             ability_of = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
             try:
-                yield _judge(verdict, of_skill, ability_of(of_skill, standing[0]), options, prior)
+                yield _judge(verdict, of_skill, ability_of(of_skill, current[0]), options, prior)
             except Exception as error:
                 yield replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
 
@@ -137,6 +137,6 @@ def _judge(
         return verdict
     reason = (
         f"no item has {options.min_answers} graded answers, both right and wrong; "
-        f"the most that one has is {findings[0].numbers['actual']}"
+        f"the most for one item is {findings[0].numbers['actual']}"
     )
     return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)

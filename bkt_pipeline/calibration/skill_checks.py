@@ -39,7 +39,7 @@ def verify(
     If the grid has no valid point, the fit is the safe default: it counts as no calibration and is reported as a warning.
     """
     if not window.n_attempts:
-        # The prior's mode: there is nothing to check it against.
+        # The fit is the prior's mode; without answers there is nothing to check it against.
         return ()
     if fit.published.log_likelihood is None:
         numbers = {"actual": "none: the grid has no valid point"}
@@ -135,8 +135,8 @@ def log_likelihood_beats_chance(window: AttemptWindow, fit: SkillFit) -> Decisio
 
 
 @check(
-    "Fitted on 80% of the students, the published estimator predicts the others better than the success rate of the "
-    "80% does, and no worse than last night's parameters.",
+    "The published estimator, fitted on 80% of the students, predicts the other students better than the success rate of "
+    "the 80% does, and no worse than last night's parameters.",
     what_to_do="few students: wait for more; many: look what changed in items or grading since last night",
 )
 def log_likelihood_holds_out(window: AttemptWindow, fit: SkillFit, history: History) -> Decision:

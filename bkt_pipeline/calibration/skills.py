@@ -78,7 +78,7 @@ def judge(
     history
         The earlier nights of the skills that have been calibrated before.
     prior
-        What the school's skills show together; for the pooled estimate and the intervals.
+        The school's prior, learned from all of its skills; for the pooled estimate and the intervals.
     """
     from bkt_pipeline.model import calibrate_all
 
@@ -129,7 +129,7 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
     elif window.window_days != options.window_days:
         found = f"has {window.window_days} days, and the run asks for {options.window_days}"
     elif window.sequences != options.sequences:
-        found = f"has sequences {window.sequences}, and the run asks for {options.sequences}"
+        found = f"has sequences {window.sequences}, but the run asks for {options.sequences}"
     else:
         return None
     return f"its stored window {found}; materialise attempt_window together with skill_bkt_params"
@@ -150,7 +150,7 @@ def low_data(window: AttemptWindow, min_attempts: int) -> str:
 
 def thin(attempts: int) -> str:
     """Why a fit on few attempts is not published."""
-    return f"fitted on {attempts} graded attempts, too few to replace the row that is there"
+    return f"fitted on {attempts} graded attempts, too few to replace the existing row"
 
 
 def overtaken(newer: dt.datetime | None = None) -> str:

@@ -10,11 +10,11 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     doctor = commands.add_parser(
         "doctor",
         help="check the configuration and report what a night would use",
-        description="Tries what a night does, in a transaction that is rolled back, and reports which database, "
-        "server and tables a night would use, how many attempts are in the window and what it leaves out, which "
-        "indexes are missing (with the statements that create them), the schema's revision, how the last night "
-        "ended and where windows are kept. Exits 1 where a night would fail, and 2 where the platform's tables are "
-        "not what it needs; then prints views that adapt tables of other names.",
+        description="Tries the steps of a night in a transaction that is rolled back, and reports which database, "
+        "server and tables a night would use, how many attempts the window contains and leaves out, which indexes are "
+        "missing (with the statements that create them), the schema's revision, how the last night ended and where "
+        "windows are stored. Exit codes: 1 if a night would fail, 2 if the platform's tables do not have the required "
+        "shape; in that case it prints views that adapt tables with other names.",
     )
     doctor.set_defaults(run=run_doctor)
 

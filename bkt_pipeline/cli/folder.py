@@ -1,4 +1,4 @@
-"""The working folder: nothing in it counts unless the command line or a setting names it.
+"""The working folder: nothing in it is used unless the command line or a setting names it.
 
 A person runs a command in whatever folder they happen to be in, and a stranger may have written its files.
 Python would import a secrets.py there, Dagster read a .env, numba and matplotlib their own settings.
@@ -56,7 +56,7 @@ def outside_the_working_folder() -> Iterator[None]:
 
 
 def working_folder() -> Path:
-    """The working folder, or the root folder where that was deleted or cannot be read."""
+    """The working folder, or the root folder if the working folder was deleted or cannot be read."""
     try:
         return Path.cwd()
     except OSError:

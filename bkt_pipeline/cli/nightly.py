@@ -31,14 +31,14 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "nightly",
         help="calibrate every active skill now",
         description="Runs the night through Dagster in this process and prints a table of the skills. "
-        f"A skill with fewer than {MIN_ATTEMPTS} graded attempts in the window is skipped and keeps the row it has. "
+        f"A skill with fewer than {MIN_ATTEMPTS} graded attempts in the window is skipped and keeps its row. "
         "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, or "
         "nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.",
     )
     nightly.add_argument(
         "--as-of",
         metavar="ISO",
-        help="end of the window, e.g. 2026-01-31T07:00:00Z (UTC if it names no zone; default: now)",
+        help="end of the window, e.g. 2026-01-31T07:00:00Z (UTC if it has no time zone; default: now)",
     )
     nightly.add_argument(
         "--skill",
@@ -60,13 +60,14 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     nightly.add_argument(
         "--estimator",
         choices=["grid", "polished", "pooled"],
-        help="what skill_bkt_params gets (default: BKT_ESTIMATOR, or grid); every night computes all three",
+        help="the estimates to publish in skill_bkt_params (default: BKT_ESTIMATOR, or grid); every night computes all "
+        "three",
     )
     nightly.add_argument(
         "--sequences",
         choices=["window", "from_first_answer"],
-        help="the answers in the window, or, of the students who answered in it, all from their first answer on "
-        "(default: BKT_SEQUENCES, or window)",
+        help="which answers to use: those in the window, or all answers, from their first, of the students who answered "
+        "in the window (default: BKT_SEQUENCES, or window)",
     )
     nightly.add_argument(
         "--window-days",

@@ -1,4 +1,4 @@
-"""The service processes of `bkt-pipeline ui`, seen from their parent: started, watched and stopped."""
+"""Starts, watches and stops the service processes of `bkt-pipeline ui`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from bkt_pipeline.cli.service import STOP_SECONDS
 
 
 class Service:
-    """A service process in a session of its own, with all that it starts."""
+    """A service process in a separate session, with its child processes."""
 
     def __init__(self, name: str, orders: Mapping[str, Any], pass_fds: Sequence[int]) -> None:
         self.name = name
@@ -23,7 +23,7 @@ class Service:
             [sys.executable, "-P", "-m", "bkt_pipeline.cli.service"],
             stdin=subprocess.PIPE,
             pass_fds=pass_fds,
-            # Ctrl-C in the terminal is for this process, which stops the services in order.
+            # Ctrl-C in the terminal must reach only this process, which stops the services in order.
             start_new_session=True,
         )
         assert self._process.stdin is not None
@@ -50,7 +50,7 @@ class Service:
     def _lives(self) -> bool:
         if not self.has_ended():
             return True
-        # Its id remains the group's while others of the group live.
+        # The process group keeps its id as long as any of its processes lives.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, 0)
             return True
@@ -67,7 +67,7 @@ class Services:
         self._started.append(Service(name, orders, pass_fds))
 
     def wait_for(self, path: Path) -> None:
-        """Return when a service has made the file, or when one has ended."""
+        """Return when a service has created the file, or when one has ended."""
         while not path.exists() and self._first_ended() is None:
             time.sleep(0.05)
 

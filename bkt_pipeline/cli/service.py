@@ -18,8 +18,8 @@ import time
 from importlib.metadata import entry_points
 from typing import Any
 
-STOP_SECONDS = 20  # what a run has, to record that it was interrupted
-CLOSE_SECONDS = 2  # what a browser has, to finish a request
+STOP_SECONDS = 20  # time for a run to record that it was interrupted
+CLOSE_SECONDS = 2  # time for a browser to finish a request
 
 
 def main() -> None:

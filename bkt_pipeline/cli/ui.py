@@ -1,4 +1,4 @@
-"""`bkt-pipeline ui`: Dagster's UI and daemon on this machine, for whoever has the address that it prints.
+"""`bkt-pipeline ui`: Dagster's UI and daemon on this machine, for users who have the address that it prints.
 
 This process holds the port and stops the others: the code server, the web server behind the guard, the daemon.
 """

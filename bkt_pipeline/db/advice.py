@@ -1,4 +1,4 @@
-"""Statements for the platform's owner that run on this database: indexes to create, views that adapt other names."""
+"""Statements for the platform's owner to run: indexes to create, and views that adapt tables with other names."""
 
 from collections.abc import Iterator, Sequence
 
@@ -51,7 +51,7 @@ _INDEXES = text(
 
 
 def missing_indexes(connection: Connection, source: Source) -> list[str]:
-    """A statement for each index that a night wants and the platform lacks; creating it is the platform's decision.
+    """A statement for each index that a night needs and the platform lacks; whether to create it is up to the owner.
 
     CONCURRENTLY where Postgres takes it, which it does not for a partitioned table. A view has no index: the line
     names the tables behind it. Nothing for a foreign table, whose indexes are in another database.

@@ -83,7 +83,7 @@ def make_engine(url: str, *, budget_seconds: int | None = None) -> Engine:
             # libpq's minimum is 2.
             connect_timeout=max(2, min(CONNECT_SECONDS, int(budget.left))),
             application_name="bkt-pipeline",
-            # An environment or a server may set one that cannot hold the ids of all skills.
+            # The environment or the server may set an encoding that cannot represent the ids of all skills.
             client_encoding="utf8",
             **KEEPALIVE,
         )
@@ -109,7 +109,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             text(
                 "SELECT set_config('TimeZone', 'UTC', true), set_config('statement_timeout', :statement, true),"
                 " set_config('lock_timeout', :lock, true),"
-                # Postgres then refuses what a policy would filter: fewer rows would be taken for all.
+                # Postgres then refuses a query that a policy would filter, instead of returning only some of the rows.
                 " set_config('row_security', 'off', true),"
                 " set_config('idle_in_transaction_session_timeout', :idle, true)"
             ),

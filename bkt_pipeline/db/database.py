@@ -79,7 +79,7 @@ def open_database() -> Database:
     Raises
     ------
     DatabaseError
-        It cannot be reached, its tables are not what calibration needs or may not be read, or the schema
+        The database cannot be reached, its tables are not what calibration needs or may not be read, or the schema
         `bkt_pipeline` is out of date and this role may not change it.
     """
     engine, is_embedded = connect()
@@ -97,7 +97,7 @@ def open_database() -> Database:
 
 def _make_ready(engine: Engine) -> Platform:
     try:
-        # First of all, so that nothing of ours is created where the platform's tables cannot be used.
+        # First, so that nothing of ours is created if the platform's tables cannot be used.
         platform = retrying(engine, partial(reflect, schema=settings().source_schema))
         if retrying(engine, current) != newest():
             retrying(engine, migrate)

@@ -53,9 +53,9 @@ def _row(fit: SkillFit) -> dict[str, Any]:
 
 
 def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit]:
-    """The fits behind what `skill_bkt_params` shows of these skills; one never calibrated is not in the result.
+    """The fits that `skill_bkt_params` shows for these skills; a skill never calibrated is left out.
 
-    The held-out scores stay in the table: `read_night` returns them.
+    The held-out scores are not loaded: `read_night` returns them.
     """
     rows = connection.execute(
         select(skill_fits)
@@ -131,14 +131,14 @@ def _held_out(held_out: HeldOut) -> dict[str, float | int | None]:
 
 
 def scores_of(row: RowMapping) -> dict[str, Scores]:
-    """The held-out scores of a stored fit, by estimator; empty where too few students were held out."""
+    """The held-out scores of a stored fit, by estimator; empty if too few students were held out."""
     if row["held_out_students"] is None:
         return {}
     return {name: Scores(**{score: row[f"held_out_{name}_{score}"] for score in SCORES}) for name in COMPARED}
 
 
 def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
-    """What the school's skills show together: learned from each skill's latest fit before `night`."""
+    """The school's prior, learned from each skill's latest fit before `night`."""
     fits = skill_fits.c
     earlier = (fits.night < night) & fits.moment_mean.is_not(None)
     last = (

@@ -1,4 +1,4 @@
-"""Reads of many skills at once, in which one skill that cannot be read costs the others nothing."""
+"""Reads many skills at once, so that a skill that cannot be read does not affect the others."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ LONGEST_ID = 2000
 
 LONGEST_SHOWN = 100
 
-# What the data of one skill can cause: a value that does not convert, a function of a view that raises, a damaged row.
+# Errors that one skill's data can cause: a value that does not convert, a view's function that fails, a damaged row.
 _CLASSES_OF_DATA = ("21", "22", "P0", "XX")
 
 
 def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
-    """The keys that no window, ledger or partition can be for, with the reason.
+    """The keys that cannot be used in windows, the ledger or partitions, with the reason.
 
     An id that is too long or not valid UTF-8, or a key that is not a value of skills.id's type.
     """
@@ -54,7 +54,7 @@ def printable(key: str) -> str:
 
 
 def record_failed(connection: Connection, rows: Sequence[SkillOutcome], run_id: str) -> None:
-    """Enter failed skills one by one, as the ledger cannot hold every id that a skill can have."""
+    """Record failed skills one by one, because the ledger cannot store every possible id."""
     for row in rows:
         try:
             with connection.begin_nested():
@@ -63,7 +63,7 @@ def record_failed(connection: Connection, rows: Sequence[SkillOutcome], run_id: 
             if isinstance(error, DBAPIError) and is_transient(error):
                 raise
             log.warning(
-                "skill %s failed: %s; the ledger cannot hold its id", printable(row.skill_id), row.reason
+                "skill %s failed: %s; the ledger cannot store its id", printable(row.skill_id), row.reason
             )
 
 
@@ -73,7 +73,7 @@ def read_isolated(
     keys: Sequence[str],
     read: Callable[[Sequence[str]], Mapping[str, T]],
 ) -> dict[str, T | WindowUnusable]:
-    """What `read` returns of all the keys, each that it cannot read with the reason in its place.
+    """The results of `read` for all keys, with the reason in place of each result that cannot be read.
 
     Where it fails because of the data, it is called again for each half of the keys, down to the skills that cannot
     be read.

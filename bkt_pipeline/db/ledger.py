@@ -1,4 +1,4 @@
-"""What became of each skill, and of its items, in each night: the two ledgers."""
+"""The two ledgers: the outcome of each skill, and of each skill's items, in each night."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound="LedgerRow")
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What both ledgers hold of a skill in a night."""
+    """The columns that both ledgers share."""
 
     skill_id: str
     as_of: dt.datetime
@@ -33,14 +33,14 @@ class LedgerRow:
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
-        """The one way from a row to the object."""
+        """Build the object from a row; every reader uses this."""
         values = {field.name: row[field.name] for field in fields(cls)}
         return cls(**{**values, "outcome": Outcome(row["outcome"])})
 
 
 @dataclass(frozen=True)
 class SkillOutcome(LedgerRow):
-    """What became of one skill; mirrors the table `night_skills`."""
+    """The outcome of one skill; mirrors the table `night_skills`."""
 
     attempts: int | None = None
     students: int | None = None
@@ -50,7 +50,7 @@ class SkillOutcome(LedgerRow):
 
     @classmethod
     def of(cls, verdict: SkillVerdict, as_of: dt.datetime) -> "SkillOutcome":
-        """The verdict as the ledger keeps it."""
+        """The verdict as a row of the ledger."""
         window, fit = verdict.window, verdict.fit
         return cls(
             skill_id=verdict.skill_id,
@@ -67,7 +67,7 @@ class SkillOutcome(LedgerRow):
 
 @dataclass(frozen=True)
 class ItemsOutcome(LedgerRow):
-    """What became of one skill's items; mirrors the table `night_items`."""
+    """The outcome of one skill's items; mirrors the table `night_items`."""
 
     calibrated: int = 0
     provisional: int = 0
@@ -78,7 +78,7 @@ class ItemsOutcome(LedgerRow):
 
     @classmethod
     def of(cls, verdict: ItemsVerdict, as_of: dt.datetime) -> "ItemsOutcome":
-        """The verdict as the ledger keeps it."""
+        """The verdict as a row of the ledger."""
         return cls(
             skill_id=verdict.skill_id,
             as_of=as_of,
@@ -91,12 +91,12 @@ class ItemsOutcome(LedgerRow):
 
 
 def _only_a_newer_calibration_stays(new: Any, stored: Any) -> Any:
-    """A skip or a failure never hides what a run did; newer published parameters are the night's last word."""
+    """Replace any stored outcome except a newer calibration, whose parameters are what the night published."""
     return (new.as_of >= stored.as_of) | (stored.outcome != Outcome.CALIBRATED.value)
 
 
 def record(connection: Connection, rows: Sequence[LedgerRow], run_id: str) -> None:
-    """Enter the outcomes, all of skills or all of items, in place of earlier ones of the same night."""
+    """Record the outcomes, either all of skills or all of items; they replace earlier ones of the same night."""
     if not rows:
         return
     upsert(
@@ -117,22 +117,22 @@ def _ledger_of(kind: type[LedgerRow]) -> Table:
 
 
 def outcomes_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[SkillOutcome]:
-    """The outcomes that these runs recorded, in the order of the skills' ids."""
+    """The outcomes of skills that these runs recorded, ordered by skill id."""
     return _read(connection, SkillOutcome, night_skills.c.run_id.in_(run_ids))
 
 
 def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
-    """What became of the items in these runs, in the order of the skills' ids."""
+    """The outcomes of items that these runs recorded, ordered by skill id."""
     return _read(connection, ItemsOutcome, night_items.c.run_id.in_(run_ids))
 
 
 def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:
-    """What became of the items in the night, in the order of the skills' ids."""
+    """The outcomes of items in the night, ordered by skill id."""
     return _read(connection, ItemsOutcome, night_items.c.night == night)
 
 
 def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, Outcome]:
-    """The latest outcome of each skill that has one as of then or later."""
+    """The latest outcome of each skill that has one with this `as_of` or a later one."""
     rows = connection.execute(
         select(night_skills.c.skill_id, night_skills.c.outcome)
         .where(night_skills.c.night >= as_of.astimezone(dt.UTC).date(), night_skills.c.as_of >= as_of)

@@ -102,7 +102,7 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
 
 
 def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:
-    """Which estimator predicts the night's skills best; None where no student could be held out."""
+    """Which estimator predicts the night's skills best; None if no student could be held out."""
     estimators = [skill.estimator for skill in skills if skill.estimator]
     published = max(set(estimators), key=estimators.count) if estimators else "grid"
     return compare_estimators([skill.held_out for skill in skills], published)

@@ -1,4 +1,4 @@
-"""Calibrated parameters: the statements that publish them to the backend's table, and those that read it back."""
+"""Publishes calibrated parameters to the backend's table, and reads them again."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ from bkt_pipeline.settings import MIN_ATTEMPTS
 
 VALUES = (*PARAMETERS, "log_likelihood")
 FULL_ATTEMPTS = MIN_ATTEMPTS  # a fit on fewer is thin, whatever min_attempts a night uses
-# Dates that Python can hold; a platform may seed its rows with infinity.
+# The range of dates that Python can represent; a platform may seed its rows with infinity.
 _EARLIEST: Any = literal_column("'0002-01-01'::timestamptz")
 _LATEST: Any = literal_column("'9998-01-01'::timestamptz")
 
@@ -43,15 +43,15 @@ _LATEST: Any = literal_column("'9998-01-01'::timestamptz")
 def publish(
     connection: Connection, platform: Platform, fits: Sequence[SkillFit], run_id: str, code_version: str
 ) -> set[str]:
-    """Upsert the published parameters to `skill_bkt_params` and keep the fits by night; returns which skills were written.
+    """Upsert the published parameters to `skill_bkt_params` and store the fits by night; returns the skills written.
 
-    A skill whose published parameters are newer is left as it is. The safe default of a grid without a valid point
-    never replaces a row that exists.
+    A skill whose published parameters are newer is not written. The safe default of a grid without a valid point
+    never replaces an existing row.
 
     Raises
     ------
     RowNotTaken
-        The table took fewer rows than it was given.
+        The table kept fewer rows than it was given.
     """
     by_key = {fit.skill_id: fit for fit in fits}
     lock_skills(connection, list(by_key))
@@ -68,8 +68,8 @@ def publish(
         )
         if replaces and len(written) < len(rows):
             raise RowNotTaken(
-                f"{platform.target.name} took {len(written)} of {len(rows)} rows without an error; look for a trigger or "
-                "rule on it that drops them"
+                f"{platform.target.name} kept only {len(written)} of {len(rows)} rows, without an error; look for a "
+                "trigger or rule on the table that discards rows"
             )
     store_fits(connection, [by_key[key] for key in won], run_id, code_version)
     return set(won)
@@ -78,7 +78,7 @@ def publish(
 def _claim(
     connection: Connection, platform: Platform, fits: Mapping[str, SkillFit], run_id: str
 ) -> list[str]:
-    """Note which calibration each skill's row will come from; the skills whose row may be written."""
+    """Record which calibration each skill's row will come from; returns the skills whose row may be written."""
     rows = [
         {"skill_id": key, "as_of": fits[key].as_of, "run_id": run_id, "attempts": fits[key].n_attempts}
         for key in sorted(fits)
@@ -86,7 +86,7 @@ def _claim(
     won = upsert(connection, published_params, rows, keys=["skill_id"], guard=_unless_newer)
     lost = sorted(set(fits) - won)
     if lost:
-        # A row that somebody deleted is not newer, whatever we noted about it.
+        # A row that was deleted from the target table is not newer, whatever our own table says.
         there = current_since(connection, platform, lost)
         gone = [row for row in rows if row["skill_id"] in lost and row["skill_id"] not in there]
         won |= upsert(connection, published_params, gone, keys=["skill_id"])
@@ -114,10 +114,10 @@ def kept_from_thin_fits(connection: Connection, platform: Platform, fits: Sequen
 
 
 def given_skills(platform: Source, keys: Sequence[str]) -> tuple[TableValuedAlias, dict[str, Any]]:
-    """The skills as a table of their ids in the platform's own type, numbered from 1, and the parameter it needs.
+    """The skills as a table of their ids in the platform's type, numbered from 1, and the parameter that it needs.
 
-    Rows are matched by the database's own equality and come back by number, so a collation that equates two
-    spellings cannot lose a skill.
+    The database matches the ids by its own equality, and rows are identified by number, so no skill is lost to a
+    collation that treats two spellings as equal.
     """
     kind = platform.skills.c.id.type
     given = func.unnest(bindparam("given", type_=ARRAY(kind))).table_valued(
@@ -129,13 +129,13 @@ def given_skills(platform: Source, keys: Sequence[str]) -> tuple[TableValuedAlia
 def current_since(
     connection: Connection, platform: Platform, keys: Sequence[str]
 ) -> dict[str, dt.datetime | None]:
-    """For each of the skills that has a row in `skill_bkt_params`, when it was calibrated; None where it never was."""
+    """When each skill with a row in `skill_bkt_params` was calibrated; None if it never was."""
     rows = _target_rows(connection, platform, keys, _calibrated_at(platform).label("since"))
     return {key: row.since for key, row in rows.items()}
 
 
 def _calibrated_at(platform: Platform) -> Any:
-    """The column as a time with a zone, NULL where it is missing or infinite."""
+    """The column as a time with a zone; NULL if it is missing or infinite."""
     at = cast(platform.target.c.calibrated_at, moment)
     return case((and_(at > _EARLIEST, at < _LATEST), at))
 
@@ -155,7 +155,7 @@ def _target_rows(
 def current_values(
     connection: Connection, platform: Platform, keys: Sequence[str]
 ) -> dict[str, tuple[float | None, ...]]:
-    """What the backend reads of the skills now, in the order of `VALUES`; a skill without a row is not in the result."""
+    """The values that the backend reads now, in the order of `VALUES`; a skill without a row is left out."""
     found = _target_rows(connection, platform, keys, *(platform.target.c[name] for name in VALUES))
     return {
         key: tuple(None if row[place] is None else float(row[place]) for place in range(1, len(VALUES) + 1))
@@ -166,9 +166,9 @@ def current_values(
 def rows_of_run(
     connection: Connection, platform: Platform, keys: Sequence[str], run_id: str
 ) -> dict[str, tuple[float | None, ...] | None]:
-    """What the backend reads of the skills that the run published last; None where it finds no row.
+    """The values that the backend reads now for the skills that this run published; None if there is no row.
 
-    A skill that a newer run has published since is not in the result.
+    A skill that another run has published since is left out.
     """
     own = select(published_params.c.skill_id).where(
         published_params.c.skill_id.in_(keys), published_params.c.run_id == run_id
@@ -179,14 +179,14 @@ def rows_of_run(
 
 @dataclass(frozen=True)
 class CurrentParams:
-    """What `skill_bkt_params` holds of some skills: parameters with their date, or why they are not valid."""
+    """The rows of `skill_bkt_params` for some skills: parameters with their date, or why they are not valid."""
 
     params: dict[str, tuple[BktParams, dt.datetime | None]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
 
 
 def current_params(connection: Connection, platform: Platform, keys: Sequence[str]) -> CurrentParams:
-    """The parameters that `skill_bkt_params` holds now; a skill without a row is in neither part."""
+    """The parameters in `skill_bkt_params` now; a skill without a row is in neither part."""
     target = platform.target
     names = [cast(target.c[name], Double).label(name) for name in PARAMETERS]
     found = CurrentParams()
@@ -204,7 +204,7 @@ def current_params(connection: Connection, platform: Platform, keys: Sequence[st
 def night_result(
     connection: Connection, night: dt.date, run_ids: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The night's result, `{"calibrated_skills": {skill: parameters}, "count": N}`; of certain runs only, where given."""
+    """The night's result, `{"calibrated_skills": {skill: parameters}, "count": N}`; with `run_ids`, only of those runs."""
     statement = (
         select(skill_fits.c.skill_id, *(skill_fits.c[name] for name in VALUES))
         .join(

@@ -1,4 +1,4 @@
-"""A permission is not an absence: what this role may not read is an error, never an empty table."""
+"""Checks permissions: a table that this role may not read is an error, never an empty table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +64,7 @@ def role_name(connection: Connection) -> str:
 
 
 def name_of(connection: Connection, table: Table) -> str:
-    """The relation as SQL names it, with its schema where the search path does not lead to it."""
+    """The relation's name in SQL, with its schema if the search path does not find it."""
     return str(connection.execute(text("SELECT cast(:oid AS oid)::regclass::text"), table.info).scalar())
 
 

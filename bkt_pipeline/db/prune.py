@@ -1,4 +1,4 @@
-"""Deleting old nights."""
+"""Deletes old nights."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bkt_pipeline.db.schema import night_items, night_skills, published_params, 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The oldest night that is kept, and how many rows were deleted."""
+    """The oldest night that was kept, and how many rows were deleted."""
 
     since: dt.date
     fits: int
@@ -20,9 +20,9 @@ class Pruned:
 
 
 def prune(connection: Connection, nights: int) -> Pruned | None:
-    """Keep the newest `nights` nights, what it takes to go back to any of them, and what the backend reads now.
+    """Keep the newest `nights` nights, what is needed to restore any of them, and what the backend reads now.
 
-    None if there are no more nights than that.
+    None if there are no older nights.
     """
     known = _nights()
     since = connection.execute(
@@ -58,15 +58,15 @@ def prune(connection: Connection, nights: int) -> Pruned | None:
 
 
 def windows_since(connection: Connection, nights: int) -> dt.date | None:
-    """The first day whose windows are kept: `nights` days up to the newest night; None before the first night.
+    """The first day whose windows are kept: `nights` days up to the newest night; None if there is no night.
 
-    It counts days and not nights, so that the answers to a retired skill are deleted however few nights there were.
+    It counts days instead of nights, so that the answers to a retired skill are deleted even if nights are rare.
     """
     last = connection.execute(select(func.max(_nights().c.night))).scalar()
     return dt.date.fromordinal(max(1, last.toordinal() - nights + 1)) if last else None
 
 
 def _nights() -> Subquery:
-    """The nights that are kept, without those of a clock error: a night in the future is not the newest."""
+    """The stored nights, without nights in the future, which come from a wrong clock."""
     known = union(select(night_skills.c.night), select(skill_fits.c.night)).subquery()
     return select(known.c.night).where(known.c.night <= LATEST_NIGHT).subquery()

@@ -1,4 +1,4 @@
-"""Tables, views and the like of somebody else, as the catalogue describes them.
+"""The platform's tables and views, as the catalogue describes them.
 
 SQLAlchemy's own reflection stops at domains, extension types and views without a key. This one reads what a
 night needs of any relation in one statement: its kind, the base type and the collation of each column, its key.
@@ -117,7 +117,7 @@ _RELATIONS = text(
 
 
 def find_relations(connection: Connection, names: Sequence[str], schema: str | None) -> dict[str, Table]:
-    """The relations of these names, found in `schema`, or through the search path; a missing one is not there.
+    """The relations with these names in `schema`, or on the search path; missing ones are left out.
 
     `Table.info` has the kind and the oid. `Column.info` has the type as SQL shows it, the collation where it is
     not deterministic, and whether the database fills the column. Columns have the base type of a domain.
@@ -155,7 +155,7 @@ def _column(row: Row[Any]) -> Column[Any]:
 
 
 def kind_of(table: Table) -> str:
-    """What the relation is, in words."""
+    """The kind of the relation, in words."""
     return KINDS[table.info["kind"]]
 
 
@@ -165,7 +165,7 @@ def is_text(column: Column[Any]) -> bool:
 
 
 def equal_values_may_differ(column: Column[Any]) -> bool:
-    """Whether two values of the column can be equal and yet differ as text."""
+    """Whether two equal values of the column can differ as text."""
     return column.info["type_name"] in _EQUAL_BUT_DIFFERENT or column.info["collation"] is not None
 
 

@@ -1,4 +1,4 @@
-"""Going back to the parameters of an earlier night."""
+"""Restores the parameters of an earlier night."""
 
 import datetime as dt
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from bkt_pipeline.errors import InvalidSettings
 
 @dataclass
 class RolledBack:
-    """What became of the skills: restored, unchanged, without parameters that old, or refused by the table and why."""
+    """The skills that were restored, already equal, without parameters that old, or refused by the table and why."""
 
     restored: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
@@ -30,24 +30,24 @@ class RolledBack:
 def roll_back(
     connection: Connection, platform: Platform, night: dt.date, skills: Collection[str] = ()
 ) -> RolledBack:
-    """Restore in `skill_bkt_params` what it held at the end of the night; of all skills, where none is named.
+    """Restore `skill_bkt_params` to its state at the end of the night, for the `skills` or for all of them.
 
-    A skill that was not calibrated that night gets the parameters of its last calibration before. The ledger notes,
-    at the night whose parameters were replaced, that they were rolled back. The next night publishes again. A row
-    that the table refuses, for instance of a skill that was deleted, costs the other skills nothing.
+    A skill that was not calibrated that night gets the parameters of its latest calibration before it. The ledger
+    records the rollback at the night whose parameters were replaced. The next night publishes again. If the table
+    refuses a row, such as that of a deleted skill, the other skills are still restored.
 
     Raises
     ------
     InvalidSettings
-        Nothing is kept of that night or before, or a skill has no parameters at all.
+        No parameters of that night or an earlier one are stored, or a skill has no parameters at all.
     """
     published = _published(connection, skills)
     then = _fits_of(connection, night, published)
     if not then:
         kept = connection.execute(select(func.min(skill_fits.c.night), func.max(skill_fits.c.night))).one()
         raise InvalidSettings(
-            f"no parameters are kept of {night} or before; "
-            + (f"the kept nights are {kept[0]} to {kept[1]}" if kept[0] else "no night is kept yet")
+            f"no parameters of {night} or earlier are stored; "
+            + (f"the stored nights are {kept[0]} to {kept[1]}" if kept[0] else "no night is stored yet")
         )
     done = RolledBack(without=sorted(set(published) - set(then)))
     now = current_values(connection, platform, sorted(then))
@@ -66,7 +66,7 @@ def roll_back(
 
 
 def _published(connection: Connection, skills: Collection[str]) -> dict[str, "Row[Any]"]:
-    """Which calibration each row comes from, locked against whoever publishes."""
+    """The calibration that each row comes from, with the skills locked against concurrent publishing."""
     rows = connection.execute(select(published_params).order_by(published_params.c.skill_id)).all()
     published = {row.skill_id: row for row in rows if not skills or row.skill_id in skills}
     if unknown := sorted(set(skills) - set(published)):
@@ -74,7 +74,7 @@ def _published(connection: Connection, skills: Collection[str]) -> dict[str, "Ro
             f"no parameters were ever stored for {', '.join(unknown)}; skills.id lists the skills"
         )
     lock_skills(connection, list(published))
-    # Read again under the locks.
+    # Read again now that the skills are locked.
     rows = connection.execute(
         select(published_params).where(published_params.c.skill_id.in_(list(published)))
     ).all()
@@ -82,10 +82,10 @@ def _published(connection: Connection, skills: Collection[str]) -> dict[str, "Ro
 
 
 def _fits_of(connection: Connection, night: dt.date, published: Collection[str]) -> dict[str, "Row[Any]"]:
-    """The last fit of each skill up to the night."""
+    """The latest fit of each skill up to and including the night."""
     last = (
         select(skill_fits.c.skill_id, func.max(skill_fits.c.night).label("night"))
-        # The safe default of a grid without a valid point was never published over anything.
+        # The safe default of a grid without a valid point never replaced any row, so it is not restored either.
         .where(skill_fits.c.night <= night, skill_fits.c.log_likelihood.is_not(None))
         .group_by(skill_fits.c.skill_id)
         .subquery()
@@ -99,7 +99,7 @@ def _fits_of(connection: Connection, night: dt.date, published: Collection[str])
 
 
 def _holds(row: Sequence[float | None] | None, fit: "Row[Any]") -> bool:
-    """Whether the backend's table really has these parameters, whatever we noted about it."""
+    """Whether the backend's table contains exactly these parameters."""
     return row is not None and all(
         equal_as_stored(getattr(fit, name), value) for name, value in zip(VALUES, row, strict=True)
     )
@@ -120,7 +120,7 @@ def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: 
         .where(published_params.c.skill_id == fit.skill_id)
         .values(as_of=fit.as_of, run_id=fit.run_id)
     )
-    # Going forward again removes a mark and leaves none.
+    # Restoring a later night removes the mark of an earlier rollback and leaves no new one.
     if fit.as_of < gone.as_of:
         why = f"the parameters of {fit.night} were restored"
         _mark(connection, fit.skill_id, gone.as_of, Outcome.ROLLED_BACK, why)

@@ -1,4 +1,4 @@
-"""Which skill ids Dagster takes as partition keys.
+"""Which skill ids Dagster accepts as partition keys.
 
 The rules are here because `load` applies them to a file long before Dagster sees a key.
 """
@@ -8,7 +8,7 @@ REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 
 
 def partition_safe(skill_id: str) -> str:
-    """The id with each "..." replaced by the one character "…", which Dagster takes.
+    """The id with each "..." replaced by the single character "…", which Dagster accepts.
 
     Control characters are left alone: no id in a file may contain one.
 

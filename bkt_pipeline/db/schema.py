@@ -75,9 +75,9 @@ published_params = Table(
     Column(
         "attempts",
         BigInteger,
-        comment="Graded attempts it was fitted on; NULL: unknown, an older version published it",
+        comment="Graded attempts that it was fitted on; NULL if an older version published it",
     ),
-    comment="Which calibration the row in skill_bkt_params comes from; an older one never replaces it",
+    comment="The calibration that each row of skill_bkt_params comes from; an older one never replaces it",
 )
 
 
@@ -99,7 +99,7 @@ ESTIMATES = {
 }
 
 
-# Whose predictions are compared on held-out students, and by which scores.
+# The parameters whose predictions are compared on held-out students, and the scores of that comparison.
 COMPARED = {
     "grid": "under the grid's best point",
     "polished": "under the continuous optimum",
@@ -155,9 +155,9 @@ skill_fits = Table(
         for name in PARAMETERS
         for part, meaning in ESTIMATES.items()
     ),
-    Column("gap", Double, comment="Nats from the best point of the grid to the second best; 0 for a tie"),
-    Column("points_close", Integer, comment="Points of the grid within 1.92 nats of the best"),
-    Column("estimator", Text, nullable=False, comment="What is published: grid, polished or pooled"),
+    Column("gap", Double, comment="Nats between the best and the second-best grid point; 0 for a tie"),
+    Column("points_close", Integer, comment="Grid points within 1.92 nats of the best"),
+    Column("estimator", Text, nullable=False, comment="Published estimator: grid, polished or pooled"),
     Column(
         "moment_mean",
         ARRAY(Double),
@@ -165,15 +165,17 @@ skill_fits = Table(
     ),
     Column("moment_covariance", ARRAY(Double), comment="Its covariance, 4 x 4 values by rows"),
     Column(
-        "held_out_students", BigInteger, comment="Students held out to compare the estimators; NULL: too few"
+        "held_out_students",
+        BigInteger,
+        comment="Students held out to compare the estimators; NULL if there were too few",
     ),
-    Column("held_out_attempts", BigInteger, comment="Their graded attempts"),
+    Column("held_out_attempts", BigInteger, comment="Graded attempts of the held-out students"),
     *(
         Column(f"held_out_{name}_{score}", Double, comment=f"{meaning} of the held-out answers, {what}")
         for name, what in COMPARED.items()
         for score, meaning in SCORES.items()
     ),
-    Column("seconds", Double, nullable=False, comment="Seconds the search took"),
+    Column("seconds", Double, nullable=False, comment="Duration of the search in seconds"),
     Column("run_id", Text, nullable=False, comment="Dagster run that calibrated it"),
     Column("code_version", Text, nullable=False, comment="Version of bkt_pipeline that calibrated it"),
     Column("stored_at", moment, nullable=False, comment="When it was stored"),

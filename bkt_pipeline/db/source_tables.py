@@ -205,8 +205,10 @@ def _copy(
             cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
         # The detail quotes the row, student and all; of a DataError so does the first line.
-        told = "a value does not fit" if isinstance(error, psycopg.DataError) else error.diag.message_primary
+        problem = (
+            "a value does not fit" if isinstance(error, psycopg.DataError) else error.diag.message_primary
+        )
         raise SourceSchemaError(
-            f"The table {table} does not take {', '.join(columns)} alone: {told} (SQLSTATE {error.sqlstate}). "
+            f"The table {table} does not take {', '.join(columns)} alone: {problem} (SQLSTATE {error.sqlstate}). "
             f"{_ELSEWHERE}"
         ) from None

@@ -1,4 +1,4 @@
-"""`skill_bkt_params`, which the platform's backend reads: created where it is missing, checked, never altered."""
+"""`skill_bkt_params`, which the platform's backend reads: created if it is missing, checked, never altered."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ TARGET = "skill_bkt_params"
 TARGET_COMMENTS = {
     "skill_id": "Skill that the parameters belong to",
     **PARAMETERS,
-    "log_likelihood": "Of the window's answers under these parameters, in nats",
+    "log_likelihood": "Log-likelihood of the window's answers under these parameters, in nats",
     "calibrated_at": "When the row was written",
 }
 
@@ -40,7 +40,7 @@ _NO_UNIQUE_INDEX = "42P10"
 
 
 def find_target(connection: Connection, skills: Table, schema: str | None) -> Table | None:
-    """The table, checked for all that a night does with it; None where there is none yet.
+    """The table, checked for everything that a night does with it; None if it does not exist yet.
 
     It is looked for in `schema` first, then in the search path. Postgres plans the statement that a night
     issues, and does not run it.
@@ -66,7 +66,7 @@ def find_target(connection: Connection, skills: Table, schema: str | None) -> Ta
 
 
 def create_target(connection: Connection, skills: Table, schema: str | None) -> None:
-    """Create the table, in `schema` or else in the first schema of the search path."""
+    """Create the table in `schema`, or in the first schema of the search path."""
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
     types = {"skill_id": skills.c.id.type, "calibrated_at": moment}
     Table(
@@ -88,7 +88,7 @@ def create_target(connection: Connection, skills: Table, schema: str | None) -> 
 
 
 def trial_upsert(target: Table, skill_id: Any = None) -> Insert:
-    """The statement that publishes a skill's parameters, with values that change nothing in a row that exists."""
+    """The statement that publishes a skill's parameters, with values that leave an existing row unchanged."""
     given = null() if skill_id is None else skill_id
     values = {
         **{name: cast(0.25, Double) for name in PARAMETERS},
@@ -109,7 +109,7 @@ def trial_upsert(target: Table, skill_id: Any = None) -> Insert:
 def _require_columns(target: Table) -> None:
     if lacks := [column for column in TARGET_COMMENTS if column not in target.c]:
         raise SourceSchemaError(
-            f"table {TARGET} has no column {', '.join(lacks)}; add it: a night never alters a table that exists"
+            f"table {TARGET} has no column {', '.join(lacks)}; add it: a night never alters an existing table"
         )
     if generated := [name for name in TARGET_COMMENTS if target.c[name].info["generated"]]:
         raise SourceSchemaError(

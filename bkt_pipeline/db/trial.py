@@ -25,16 +25,16 @@ _UNWRITABLE = text(
 
 
 def read_only(connection: Connection) -> str | None:
-    """Why nothing can be written in this session; None where it can."""
+    """Why this session cannot write; None if it can."""
     standby, session = connection.execute(
         text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
     ).one()
     if standby:
-        return "this server is a standby, which takes no writes: let DATABASE_URL name the primary"
+        return "this server is a standby, which accepts no writes; set DATABASE_URL to the primary"
     if session:
         role = role_name(connection)
         return (
-            "the session is read-only (default_transaction_read_only), and a night writes: "
+            "the session is read-only (default_transaction_read_only), but a night must write; issue: "
             f"ALTER ROLE {role} SET default_transaction_read_only = off;"
         )
     return None
@@ -43,7 +43,7 @@ def read_only(connection: Connection) -> str | None:
 def try_writes(
     connection: Connection, source: Source, target: Table | None, schema: str | None
 ) -> dict[str, str]:
-    """What a night could not write, by name, with the reason; everything is rolled back."""
+    """What a night could not write, by name, with the reason; all changes are rolled back."""
     found = {
         TARGET: _undone(connection, lambda: _write_target(connection, source, target, schema)),
         "items": _undone(connection, lambda: _write_items(connection, source)),
@@ -82,7 +82,7 @@ def _write_target(
         return None
     written = connection.execute(trial_upsert(target, skill).returning(target.c.skill_id)).first()
     if written is None:
-        return "a trigger or a rule drops the rows that are written, so the backend would never see them"
+        return "a trigger or a rule discards written rows, so the backend would never see them"
     return None
 
 

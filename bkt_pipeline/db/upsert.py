@@ -1,4 +1,4 @@
-"""The one way rows of ours are written, and the locks that order whoever writes something of a skill."""
+"""Upserts of our own rows, and the locks that serialise writers of a skill."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -17,21 +17,21 @@ _LOCK = text(
 
 
 def lock_skills(connection: Connection, keys: Sequence[str]) -> None:
-    """Hold the skills until the transaction ends; whoever writes something of a skill takes this first.
+    """Lock the skills until the transaction ends; every writer of a skill does this first.
 
-    The locks are taken in the order of the keys, so that two batches that share skills wait for each other instead
+    The locks are taken in the order of the keys, so that two batches with common skills wait for each other instead
     of deadlocking.
     """
     connection.execute(_LOCK, {"keys": sorted(keys)})
 
 
 def unless_newer(new: Any, stored: Any) -> Any:
-    """A stored row with a newer as_of stays."""
+    """Keep a stored row with a newer as_of."""
     return new.as_of >= stored.as_of
 
 
 def never(new: Any, stored: Any) -> Any:
-    """Any stored row stays."""
+    """Keep any stored row."""
     raise AssertionError("never is not evaluated: the statement does nothing on conflict")
 
 
@@ -46,8 +46,8 @@ def upsert(
 ) -> set[Any]:
     """Insert the rows, or update those whose `keys` exist; returns the last key of each row that was written.
 
-    All rows have the same columns, and no two the same keys. A stored row is replaced where `guard` says so, always
-    without one. The column `stamp` gets the transaction's time.
+    All rows must have the same columns and distinct keys. A stored row is replaced only if `guard` allows it; without
+    a guard it is always replaced. The column `stamp` gets the transaction's time.
     """
     if not rows:
         return set()
@@ -55,7 +55,7 @@ def upsert(
     return set(connection.execute(statement, list(rows)).scalars())
 
 
-# Building a statement of fifty columns takes ten times as long as running it.
+# Building a statement with fifty columns takes ten times as long as running it.
 @lru_cache(maxsize=64)
 def _statement(
     table: Table,

@@ -58,9 +58,9 @@ def libpq_url(url: str) -> str:
 
 
 def platform_name(url: str) -> str:
-    """Host, port and database of a URL, for people and to tell platforms apart; the same for every role.
+    """Host, port and database of a URL, to show and to distinguish platforms; the same for every role.
 
-    What the URL leaves open comes from libpq's variables, as in a connection.
+    Parts that the URL leaves out come from libpq's variables, as in a connection.
     """
     defaults = {
         option.keyword.decode(): option.val.decode() for option in Conninfo.get_defaults() if option.val

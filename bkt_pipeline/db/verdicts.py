@@ -1,7 +1,7 @@
-"""What a run decided about skills, or about their items: stored in batches, and read back as the backend sees it.
+"""Stores the verdicts of a run in batches, and reads them back as the backend sees them.
 
-One object for each run, bound to its database, as_of and id. A batch is one transaction; where the database refuses
-it, its skills are stored one by one, so that a bad one costs the others nothing.
+Each run has one object, bound to its database, as_of and id. A batch is one transaction. If the database refuses it,
+its skills are stored one by one, so that one bad skill does not affect the others.
 """
 
 import datetime as dt
@@ -39,7 +39,7 @@ log = logging.getLogger("bkt_pipeline")
 
 
 class Verdicts(ABC, Generic[V]):
-    """Stores the verdicts of one run, and says what was stored in the end."""
+    """Stores the verdicts of one run, and returns them as they were finally stored."""
 
     def __init__(self, database: Database, as_of: dt.datetime, run_id: str) -> None:
         self.database = database
@@ -48,23 +48,23 @@ class Verdicts(ABC, Generic[V]):
 
     @abstractmethod
     def _publish(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
-        """Write the results; returns the verdicts, changed where newer results exist."""
+        """Write the results; returns the verdicts, changed to overtaken where newer results exist."""
 
     @abstractmethod
     def _ledger_row(self, verdict: V) -> LedgerRow:
-        """The verdict as the ledger keeps it."""
+        """The verdict as a row of the ledger."""
 
     @abstractmethod
     def read_back(self, verdicts: Sequence[V]) -> list[V]:
-        """The verdicts, with a finding on whether the tables now hold what was calibrated."""
+        """The verdicts, with a finding on whether the stored rows equal what was calibrated."""
 
     def store(self, verdicts: Sequence[V]) -> list[V]:
-        """Store what became of some skills, results and ledger together; returns what was stored in the end."""
+        """Store verdicts, results and ledger together; returns the verdicts as they were finally stored."""
         ordered = sorted(verdicts, key=lambda verdict: verdict.skill_id)
         try:
             return self.database.run(partial(self._store, verdicts=ordered))
         except DatabaseUnavailable:
-            # Every other skill would only wait as long again.
+            # Every other skill would only spend the same time waiting.
             raise
         except Exception as error:
             log.debug("a batch of %d skills is stored one by one: %s", len(ordered), reason(error))
@@ -88,8 +88,8 @@ class Verdicts(ABC, Generic[V]):
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            # The run still reports it: only the ledger cannot hold this skill.
-            log.warning("the ledger did not take a failed skill: %s", reason(error))
+            # The run still reports the skill as failed; only its row in the ledger is missing.
+            log.warning("the ledger could not record a failed skill: %s", reason(error))
         return failed
 
 
@@ -97,7 +97,7 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
     """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger."""
 
     def history(self, keys: Sequence[str], nights: int) -> dict[str, History]:
-        """What the nights before this one left of the skills; a new skill is not in the result."""
+        """The earlier nights of each skill; a new skill is left out."""
         night = self.as_of.astimezone(dt.UTC).date()
         return self.database.run(partial(earlier_fits, keys=keys, night=night, nights=nights))
 
@@ -112,7 +112,7 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         return {o.skill_id: o.reason or "" for o in outcomes if o.outcome is Outcome.FAILED}
 
     def current_since(self, keys: Sequence[str]) -> dict[str, dt.datetime | None]:
-        """When the rows of these skills were calibrated, of those that have one; None where they never were."""
+        """When each skill's stored row was calibrated, for skills that have one; None if it never was."""
         return read_each(self.database, keys, partial(current_since, platform=self.database.platform))
 
     def _publish(self, connection: Connection, verdicts: Sequence[SkillVerdict]) -> list[SkillVerdict]:
@@ -154,7 +154,7 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
 
 
 class ItemVerdicts(Verdicts[ItemsVerdict]):
-    """The verdicts on skills' items: `item_irt_params`, the platform's items where they are updated, and the ledger."""
+    """The verdicts on skills' items: `item_irt_params`, the platform's items if they are updated, and the ledger."""
 
     def __init__(self, database: Database, as_of: dt.datetime, run_id: str, *, update_platform: bool) -> None:
         super().__init__(database, as_of, run_id)
@@ -206,9 +206,9 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
 
 
 def read_each(database: Database, keys: Sequence[str], read: Callable[..., dict[str, T]]) -> dict[str, T]:
-    """`read(connection, keys=…)` of all the skills at once, or of each alone where one row cannot be read.
+    """Call `read(connection, keys=…)` for all skills at once, or for each alone if that fails.
 
-    For what is only reported: a skill that cannot be read is logged and left out.
+    Used for values that are only reported: a skill that cannot be read is logged and left out.
     """
     try:
         return database.run(partial(read, keys=keys))

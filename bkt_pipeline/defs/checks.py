@@ -1,4 +1,4 @@
-"""The checks of `calibration` as Dagster's asset checks, evaluated partition by partition."""
+"""The checks of `calibration` as Dagster asset checks, evaluated for each partition."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ Findings = Mapping[str, Sequence[Finding]]
 def specs(
     asset: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition | None = skill_partitions
 ) -> list[dg.AssetCheckSpec]:
-    """The checks of one asset as Dagster declares them."""
+    """The specs that declare one asset's checks to Dagster."""
     return [
         dg.AssetCheckSpec(check.name, asset=asset, partitions_def=partitions, description=check.description)
         for check in checks
@@ -41,7 +41,7 @@ def evaluations(
 ) -> Iterator[AssetCheckEvaluation | dg.Output[None]]:
     """Evaluate the checks of each skill in `findings`, then close the checks' outputs.
 
-    The findings of a skill that is not `materialised` in this run have no materialisation to point at.
+    The findings of a skill that is not in `materialised` point at no materialisation.
     """
     storage_ids = context.instance.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)

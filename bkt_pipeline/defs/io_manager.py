@@ -1,4 +1,4 @@
-"""How a partition's value is stored and loaded: windows in the window store, fits and items in Postgres."""
+"""Stores and loads the values of partitions: windows in the window store, fits and items in Postgres."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,11 +20,11 @@ from bkt_pipeline.windows.store import window_store
 
 
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
-    """Stores the values of a run's partitions, and loads them back as ``{partition key: value}``.
+    """Stores the values of a run's partitions, and loads them as ``{partition key: value}``.
 
     Windows go to the window store. The assets `skill_bkt_params` and `item_irt_params` store each skill before they
-    report it (`db/verdicts.py`), so their outputs are empty. Within the run that stored them, windows are handed on
-    from memory: a run never calibrates from a window that another run has stored meanwhile.
+    report it (`db/verdicts.py`), so their outputs are empty. Within the run that stored them, windows are passed on
+    in memory, so a run never calibrates from a window that another run has stored in the meantime.
     """
 
     database: dg.ResourceDependency[PlatformDatabase]
@@ -33,8 +33,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Mapping[str, AttemptWindow]) -> None:
         """Store the windows of the run's partitions.
 
-        One that cannot be stored costs the others nothing: the ledger records that it failed and why, and the
-        calibration that follows reports it.
+        A window that cannot be stored does not affect the others: the ledger records the failure and its reason, and
+        the calibration downstream reports it.
         """
         if not obj:
             return
@@ -53,7 +53,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     def load_input(
         self, context: dg.InputContext
     ) -> dict[str, AttemptWindow] | dict[str, SkillFit] | dict[str, SkillItems]:
-        """The values of the partitions; one that was never stored is not in the result."""
+        """The values of the partitions; a partition that was never stored is left out."""
         keys = list(context.asset_partition_keys)
         if context.asset_key.path[-1] == "attempt_window":
             return self._load_windows(context, keys)
@@ -70,7 +70,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         loaded = window_store(self.database.get().run).load(missing) if missing else {}
         for key, stored in loaded.items():
             if isinstance(stored, Exception):
-                # The calibration reports that the skill has no window, and what to do.
+                # The calibration then reports that the skill has no window, and what to do.
                 context.log.error("the window of skill %s cannot be read: %s", key, reason(stored))
             else:
                 windows[key] = stored.window

@@ -1,4 +1,4 @@
-"""One night, run through Dagster in this process: the active skills, their calibration, their items."""
+"""Runs one night through Dagster in this process: the active skills, their calibration, their items."""
 
 import datetime as dt
 import logging
@@ -39,12 +39,12 @@ Kind = TypeVar("Kind", bound=LedgerRow)
 
 
 class NightFailed(BktError):
-    """The night could not begin: the active skills could not be read."""
+    """The night could not start because the active skills could not be read."""
 
 
 @dataclass(frozen=True)
 class NightRun:
-    """What a night did.
+    """The result of a night.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class NightRun:
     result
         The parameters of the calibrated skills, as `night_result` returns them.
     items
-        What became of the items of each skill; None where they were left out.
+        The outcome of each skill's items; None if the items were skipped.
     items_seconds
-        How long the items took.
+        Duration of the item calibration in seconds.
     failed_runs
-        The runs that did not succeed, and why.
+        The ids of the runs that did not succeed, with the cause of each.
     warning
         What is wrong with the night as a whole, if anything.
     comparison
@@ -74,7 +74,7 @@ class NightRun:
 
     @property
     def any_failed(self) -> bool:
-        """Whether any skill failed, or its items."""
+        """Whether any skill failed, or any skill's items."""
         return any(row.outcome is Outcome.FAILED for row in (*self.outcomes, *(self.items or ())))
 
 
@@ -99,7 +99,7 @@ class _Runner:
         self.failed_runs: dict[str, str] = {}
 
     def run(self, job: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
-        """One run of the job."""
+        """Run the job once."""
         done = self.definitions.resolve_job_def(job).execute_in_process(
             run_config=self.config,
             instance=self.instance,
@@ -113,9 +113,9 @@ class _Runner:
     def cover(
         self, job: str, keys: Sequence[str], present: Sequence[str], kind: type[LedgerRow], database: Database
     ) -> list[str]:
-        """Run the job over the skills, one run for each range of adjacent ones; returns the runs' ids.
+        """Run the job over the skills, one run for each range of adjacent skills; returns the ids of the runs.
 
-        A run that breaks off leaves none of its skills without an outcome.
+        Skills that a failed run left without an outcome are recorded as failed.
         """
         run_ids = []
         for first, last in ranges(keys, present, at_most=max(len(present), 1)):
@@ -127,7 +127,7 @@ class _Runner:
             if _was_interrupted(done):
                 raise KeyboardInterrupt
             if lost := _what_was_lost(done):
-                raise lost(f"{cause}; what was stored until then stays")
+                raise lost(f"{cause}; everything stored so far is kept")
             some = present[present.index(first) : present.index(last) + 1]
             rows = [kind(key, self.as_of, Outcome.FAILED, cause) for key in some]
             database.run(partial(_record_missing, rows=rows, run_id=done.run_id))
@@ -145,7 +145,7 @@ def run_night(
     with_items: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> NightRun:
-    """Calibrate the `skills` (default: all active ones) as of that moment, then their items.
+    """Calibrate the `skills` (default: all active ones) as of `as_of`, then their items.
 
     `settings` are those of `CalibrationSettings` that differ from the environment's.
 
@@ -156,7 +156,7 @@ def run_night(
     InvalidSettings
         `as_of` is in the future, or one of the `skills` is not an active skill.
     DatabaseUnavailable, WindowStoreUnavailable
-        One of these was lost on the way; what was stored until then stays.
+        The database or the window store was lost during the night; everything stored until then is kept.
     """
     database.run(partial(refuse_future, as_of=as_of))
     runner = _Runner(definitions, instance, as_of, log_events=log_events, settings=settings or {})
@@ -180,8 +180,8 @@ def run_night(
     if not summary.success and _was_interrupted(summary):
         raise KeyboardInterrupt
     if not summary.success:
-        # The night is complete without its summary.
-        log.warning("the night's summary could not be made: %s", _cause(summary))
+        # Without its summary the night is still complete.
+        log.warning("the night's summary failed: %s", _cause(summary))
     outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
         outcomes=outcomes,
@@ -195,7 +195,7 @@ def run_night(
 
 
 def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.date) -> str | None:
-    """What is wrong with the night as a whole, as its checks find it; None if nothing is."""
+    """What the night's checks found wrong with the night as a whole; None if they all passed."""
     earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
     counts = Counter(outcome.outcome for outcome in outcomes)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
@@ -213,10 +213,10 @@ def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> st
 def _outcomes(
     connection: Connection, keys: Collection[str], as_of: dt.datetime, run_ids: Sequence[str]
 ) -> list[SkillOutcome]:
-    """One for each key, and for each that Dagster has refused.
+    """One outcome for each key, and one for each skill that Dagster refused as a partition key.
 
-    The ledger keeps one row for a night and skill, and only newer published parameters keep another run's outcome
-    out of it.
+    The ledger has one row per night and skill. A key without an outcome of these runs was overtaken: only newer
+    published parameters prevent a run from recording its outcome.
     """
     own = {outcome.skill_id: outcome for outcome in outcomes_of_runs(connection, run_ids)}
     missing = {key: SkillOutcome(key, as_of, Outcome.OVERTAKEN, overtaken()) for key in set(keys) - set(own)}
@@ -224,7 +224,7 @@ def _outcomes(
 
 
 def _record_missing(connection: Connection, rows: Sequence[Kind], run_id: str) -> None:
-    """Record the rows of the skills that have no outcome of the run yet."""
+    """Record the rows of the skills for which the run has recorded no outcome."""
     read = outcomes_of_runs if isinstance(rows[0], SkillOutcome) else items_of_runs
     known = {outcome.skill_id for outcome in read(connection, [run_id])}
     record(connection, [row for row in rows if row.skill_id not in known], run_id)
@@ -245,14 +245,14 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
 
 
 def _what_was_lost(result: dg.ExecuteInProcessResult) -> type[BktError] | None:
-    """The error that every other run of the night would meet too, if it is one."""
+    """The error's type if it would fail every other run of the night too; otherwise None."""
     error = _root(result)
     lost = {kind.__name__: kind for kind in (DatabaseUnavailable, WindowStoreUnavailable)}
     return lost.get(error.cls_name) if error is not None else None
 
 
 def _root(result: dg.ExecuteInProcessResult) -> Any:
-    """The error below the errors that Dagster wraps it in."""
+    """The innermost error of the first failed step, without the errors that Dagster wraps around it."""
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error

@@ -29,12 +29,12 @@ __all__ = [
 def open_workspace(
     instance: dg.DagsterInstance, workspace_yaml: str, version: str
 ) -> AbstractContextManager[Any]:
-    """The code locations of a workspace.yaml, each in a process of its own, for an app of `dagster_webserver.app`.
+    """The code locations of a workspace.yaml, each in a separate process, for an app of `dagster_webserver.app`.
 
-    That module needs it and has no public name for it. The command `dagster-webserver` listens on TCP only, where
-    every account and every web page reaches it, so the app must be made here to put a guard before it.
+    That module needs a workspace context, which has no public name. The command `dagster-webserver` listens only on
+    TCP, where every account and every web page can reach it, so we build the app ourselves to put a guard before it.
     """
-    # A run imports this module too, and would pay 0.2 s for them at its start.
+    # Imported here because every run imports this module, and these imports take 0.2 s.
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 

@@ -1,8 +1,8 @@
-"""How a run over many skills tells Dagster what became of each.
+"""Reports the outcome of each skill to Dagster in a run over many skills.
 
 Dagster takes an asset's output to mean that every partition of the run was materialised, all with the same metadata.
-Here an asset yields one materialisation for each skill that has one; its output, without which Dagster would skip
-the assets after it in the same run, materialises nothing.
+Here an asset instead yields one materialisation for each skill that did not fail. Its output materialises nothing,
+but Dagster needs it to run the downstream assets in the same run.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from bkt_pipeline.defs.progress import Progress
 from bkt_pipeline.instance.event_log import batched_events
 
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
-SHOWN_FAILURES = 5  # in the failure's message; its metadata has all
+SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 
 
 def report(
@@ -32,10 +32,10 @@ def report(
     low_data_event: str,
     progress: Progress,
 ) -> Iterator[Any]:
-    """Report the verdicts of a run, all of them stored already: materialisations, checks, then the failed skills.
+    """Report the verdicts of a run, which are already stored: materialisations, checks, then the failed skills.
 
-    A failed skill has no materialisation, and the run fails for it at the end; `what` names the skills in that
-    failure.
+    A failed skill gets no materialisation, and the run fails at the end; `what` names the skills in that failure's
+    message.
     """
     done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
     for verdict in done:
@@ -61,15 +61,15 @@ def materialisations(
 
 
 def unmaterialised_output(values: Mapping[str, Any]) -> dg.Output[Any]:
-    """The asset's output, which the IO manager stores and which materialises no partition by itself.
+    """The asset's output, which the IO manager stores but which materialises no partition.
 
-    Empty where the asset has stored each skill already.
+    It is empty if the asset has already stored each skill.
     """
     return dg.Output(values, metadata={NO_MATERIALISATION: True})
 
 
 def failed_skills(what: str, failed: Mapping[str, str]) -> dg.Failure:
-    """The run's failure, which names the skills and why: five of them in its message, all in its metadata."""
+    """The run's failure with the failed skills and their reasons: the first five in the message, all in the metadata."""
     shown = [f"{key}: {reason}" for key, reason in list(failed.items())[:SHOWN_FAILURES]]
     more = "; …" if len(failed) > SHOWN_FAILURES else ""
     return dg.Failure(

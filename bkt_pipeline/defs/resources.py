@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def _described(name: str, meaning: str) -> str:
-    """The description of a setting that the environment may give."""
+    """The description of a setting that can also be set in the environment."""
     field = Settings.model_fields[name]
     return f"{meaning} Default: {field.validation_alias}, or {field.default}."
 
@@ -44,7 +44,7 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note which process the run is in, and log where it is not a platform's run."""
+        """Record which process executes the run, and log if the run uses no platform's database."""
         note_process(context)
         if settings().database_url is None and context.log:
             context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")
@@ -69,7 +69,7 @@ def shared(database: Database) -> PlatformDatabase:
 class CalibrationSettings(dg.ConfigurableResource[Any]):
     """Settings of a calibration run.
 
-    A setting that is left empty is taken from the environment, or from its default: see `settings.py`.
+    An empty setting is taken from the environment, or is the default: see `settings.py`.
     """
 
     as_of: str = Field(
@@ -92,8 +92,8 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
         pattern="^(grid|polished|pooled)$",
         description=_described(
             "estimator",
-            "What skill_bkt_params gets: the grid's best point, the polished continuous optimum, or the pooled estimate, "
-            "which leans on the school's other skills. Every night computes all three.",
+            "Which estimates are published in skill_bkt_params: the best grid point, the polished continuous optimum, or "
+            "the pooled estimate, which borrows from the school's other skills. Every night computes all three.",
         ),
     )
     sequences: str | None = Field(
@@ -101,7 +101,8 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
         pattern="^(window|from_first_answer)$",
         description=_described(
             "sequences",
-            "The answers in the window, or, of the students who answered in it, all answers from_first_answer on.",
+            "Which answers are used. window: those in the window; from_first_answer: all answers, from their first, of "
+            "the students who answered in the window.",
         ),
     )
 
@@ -114,12 +115,12 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     @property
     def options(self) -> SkillOptions:
-        """What the calibration needs to know.
+        """The options of the calibration.
 
         Raises
         ------
         InvalidSettings
-            They do not go together.
+            The options contradict each other.
         """
         environment = settings()
         options = SkillOptions(
@@ -130,8 +131,8 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
         )
         if options.min_attempts < 1 and options.estimator != "pooled":
             raise InvalidSettings(
-                f"min_attempts is {options.min_attempts} and the estimator is {options.estimator}; only pooled has an "
-                "estimate for a skill without answers: choose it, or a min_attempts of at least 1"
+                f"min_attempts is {options.min_attempts} and the estimator is {options.estimator}, but only pooled has an "
+                "estimate for a skill without answers; use pooled, or a min_attempts of at least 1"
             )
         return options
 
@@ -146,7 +147,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
 
 def settings_tags(options: SkillOptions) -> dict[str, str]:
-    """The tags that say what a run was calibrated with."""
+    """The tags that record the settings of a run."""
     return {
         f"bkt/{name}": str(getattr(options, name))
         for name in ("estimator", "sequences", "window_days", "min_attempts")
@@ -160,7 +161,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         default=None,
         ge=1,
         le=3650,
-        description=_described("item_window_days", "Days of answers that the items are fitted on."),
+        description=_described("item_window_days", "Length of the items' window in days."),
     )
     min_answers: int = Field(
         default=MIN_ANSWERS, ge=1, description="An item with fewer graded answers is skipped."

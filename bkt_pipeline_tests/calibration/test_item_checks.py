@@ -1,4 +1,4 @@
-"""Each check passes on sound items and fails on those that break it, with the numbers that say so."""
+"""Each check passes on sound items and fails on bad ones, with the numbers that show why."""
 
 from dataclasses import replace
 
@@ -64,7 +64,7 @@ def test_sound_items_pass_every_check(sound: tuple[SkillItems, Right]) -> None:
     assert all(finding.passed for finding in findings)
 
 
-def test_an_item_that_explains_less_than_a_constant_is_named(sound: tuple[SkillItems, Right]) -> None:
+def test_items_worse_than_a_constant_rate_are_named(sound: tuple[SkillItems, Right]) -> None:
     items, right = sound
     worse = changed(items, 1, log_likelihood=float(items.fits.log_likelihood[1]) - 200)
     finding = log_likelihood_beats_constant(worse, right)
@@ -81,7 +81,7 @@ def test_an_item_that_explains_less_than_a_constant_is_named(sound: tuple[SkillI
         {"log_likelihood": np.nan},
     ],
 )
-def test_an_item_outside_its_bounds_is_named_and_not_stored(
+def test_items_outside_the_bounds_are_named_and_not_stored(
     sound: tuple[SkillItems, Right], wrong: dict[str, float]
 ) -> None:
     items = changed(sound[0], 2, **wrong)
@@ -89,7 +89,7 @@ def test_an_item_outside_its_bounds_is_named_and_not_stored(
     assert items.only(inside_bounds(items)).item_ids == ("a", "b", "all right", "few")
 
 
-def test_too_few_answers_are_a_warning_and_nothing_else_is_asked(sound: tuple[SkillItems, Right]) -> None:
+def test_too_few_answers_give_a_warning_and_no_other_finding(sound: tuple[SkillItems, Right]) -> None:
     items, right = sound
     few = items.only(np.array([False, False, False, False, True]))
     assert [finding.name for finding in verify_items(few, right[4:], 50)] == ["items_have_enough_answers"]

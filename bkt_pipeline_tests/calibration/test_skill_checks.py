@@ -1,4 +1,4 @@
-"""Each check passes on a sound calibration and fails on one that breaks it, with the numbers that say so."""
+"""Each check passes on a sound calibration and fails on a bad one, with the numbers that show why."""
 
 import datetime as dt
 import math
@@ -43,7 +43,7 @@ def fit(window: AttemptWindow) -> SkillFit:
 
 
 def with_params(fit: SkillFit, window: AttemptWindow, **changes: float) -> SkillFit:
-    """The same fit with other parameters and their true log-likelihood, as a search gone wrong would leave it."""
+    """The same fit with other parameters and their true log-likelihood, like the result of a faulty search."""
     params = replace(fit.params, **changes)
     return replace(fit, params=replace(params, log_likelihood=log_likelihood(window, params)))
 
@@ -68,9 +68,7 @@ def test_a_sound_calibration_passes_every_check(window: AttemptWindow, fit: Skil
 
 
 @pytest.mark.parametrize("wrong", [-1.0, -math.inf, 0.0])
-def test_a_log_likelihood_that_is_not_the_windows_is_refused(
-    window: AttemptWindow, fit: SkillFit, wrong: float
-) -> None:
+def test_a_wrong_log_likelihood_is_refused(window: AttemptWindow, fit: SkillFit, wrong: float) -> None:
     bad = replace(fit, params=replace(fit.params, log_likelihood=wrong))
     assert_says_what_to_do(log_likelihood_is_finite(window, bad))
     verdict = checked(window, bad, 50, History())
@@ -80,7 +78,7 @@ def test_a_log_likelihood_that_is_not_the_windows_is_refused(
 
 
 @pytest.mark.parametrize("name", ["p_l0", "p_transit", "p_slip", "p_guess"])
-def test_a_point_beside_the_maximum_is_refused(window: AttemptWindow, fit: SkillFit, name: str) -> None:
+def test_a_neighbour_of_the_maximum_is_refused(window: AttemptWindow, fit: SkillFit, name: str) -> None:
     bad = with_params(fit, window, **{name: getattr(fit.params, name) + 0.05})
     finding = log_likelihood_is_grid_maximum(window, bad, DEFAULT_GRID)
     assert_says_what_to_do(finding)
@@ -98,19 +96,19 @@ def test_neighbours_stay_on_the_grid() -> None:
 
 
 def alternating(window: AttemptWindow) -> np.ndarray:
-    """Right, wrong, right, wrong: the one thing that no knowledge tracing can follow."""
+    """Right, wrong, right, wrong: a pattern that knowledge tracing cannot describe."""
     return (np.arange(window.n_attempts) % 2).astype(np.uint8)
 
 
-def test_what_no_student_does_does_not_beat_chance(window: AttemptWindow) -> None:
+def test_alternating_answers_do_not_beat_chance(window: AttemptWindow) -> None:
     odd = replace(window, responses=alternating(window))
     finding = log_likelihood_beats_chance(odd, calibrate(odd))
     assert_says_what_to_do(finding)
     assert finding.numbers["constant_success_rate"] == pytest.approx(-math.log(2), abs=1e-3)
 
 
-def test_what_fits_some_students_only_does_not_hold_out(window: AttemptWindow) -> None:
-    """The held-out fifth answers as nobody does, the others as ever."""
+def test_a_fit_that_holds_for_some_students_only_fails_the_hold_out(window: AttemptWindow) -> None:
+    """The held-out students answer in an impossible pattern, the others as usual."""
     _, held = hold_out(window)
     odd = np.isin(np.repeat(window.student_ids, np.diff(window.offsets)), held.student_ids)
     split = replace(window, responses=np.where(odd, alternating(window), window.responses))
@@ -119,8 +117,8 @@ def test_what_fits_some_students_only_does_not_hold_out(window: AttemptWindow) -
     assert finding.numbers["actual"] < finding.numbers["constant_success_rate"]
 
 
-def test_worse_than_last_night_does_not_hold_out(window: AttemptWindow) -> None:
-    """Last night's parameters fit the held-out students, who learn otherwise than the rest, and say so."""
+def test_a_fit_worse_than_last_nights_fails_the_hold_out(window: AttemptWindow) -> None:
+    """The held-out students learn differently from the rest, and only last night's parameters fit them."""
     _, held = hold_out(window)
     slow = simulate(BktParams(0.1, 0.05, 0.05, 0.1), n_students=300, seed=2, lengths=np.diff(window.offsets))
     quick = simulate(BktParams(0.8, 0.5, 0.05, 0.3), n_students=300, seed=2, lengths=np.diff(window.offsets))
@@ -141,7 +139,7 @@ def test_the_same_students_are_held_out_every_night(window: AttemptWindow) -> No
     assert 0.1 < held.n_students / window.n_students < 0.3
 
 
-def test_a_night_out_of_family_fails(fit: SkillFit) -> None:
+def test_a_night_unlike_earlier_nights_fails(fit: SkillFit) -> None:
     assert fit.params.log_likelihood is not None
     own = fit.params.log_likelihood / fit.n_attempts
     nights = tuple(own + 0.1 + 0.002 * (n % 3) for n in range(14))
@@ -186,13 +184,13 @@ def test_window_checks(window: AttemptWindow) -> None:
         assert_says_what_to_do(finding)
 
 
-def test_predictions_are_what_the_likelihood_multiplies(window: AttemptWindow) -> None:
+def test_the_likelihood_is_the_product_of_the_predictions(window: AttemptWindow) -> None:
     right = predictions(window, TRUTH)
     of_answers = np.where(window.responses == 1, right, 1.0 - right)
     assert np.log(of_answers).sum() == pytest.approx(log_likelihood(window, TRUTH), rel=1e-12)
 
 
-def test_auc_counts_pairs(window: AttemptWindow) -> None:
+def test_auc_is_the_share_of_pairs_in_order(window: AttemptWindow) -> None:
     predicted = np.round(predictions(window, TRUTH), 1)[:200]
     answers = window.responses[:200]
     pairs = np.subtract.outer(predicted[answers == 1], predicted[answers == 0])

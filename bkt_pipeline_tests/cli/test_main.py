@@ -53,10 +53,10 @@ def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
         "log_likelihood",
     }
 
-    told = run("doctor")
-    assert told.returncode == 0, told.stderr
-    assert "64 active of 65" in told.stdout
-    assert "embedded" in told.stdout
+    report = run("doctor")
+    assert report.returncode == 0, report.stderr
+    assert "64 active of 65" in report.stdout
+    assert "embedded" in report.stdout
 
 
 @needs_glops

@@ -16,7 +16,7 @@ from bkt_pipeline_tests.helpers.nights import Night
 from bkt_pipeline_tests.helpers.processes import PROC, ProcessList, descendants, is_alive, listening
 from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
-from bkt_pipeline_tests.helpers.ui import PATIENCE, running_ui
+from bkt_pipeline_tests.helpers.ui import TIMEOUT, running_ui
 
 pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed")
 
@@ -114,7 +114,7 @@ def test_no_process_outlives_it_even_while_a_run_hangs(
             children = descendants(ui.process.pid)
             assert len(children) >= 4
             ui.process.send_signal(ended_by)
-            assert ui.process.wait(PATIENCE) == code
+            assert ui.process.wait(TIMEOUT) == code
             if ended_by == signal.SIGKILL:
                 wait_until(lambda: not any(map(is_alive, children)))
             assert [pid for pid in children if is_alive(pid)] == []
@@ -130,7 +130,7 @@ def someone_waits_for_a_lock(url: str) -> bool:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not happened():
         assert time.monotonic() < end, "it has not happened"
         time.sleep(0.2)

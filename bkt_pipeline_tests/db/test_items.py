@@ -29,7 +29,7 @@ DAY = dt.timedelta(days=1)
 
 
 def add_attempts(platform: Platform, rows: list[tuple[int, int, bool | None, dt.datetime]]) -> None:
-    """Rows of (student, item, is_correct, created_at); item 21 is of skill 2. Ids rise in the order of the rows."""
+    """Insert rows of (student, item, is_correct, created_at) with ascending ids; item 21 belongs to skill 2."""
     with psycopg.connect(platform.url) as connection:
         for skill in (1, 2, 3):
             connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(skill)])
@@ -67,7 +67,7 @@ def named(answers: SkillAnswers) -> list[str]:
     return [answers.item_ids[place] for place in answers.items]
 
 
-def test_answers_are_read_with_their_items_in_each_students_order(any_platform: Platform) -> None:
+def test_answers_are_read_in_order_with_their_items(any_platform: Platform) -> None:
     add_attempts(
         any_platform,
         [
@@ -89,7 +89,7 @@ def test_answers_are_read_with_their_items_in_each_students_order(any_platform: 
     assert (third.n_answers, third.n_students, third.item_ids) == (0, 0, ())
 
 
-def test_ninety_days_are_read(any_platform: Platform) -> None:
+def test_the_item_window_is_ninety_days(any_platform: Platform) -> None:
     tick = dt.timedelta(microseconds=1)
     add_attempts(
         any_platform,
@@ -104,7 +104,7 @@ def test_ninety_days_are_read(any_platform: Platform) -> None:
     assert named(answers) == [str(any_platform.id(item)) for item in (11, 12)]
 
 
-def test_mastery_comes_along_and_students_without_it_stay_away(any_platform: Platform) -> None:
+def test_mastery_is_read_and_students_without_it_are_left_out(any_platform: Platform) -> None:
     add_attempts(any_platform, [(student, 10, True, AS_OF) for student in (1, 2, 3, 4, 4)])
     with psycopg.connect(any_platform.url) as connection:
         kind = sql.SQL(any_platform.id_type)
@@ -127,11 +127,11 @@ def test_mastery_comes_along_and_students_without_it_stay_away(any_platform: Pla
     (answers,) = read(any_platform, 1, by_mastery=True)
     assert answers.offsets.tolist() == [0, 1, 3]
     assert answers.mastery is not None
-    # The fourth student's rows contradict each other: that is not a number, which the fit tells of its items.
+    # The fourth student's rows contradict each other, which gives NaN; the fit then marks the items as invalid.
     np.testing.assert_array_equal(answers.mastery, [0.25, np.nan])
 
 
-def test_a_platform_without_mastery_is_told_so(platform: Platform) -> None:
+def test_a_missing_mastery_table_is_reported(platform: Platform) -> None:
     with (
         connected(platform.url) as connection,
         pytest.raises(SourceSchemaError, match="set theta_from to replay"),
@@ -139,7 +139,7 @@ def test_a_platform_without_mastery_is_told_so(platform: Platform) -> None:
         reflect_mastery(connection)
 
 
-def test_parameters_that_stand_are_read_and_impossible_ones_named(any_platform: Platform) -> None:
+def test_current_parameters_are_read_and_invalid_ones_named(any_platform: Platform) -> None:
     add_attempts(any_platform, [])
     with connected(any_platform.url) as connection:
         target = reflect(connection)
@@ -161,7 +161,7 @@ def test_parameters_that_stand_are_read_and_impossible_ones_named(any_platform: 
 
 
 def items_of(platform: Platform, *sizes: int, seed: int = 1, skill: int = 1) -> SkillItems:
-    """Items 10, 11, … with so many answers; one with 300 is answered right by all."""
+    """Items 10, 11, … with these numbers of answers; 300 answers to the first are all right."""
     rng = np.random.default_rng(seed)
     responses = rng.integers(0, 2, sum(sizes))
     if sizes[0] == 300:
@@ -192,7 +192,7 @@ def store(
     return {item for _, item in written}
 
 
-def test_what_is_stored_is_loaded_back_and_no_number_is_null(platform: Platform) -> None:
+def test_stored_items_are_loaded_back_and_nan_is_stored_as_null(platform: Platform) -> None:
     made = items_of(platform, 300, 60, 10)
     with connected(platform.url) as connection:
         migrate(connection)
@@ -222,7 +222,7 @@ def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
     assert {item for item, row in rows.items() if row} == set(newer.item_ids)
 
 
-def test_an_item_without_enough_answers_keeps_the_parameters_that_it_has(platform: Platform) -> None:
+def test_an_item_with_too_few_answers_keeps_its_parameters(platform: Platform) -> None:
     with connected(platform.url) as connection:
         migrate(connection)
         first = items_of(platform, 60, 20)
@@ -234,13 +234,13 @@ def test_an_item_without_enough_answers_keeps_the_parameters_that_it_has(platfor
 
 
 @pytest.mark.parametrize("kind", ["double precision", "numeric"])
-def test_the_platforms_columns_are_updated_too(make_platform, kind: str) -> None:
+def test_the_platforms_item_columns_are_updated_whatever_their_type(make_platform, kind: str) -> None:
     platform = make_platform()
     add_item_columns(platform, kind)
     check_update(platform)
 
 
-def test_every_platforms_columns_are_updated(any_platform: Platform) -> None:
+def test_item_columns_are_updated_on_every_kind_of_platform(any_platform: Platform) -> None:
     add_item_columns(any_platform)
     check_update(any_platform)
 
@@ -268,14 +268,14 @@ def check_update(platform: Platform) -> None:
     }
 
 
-def test_a_platform_without_the_columns_keeps_its_table(platform: Platform) -> None:
+def test_a_platform_without_item_columns_is_not_altered(platform: Platform) -> None:
     with psycopg.connect(platform.url) as connection:
         connection.execute("ALTER TABLE items ADD irt_a double precision, ADD irt_b double precision")
     with connected(platform.url) as connection:
         assert platform_columns(connection, reflect(connection)) == {}
 
 
-def test_rights_are_known_column_by_column(platform: Platform) -> None:
+def test_update_rights_are_found_for_each_column(platform: Platform) -> None:
     add_item_columns(platform)
     with connected(platform.url) as connection:
         source = reflect(connection)
@@ -300,7 +300,7 @@ def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> N
         assert items_of_runs(connection, ["old"]) == []
 
 
-def test_thousands_of_items_are_stored_at_once(platform: Platform) -> None:
+def test_thousands_of_items_are_stored_in_one_transaction(platform: Platform) -> None:
     n = 6000
     rng = np.random.default_rng(1)
     fits = fit_items(rng.normal(size=2 * n), rng.integers(0, 2, 2 * n), np.arange(n + 1) * 2, min_answers=2)

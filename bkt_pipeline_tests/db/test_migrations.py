@@ -18,7 +18,7 @@ def connection(empty_database: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def test_a_migrated_database_is_what_the_schema_says(connection: Connection) -> None:
+def test_a_migrated_database_matches_the_schema(connection: Connection) -> None:
     assert current(connection) is None
     migrate(connection)
     assert current(connection) == newest()

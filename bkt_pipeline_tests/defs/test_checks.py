@@ -1,4 +1,4 @@
-"""The checks as Dagster keeps them, on nights through a real instance and real databases."""
+"""The checks in Dagster's storage after nights on a real instance and real databases."""
 
 import datetime as dt
 import itertools
@@ -59,13 +59,13 @@ def test_every_check_is_evaluated_for_every_partition(
         assert {check.target_materialization_data.storage_id for check in of_params} == {materialised[key]}
 
 
-def test_a_calibration_that_cannot_be_right_is_not_published(
+def test_an_invalid_calibration_is_not_published(
     platform: Platform,
     night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A search that stops beside the maximum, for one of two skills."""
+    """The search stops beside the maximum for one of two skills."""
     enrol(platform, [40, 40])
     good, bad = str(platform.id(1)), str(platform.id(2))
     night(platform)
@@ -86,7 +86,7 @@ def test_a_calibration_that_cannot_be_right_is_not_published(
     assert outcomes(run) == {good: "calibrated", bad: "failed"}
     (reason,) = [outcome.reason for outcome in run.outcomes if outcome.skill_id == bad]
     assert reason is not None
-    assert reason.startswith("not published, it fails log_likelihood_is_grid_maximum (actual ")
+    assert reason.startswith("not published, because it fails log_likelihood_is_grid_maximum (actual ")
     assert stored(platform)[bad] == before[bad]
     assert statuses(instance) == {good: "MATERIALIZED", bad: "FAILED"}
     check = found(instance, bad, "log_likelihood_is_grid_maximum")
@@ -96,10 +96,10 @@ def test_a_calibration_that_cannot_be_right_is_not_published(
     monkeypatch.undo()
 
 
-def test_a_row_that_something_else_changes_is_told(
+def test_a_stored_row_changed_by_a_trigger_fails_its_check(
     platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
-    """A trigger of the platform rounds what it is given."""
+    """A trigger on the platform's table rounds the values."""
     enrol(platform, [40])
     night(platform)
     with psycopg.connect(platform.url) as connection:
@@ -117,7 +117,7 @@ def test_a_row_that_something_else_changes_is_told(
     assert check.metadata["differs_in"].value == "p_slip"
 
 
-def test_attempts_of_the_future_are_told_and_left_out(
+def test_future_attempts_are_reported_and_left_out(
     any_platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     platform = any_platform
@@ -137,7 +137,7 @@ def test_attempts_of_the_future_are_told_and_left_out(
     assert [outcome.attempts for outcome in run.outcomes] == [240]
 
 
-def test_last_night_is_compared_and_shown(
+def test_changes_since_last_night_are_shown(
     platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [40])
@@ -153,7 +153,7 @@ def test_last_night_is_compared_and_shown(
     assert "last_night_less_margin" in found(instance, key, "log_likelihood_holds_out").metadata
 
 
-def test_events_written_together_are_what_dagster_writes_one_by_one(
+def test_batched_events_equal_those_dagster_writes_one_by_one(
     platform: Platform,
     night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
@@ -172,7 +172,7 @@ def test_events_written_together_are_what_dagster_writes_one_by_one(
 
 
 def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
-    """What Dagster's tables hold, but for ids and times."""
+    """The contents of Dagster's tables, without ids and times."""
     with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:
         events = connection.execute(
             "SELECT 'event', dagster_event_type, step_key, asset_key, partition FROM event_logs "
@@ -187,14 +187,14 @@ def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
     return Counter([*events, *checks])
 
 
-def test_nothing_of_a_student_is_in_any_event_or_log(
+def test_no_event_or_log_contains_student_data(
     make_platform: Callable[..., Platform],
     night: Callable[..., NightRun],
     instance: dg.DagsterInstance,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A whole night with a skipped skill and one that fails in the database."""
+    """A whole night with one skipped skill and one that the database refuses."""
     platform = make_platform("text")
     windows = enrol(platform, [40, 40, 3], lengths=30)
     failing = platform.id(2)
@@ -212,14 +212,16 @@ def test_nothing_of_a_student_is_in_any_event_or_log(
     with open_database() as database:
         run_night(database, build_definitions(), instance, LATER, [str(platform.id(1))], log_events=True)
     with psycopg.connect(instance.event_log_storage.postgres_url.replace("+psycopg2", "")) as connection:
-        said = [row[0] for row in connection.execute("SELECT event FROM event_logs")]
-        said += [row[0] for row in connection.execute("SELECT evaluation_event FROM asset_check_executions")]
-        said += [row[0] for row in connection.execute("SELECT run_body FROM runs")]
-    assert any("data:image/png;base64" in event for event in said)
-    assert any("STEP_FAILURE" in event for event in said)
-    everything = "\n".join([*said, *capfd.readouterr(), caplog.text])
-    told = [student for student in students if student in everything or student.split()[2] in everything]
-    assert told == []
+        events = [row[0] for row in connection.execute("SELECT event FROM event_logs")]
+        events += [
+            row[0] for row in connection.execute("SELECT evaluation_event FROM asset_check_executions")
+        ]
+        events += [row[0] for row in connection.execute("SELECT run_body FROM runs")]
+    assert any("data:image/png;base64" in event for event in events)
+    assert any("STEP_FAILURE" in event for event in events)
+    everything = "\n".join([*events, *capfd.readouterr(), caplog.text])
+    revealed = [student for student in students if student in everything or student.split()[2] in everything]
+    assert revealed == []
     assert "Lovelace" not in everything
     for window in windows.values():
         for begin, end in itertools.pairwise(window.offsets):

@@ -37,8 +37,8 @@ def enrol(
     when: dt.datetime = LAST_QUARTER,
     params: BktParams | None = PARAMS,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A skill whose students answer by the 2PL of each item's (a, b) at the ability that replay gives them; its
-    stored parameters. Returns the theta and the answers of each item."""
+    """Insert a skill with its parameters, whose students answer each item by the 2PL with the item's (a, b) and the
+    ability from the replay. Returns the theta and the answers for each item."""
     rng = np.random.default_rng(skill)
     chosen = rng.integers(0, len(items), (n_students, length))
     a, b = np.array(items).T
@@ -75,7 +75,7 @@ def enrol(
 
 @pytest.fixture
 def ready(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """The platform with all tables of ours."""
+    """The platform with all of our tables."""
     monkeypatch.setenv("DATABASE_URL", platform.url)
     open_database().close()
     return platform
@@ -83,7 +83,7 @@ def ready(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
 
 @pytest.fixture
 def calibrate(ready: Platform, instance: dg.DagsterInstance) -> Run:
-    """Calibrates the items of these skills as the sensor's runs do."""
+    """Calibrates the items of the skills in a run like those of the sensor."""
 
     def run(*skills: int, as_of: dt.datetime = AS_OF, **settings: Any) -> dg.ExecuteInProcessResult:
         keys = [str(ready.id(skill)) for skill in skills]
@@ -126,10 +126,10 @@ def logged(instance: dg.DagsterInstance, run_id: str, words: str) -> list[str]:
     return [entry.user_message for entry in instance.all_logs(run_id) if words in entry.user_message]
 
 
-def test_a_night_recovers_simulated_items_with_the_row_that_stood(
+def test_a_night_recovers_simulated_items_with_the_stored_skill_parameters(
     ready: Platform, instance: dg.DagsterInstance
 ) -> None:
-    """The skill's own window is empty: it is skipped, and its last good row replays the answers of the quarter."""
+    """The skill's own window is empty, so it is skipped; the items use its stored parameters from an earlier night."""
     with psycopg.connect(ready.url) as connection:
         connection.execute(
             "ALTER TABLE items ADD irt_a real, ADD irt_b real, ADD irt_calibrated_at timestamptz"
@@ -164,13 +164,13 @@ def test_a_night_recovers_simulated_items_with_the_row_that_stood(
     summary = instance.get_latest_materialization_event(dg.AssetKey("item_summary"))
     assert summary is not None
     assert summary.asset_materialization is not None
-    told = summary.asset_materialization.metadata
-    assert (told["calibrated"].value, told["skipped"].value) == (6, 1)
-    assert "data:image/png;base64," in str(told["item_map"].value)
-    assert len(str(told["item_map"].value)) < 30_000
+    shown = summary.asset_materialization.metadata
+    assert (shown["calibrated"].value, shown["skipped"].value) == (6, 1)
+    assert "data:image/png;base64," in str(shown["item_map"].value)
+    assert len(str(shown["item_map"].value)) < 30_000
 
 
-def test_skipped_skills_are_green_with_the_reason_and_a_warning(
+def test_skipped_skills_are_materialised_with_a_reason_and_a_warning(
     ready: Platform, calibrate: Run, instance: dg.DagsterInstance
 ) -> None:
     enrol(ready, 1, [(1.0, 0.0)], n_students=5)
@@ -178,7 +178,7 @@ def test_skipped_skills_are_green_with_the_reason_and_a_warning(
     assert calibrate(1, 2).success
     first, second = (str(ready.id(skill)) for skill in (1, 2))
     assert statuses(instance, ITEMS) == dict.fromkeys([first, second], "MATERIALIZED")
-    reason = "no item has 50 graded answers, both right and wrong; the most that one has is 40"
+    reason = "no item has 50 graded answers, both right and wrong; the most for one item is 40"
     assert latest(instance, first)["reason"] == reason
     assert "never calibrated" in latest(instance, second)["reason"]
     (check,) = checks_of(instance, first)
@@ -186,10 +186,10 @@ def test_skipped_skills_are_green_with_the_reason_and_a_warning(
     assert check.severity == dg.AssetCheckSeverity.WARN
 
 
-def test_one_failing_skill_is_red_alone_and_green_when_mended(
+def test_only_the_failing_skill_fails_until_it_is_fixed(
     ready: Platform, calibrate: Run, instance: dg.DagsterInstance
 ) -> None:
-    """One skill's row is refused, another's parameters are none."""
+    """The database refuses one skill's row; another skill's parameters are invalid."""
     answers = enrol(ready, 1, [(1.0, 0.0)])
     enrol(ready, 2, [(1.0, 0.0)])
     enrol(ready, 3, [(1.0, 0.0)])
@@ -202,8 +202,8 @@ def test_one_failing_skill_is_red_alone_and_green_when_mended(
     assert not failed.success
     assert stored(ready) == expected(answers)
     assert statuses(instance, ITEMS) == {good: "MATERIALIZED", refused: "FAILED", impossible: "FAILED"}
-    (said,) = [e for e in failed.all_events if e.is_step_failure]
-    assert "p_guess is 0.7" in said.step_failure_data.error.to_string()
+    (failure,) = [e for e in failed.all_events if e.is_step_failure]
+    assert "p_guess is 0.7" in failure.step_failure_data.error.to_string()
     with psycopg.connect(ready.url) as connection:
         connection.execute("ALTER TABLE bkt_pipeline.item_irt_params DROP CONSTRAINT refused")
         connection.execute("UPDATE skill_bkt_params SET p_guess = 0.2")
@@ -232,8 +232,8 @@ def test_theta_can_come_from_the_platforms_mastery(
     answers = enrol(ready, 1, [(1.0, 0.0)])
     monkeypatch.setenv("BKT_THETA_FROM", "mastery")
     refused = calibrate(1)
-    (said,) = [e for e in refused.all_events if e.is_step_failure]
-    assert "no table student_skill_mastery" in said.step_failure_data.error.to_string()
+    (failure,) = [e for e in refused.all_events if e.is_step_failure]
+    assert "no table student_skill_mastery" in failure.step_failure_data.error.to_string()
     with psycopg.connect(ready.url) as connection:
         connection.execute(
             "CREATE TABLE student_skill_mastery AS SELECT DISTINCT student_id, skill_id,"
@@ -248,7 +248,7 @@ def test_theta_can_come_from_the_platforms_mastery(
 
 
 @pytest.mark.parametrize("refusal", ["rights", "setting"])
-def test_where_the_platforms_items_may_not_be_updated_the_night_goes_on(
+def test_a_night_continues_without_the_right_to_update_items(
     ready: Platform,
     calibrate: Run,
     instance: dg.DagsterInstance,
@@ -285,10 +285,12 @@ def test_where_the_platforms_items_may_not_be_updated_the_night_goes_on(
     assert len(warned) == (1 if refusal == "rights" else 0)
 
 
-def test_a_setting_nobody_can_mean_is_named(
+def test_an_invalid_setting_is_named(
     calibrate: Run, ready: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enrol(ready, 1, [(1.0, 0.0)])
     monkeypatch.setenv("BKT_UPDATE_ITEMS", "perhaps")
-    (said,) = [e for e in calibrate(1).all_events if e.is_step_failure]
-    assert "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in said.step_failure_data.error.to_string()
+    (failure,) = [e for e in calibrate(1).all_events if e.is_step_failure]
+    assert (
+        "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in failure.step_failure_data.error.to_string()
+    )

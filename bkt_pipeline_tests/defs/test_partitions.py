@@ -10,13 +10,13 @@ def test_new_skills_are_added_and_inactive_ones_retired() -> None:
     assert (change.added, change.retired, change.refused) == (["c"], ["a"], [])
 
 
-def test_ids_that_dagster_refuses_are_reported_not_added() -> None:
+def test_ids_that_dagster_refuses_are_reported_and_not_added() -> None:
     change = partition_change(["fine", "tab\there", "dots...", ""], [])
     assert change.added == ["fine"]
     assert change.refused == ["", "dots...", "tab\there"]
 
 
-def test_neighbours_in_store_order_make_one_range() -> None:
+def test_adjacent_keys_in_store_order_share_a_range() -> None:
     assert list(ranges({"a", "c", "d"}, ["d", "c", "b", "a"], at_most=10)) == [("d", "c"), ("a", "a")]
 
 
@@ -35,7 +35,7 @@ def test_ranges_cover_exactly_the_chosen(order: list[str], chosen: set[str], at_
     assert covered == [key for key in order if key in chosen]
 
 
-def test_partitions_that_another_process_changes_are_seen(instance: dg.DagsterInstance) -> None:
+def test_partition_changes_by_another_process_are_seen(instance: dg.DagsterInstance) -> None:
     def both() -> tuple[list[str], list[str]]:
         return instance.get_dynamic_partitions("skill"), other.get_dynamic_partitions("skill")
 

@@ -1,4 +1,4 @@
-"""What the sensors start, look by look, on a real instance."""
+"""What the sensors start at each evaluation, on a real instance."""
 
 from collections.abc import Callable
 
@@ -17,22 +17,22 @@ NIGHT = night_tags(AS_OF)
 
 
 class Sensor:
-    """Looks as the daemon has it look, with the cursor of the look before."""
+    """Evaluates the sensor like the daemon, with the cursor from the previous evaluation."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
         self.cursor: str | None = None
 
-    def look(self) -> list[tuple[str | None, str | None]] | str:
-        """Job and run key of each run that it starts, or why it starts none."""
+    def evaluate(self) -> list[tuple[str | None, str | None]] | str:
+        """Job and run key of each run that it requests, or its skip message."""
         resources = {"database": PlatformDatabase()}
         with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
-            said = nightly_irt(context)
-        if isinstance(said, dg.SkipReason):
-            return said.skip_message or ""
-        assert isinstance(said, dg.SensorResult)
-        self.cursor = said.cursor
-        return [(request.job_name, request.run_key) for request in said.run_requests or []]
+            result = nightly_irt(context)
+        if isinstance(result, dg.SkipReason):
+            return result.skip_message or ""
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        return [(request.job_name, request.run_key) for request in result.run_requests or []]
 
 
 @pytest.fixture
@@ -56,36 +56,36 @@ def run(
     return run
 
 
-def test_a_night_without_a_calibrated_skill_is_summed_up_and_starts_no_items(
+def test_a_night_without_a_calibrated_skill_gets_a_summary_and_no_item_run(
     platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
 ) -> None:
     keys = list(enrol(platform, [3, 4]))
     sensor = Sensor(instance)
-    assert "waiting for a night" in sensor.look()
+    assert "waiting for a night" in sensor.evaluate()
     run("active_skills_job")
-    assert "the night's shards have not started; 2 of 2 skills have no outcome yet" in sensor.look()
+    assert "the night's shards have not started; 2 of 2 skills have no outcome yet" in sensor.evaluate()
     run("calibration", keys[0], keys[-1])
-    assert sensor.look() == [("night_summary", sensor.cursor)]
+    assert sensor.evaluate() == [("night_summary", sensor.cursor)]
     run("night_summary")
     shown = summary(instance)
     counts = [shown[name].value for name in ("skills", "calibrated", "skipped", "without_outcome")]
     assert counts == [2, 0, 2, 0]
     reasons = [record.data["reason"] for record in shown["skipped_or_failed"].records]
     assert reasons == [f"{n} graded attempts in 30 days, fewer than 50" for n in (18, 24)]
-    assert "nothing to calibrate items with" in sensor.look()
+    assert "items cannot be calibrated" in sensor.evaluate()
 
-    # Somebody mends one of them: its items follow, and a summary that knows of it.
+    # One skill is then calibrated: its items are calibrated too, and a second summary includes it.
     first_summary = sensor.cursor
     run("calibration", keys[1], keys[1], min_attempts=20)
-    ((job, _),) = sensor.look()
+    ((job, _),) = sensor.evaluate()
     assert job == "nightly_irt"
-    ((job, run_key),) = sensor.look()
+    ((job, run_key),) = sensor.evaluate()
     assert job == "night_summary"
     assert run_key != first_summary
-    assert "waiting for the next" in sensor.look()
+    assert "waiting for the next" in sensor.evaluate()
 
 
-def test_skills_that_a_crash_left_without_a_word_are_counted(
+def test_skills_left_without_an_outcome_by_a_crash_are_counted(
     platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
 ) -> None:
     keys = list(enrol(platform, [3, 3, 3]))
@@ -95,18 +95,18 @@ def test_skills_that_a_crash_left_without_a_word_are_counted(
     assert summary(instance)["without_outcome"].value == 2
 
 
-def test_a_night_that_began_before_any_look_gets_its_shards_once(
+def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
     platform: Platform, instance: dg.DagsterInstance, run: Callable[..., None]
 ) -> None:
     enrol(platform, [3, 4])
 
-    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+    def evaluate(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
         with dg.build_sensor_context(instance, cursor=cursor) as context:
             return start_shards(context)
 
-    assert "waiting for a night" in look(None).skip_message
+    assert "waiting for a night" in evaluate(None).skip_message
     run("active_skills_job")
-    first = look(None)
+    first = evaluate(None)
     assert [request.run_key for request in first.run_requests] == [f"{AS_OF.isoformat()} 1 of 1"]
     assert all(NIGHT.items() <= request.tags.items() for request in first.run_requests)
-    assert "waiting for the next" in look(first.cursor).skip_message
+    assert "waiting for the next" in evaluate(first.cursor).skip_message

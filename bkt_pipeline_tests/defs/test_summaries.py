@@ -36,7 +36,7 @@ def skill(number: int, now: float | None, before: float | None, outcome: str = "
     return SkillNight(f"skill-{number}", outcome, None, 100, 20, params(now), params(before))
 
 
-def test_a_skills_picture_is_small() -> None:
+def test_the_picture_of_a_skill_is_small() -> None:
     window = simulate(TRUTH, n_students=3000, seed=1, skill_id="a-skill-with-a-rather-long-name-to-be-drawn")
     picture = png_of(skill_picture(window, calibrate(window)))
     assert 2_000 < len(picture) < 15_000
@@ -44,12 +44,12 @@ def test_a_skills_picture_is_small() -> None:
 
 
 @pytest.mark.parametrize(("students", "lengths"), [(1, 1), (2, 60), (50, 1)])
-def test_a_poor_skill_is_drawn_too(students: int, lengths: int) -> None:
+def test_a_skill_with_little_data_is_drawn(students: int, lengths: int) -> None:
     window = simulate(TRUTH, n_students=students, seed=1, lengths=lengths)
     png_of(skill_picture(window, calibrate(window)))
 
 
-def test_the_curve_is_by_opportunity() -> None:
+def test_the_learning_curve_is_by_opportunity() -> None:
     window = simulate(TRUTH, n_students=400, seed=1)
     reached, observed, band, predicted = learning_curve(window, TRUTH)
     assert reached[0] == 400
@@ -60,14 +60,14 @@ def test_the_curve_is_by_opportunity() -> None:
     assert log_likelihood(window, TRUTH) < 0
 
 
-def test_without_matplotlib_there_is_a_word_and_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_a_message_replaces_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     window = simulate(TRUTH, n_students=40, seed=1)
     assert skill_picture(window, calibrate(window)) == pictures.MISSING
     assert night_picture([skill(1, 0.1, 0.2)], []) == pictures.MISSING
 
 
-def test_moves_and_fits_are_in_order() -> None:
+def test_largest_moves_and_worst_fits_are_sorted() -> None:
     skills = [skill(n, 0.1, 0.1 + 0.01 * n) for n in range(15)]
     skills += [skill(20, 0.3, None), skill(21, None, 0.2, "skipped")]
     assert [one.skill_id for one in largest_moves(skills)] == [f"skill-{n}" for n in range(14, 4, -1)]

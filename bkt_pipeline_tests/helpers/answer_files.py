@@ -18,7 +18,7 @@ GOOD_ROW = "fractions,maria,item-1,1,2026-02-20T10:00:00Z\n"
 
 
 def rows_in_order(*orders: object) -> str:
-    """A file of one student's answers, of which only the order is known."""
+    """A file of one student's answers that have an order but no dates."""
     return "skill_id,student_id,item_id,is_correct,order\n" + "".join(f"s,maria,i,1,{o}\n" for o in orders)
 
 

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PATIENCE = 300  # seconds; a busy machine starts processes slowly
+TIMEOUT = 300  # seconds; a busy machine starts processes slowly
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -42,7 +42,7 @@ def running_browser(*more: str) -> Iterator["Browser"]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable, args=[*ARGUMENTS, *more], timeout=1000 * PATIENCE
+            executable_path=executable, args=[*ARGUMENTS, *more], timeout=1000 * TIMEOUT
         )
         yield browser
         browser.close()

@@ -1,7 +1,7 @@
-"""Processes of their own for nights that are killed or run at once.
+"""Child processes for nights that are killed or run concurrently.
 
 Importing Dagster and loading the compiled search takes seconds, so one server process does it once
-and each child is a fork of it. Functions here run in a child.
+and each child is forked from it. Functions here run in a child.
 """
 
 import multiprocessing
@@ -25,25 +25,25 @@ from bkt_pipeline.model.simulate import simulate
 def start(
     work: Callable[..., None], *arguments: Any, environment: Mapping[str, str], output: Path
 ) -> ForkServerProcess:
-    """Begin `work` in a child that has the environment and writes to the file what it prints."""
+    """Start `work` in a child with the environment; its output goes to the file."""
     child = _context().Process(target=_in_child, args=(work, arguments, dict(environment), str(output)))
     child.start()
     return child
 
 
 def nightly(*arguments: str) -> None:
-    """The command, as a person types it."""
+    """Run the command as typed on the command line."""
     sys.exit(main(["nightly", *arguments]))
 
 
 def impatient_nightly(*arguments: str) -> None:
-    """The command, where an answer that does not come is given up soon."""
+    """Run the command with a short wait for answers of the database."""
     connection.ANSWER_SLACK_SECONDS = 1
     nightly(*arguments)
 
 
 def click(first: str, last: str, as_of: str) -> None:
-    """The run that a click on a range of partitions starts."""
+    """Execute the run that the UI starts for a range of partitions."""
     with dagster_instance() as instance:
         result = (
             build_definitions()
@@ -72,6 +72,6 @@ def _context() -> ForkServerContext:
 
 
 if multiprocessing.current_process().name == "MainProcess" and "pytest" not in sys.modules:
-    # In the server process itself: what every child would have to load again.
+    # Preloaded in the server process, so that children need not load it again.
     build_definitions()
     calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=20, seed=1, lengths=4))

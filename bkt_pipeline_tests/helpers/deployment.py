@@ -1,4 +1,4 @@
-"""Dagster's daemon and webserver in processes of their own, over one platform's database and one instance."""
+"""Dagster's daemon and webserver in separate processes, with one platform's database and one instance."""
 
 import datetime as dt
 import os
@@ -16,18 +16,18 @@ from bkt_pipeline_tests.conftest import PROJECT
 
 BIN = Path(sys.executable).parent
 WORKSPACE = PROJECT / "workspace.yaml"
-PATIENCE = 400  # seconds; a busy machine starts processes slowly
+TIMEOUT = 400  # seconds; a busy machine starts processes slowly
 DAY = dt.timedelta(days=1)
 
 
 def last_tick(now: dt.datetime) -> dt.datetime:
-    """When the schedule's last night began."""
+    """The schedule's latest tick."""
     tick = now.replace(hour=7, minute=0, second=0, microsecond=0)
     return tick if tick <= now else tick - DAY
 
 
 def let_a_near_tick_pass() -> None:
-    """Wait for 07:00 UTC where it is near, or the daemon would start a night of its own in the middle of a test."""
+    """If 07:00 UTC is near, wait until it has passed; otherwise the daemon would start another night during the test."""
     now = dt.datetime.now(dt.UTC)
     to_come = last_tick(now) + DAY - now
     if to_come < dt.timedelta(minutes=10):
@@ -35,7 +35,7 @@ def let_a_near_tick_pass() -> None:
 
 
 class Deployment:
-    """Dagster's processes over one platform's database and one instance."""
+    """Dagster's processes for one platform's database and one instance."""
 
     def __init__(self, instance: dg.DagsterInstance, folder: Path, environment: dict[str, str]) -> None:
         self.instance = instance
@@ -55,7 +55,7 @@ class Deployment:
         return self.start(BIN / "dagster-daemon", "run", "-w", WORKSPACE)
 
     def turn_schedule_back(self, to: dt.datetime) -> None:
-        """As if the daemon had last looked at the schedule then: the next look finds the ticks since."""
+        """Make the daemon believe that it last evaluated the schedule at `to`, so that it finds the ticks since."""
 
         def states() -> list[Any]:
             known = self.instance.all_instigator_state()
@@ -87,14 +87,14 @@ class Deployment:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def wait_for(self, what: str, happened: Callable[[], bool], patience: float = PATIENCE) -> None:
-        deadline = time.monotonic() + patience
+    def wait_for(self, what: str, happened: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+        deadline = time.monotonic() + timeout
         while not happened():
             ended = [process.args for process in self.running if process.poll() is not None]
             if ended or time.monotonic() > deadline:
                 runs = [(run.job_name, run.status.value, run.tags) for run in self.instance.get_runs()]
                 log = (self.folder / "processes.log").read_text()[-6000:]
-                raise AssertionError(f"{what}: not within {patience:.0f} s; ended: {ended}\n{runs}\n{log}")
+                raise AssertionError(f"{what}: not within {timeout:.0f} s; ended: {ended}\n{runs}\n{log}")
             time.sleep(0.5)
 
     def runs(self, job: str) -> list[dg.DagsterRun]:

@@ -1,7 +1,7 @@
-"""An AWS account in a moto server, as deploy/aws/README.md sets it up, and what stands in for ECS's own machines.
+"""An AWS account in a moto server, set up as in deploy/aws/README.md, and a substitute for ECS's machines.
 
-moto keeps tasks and runs none. Here each task's command is run as a local process, with the environment and
-the secrets that its task definition names, as ECS would; so is the endpoint that tells a container of its task.
+moto stores tasks but does not run them. Here each task's command runs as a local process with the environment
+and the secrets from its task definition, as on ECS. The endpoint with a task's metadata is local too.
 """
 
 import base64
@@ -35,17 +35,17 @@ CLUSTER = "bkt"
 CODE_PORT = "4000"
 PARTS = ("run", "code", "daemon", "webserver")
 ROLES = ("execution", "run", "daemon", "webserver")  # the code location asks AWS for nothing
-# What AWS gives a container in its role's name, and a local process needs to find its programs.
+# Variables that AWS sets for a container's role, and those that a local process needs to find programs.
 KEPT = ("HOME", "LANG", "PYTHONPATH", "AWS_ENDPOINT_URL")
 
 
 def key_of(part: str) -> str:
-    """The access key that a part's requests bear, so that it is known whose they are."""
+    """The access key in a part's requests, which identifies the part."""
     return f"AKIA{part.upper():0<16}"
 
 
 def client(service: str) -> Any:
-    """One of whoever set the account up; the parts have keys of their own."""
+    """A client of the account's administrator; each part has its own key."""
     return boto3.Session(aws_access_key_id=key_of("owner"), aws_secret_access_key="hers").client(service)
 
 
@@ -54,7 +54,7 @@ def rendered(path: str, **values: str) -> Any:
 
 
 def image_command(target: str) -> list[str]:
-    """What a container of the Dockerfile's target runs."""
+    """The command of a container of the Dockerfile's target."""
     of_target = (AWS / "Dockerfile").read_text().split(f" AS {target}\n")[1].split("\nFROM ")[0]
     found = re.search(r"^CMD (\[.*\])$", of_target, re.MULTILINE)
     assert found is not None, target
@@ -63,7 +63,7 @@ def image_command(target: str) -> list[str]:
 
 @dataclass
 class Account:
-    """The account: its values, its roles' policies, its network, the tasks of its cluster that run."""
+    """The account: its values, the policies of its roles, its network, and the running tasks of its cluster."""
 
     folder: Path
     values: dict[str, str]
@@ -78,10 +78,10 @@ class Account:
     def set_up(
         cls, folder: Path, metadata_url: str, bucket: str, database_url: str, dagster_url: str
     ) -> "Account":
-        """As the README says: secrets, roles, cluster, log group, task definitions; and the image's /opt/dagster."""
+        """Create what the README lists: secrets, roles, cluster, log group, task definitions; and the image's /opt/dagster."""
         code_port = free_port()
         config = (AWS / "dagster.yaml").read_text()
-        # A container has a /tmp of its own; here other tests on the machine may use the same.
+        # A container has its own /tmp; here other tests on the machine may use the same one.
         (folder / "dagster.yaml").write_text(
             config.replace("/tmp/compute_logs", str(folder / "compute_logs"))
         )
@@ -113,7 +113,7 @@ class Account:
         client("logs").create_log_group(logGroupName="bkt")
         for part in PARTS:
             definition = rendered(f"task-definitions/{part}.json", **values)
-            # moto adds up what containers reserve, and stumbles over one that is content with its task's.
+            # moto sums the containers' reservations, and fails on a container without any.
             definition["containerDefinitions"][0]["memoryReservation"] = 512
             ecs.register_task_definition(**definition)
         (subnet, *_) = ec2.describe_subnets()["Subnets"]
@@ -123,7 +123,7 @@ class Account:
         return cls(folder, values, policies, subnet["SubnetId"], group, metadata_url, code_port)
 
     def code_command(self) -> list[str]:
-        """The code location's command, at a port that is free here."""
+        """The code location's command, with a port that is free on this machine."""
         return [word.replace(CODE_PORT, str(self.code_port)) for word in image_command("code")]
 
     def code_answers(self) -> bool:
@@ -131,12 +131,12 @@ class Account:
             return caller.connect_ex(("127.0.0.1", self.code_port)) == 0
 
     def task(self, task_arn: str) -> Any:
-        """What ECS tells of a task."""
+        """ECS's description of a task."""
         (task,) = client("ecs").describe_tasks(cluster=CLUSTER, tasks=[task_arn], include=["TAGS"])["tasks"]
         return task
 
     def run_task(self, part: str, *command: str, **environment: str) -> str:
-        """Ask ECS for a task, as a service or a person does; returns its ARN."""
+        """Request a task from ECS like a service or a user; returns its ARN."""
         (task,) = client("ecs").run_task(
             cluster=CLUSTER,
             taskDefinition=f"bkt-{part}",
@@ -159,7 +159,7 @@ class Account:
         return str(task["taskArn"])
 
     def start(self, task_arn: str) -> None:
-        """What ECS does with a task: fetch its secrets, run its command in its environment."""
+        """Do what ECS does with a task: fetch its secrets, run its command in its environment."""
         task = self.task(task_arn)
         part = task["taskDefinitionArn"].rpartition("/")[2].partition(":")[0].removeprefix("bkt-")
         (override,) = task["overrides"]["containerOverrides"]
@@ -177,7 +177,7 @@ class Account:
             )
 
     def environment_of(self, part: str) -> dict[str, str]:
-        """What a part's task definition, its secrets, its role and its image make its environment."""
+        """A part's environment, from its task definition, secrets, role and image."""
         definition = client("ecs").describe_task_definition(taskDefinition=f"bkt-{part}")["taskDefinition"]
         (container,) = definition["containerDefinitions"]
         fetch = client("secretsmanager").get_secret_value
@@ -188,7 +188,7 @@ class Account:
                 secret["name"]: fetch(SecretId=secret["valueFrom"])["SecretString"]
                 for secret in container["secrets"]
             },
-            # Cloud Map has the name on AWS.
+            # On AWS, Cloud Map resolves the name.
             "BKT_CODE_HOST": "127.0.0.1",
             "AWS_ACCESS_KEY_ID": key_of(part),
             "AWS_SECRET_ACCESS_KEY": "of its role",
@@ -197,7 +197,7 @@ class Account:
         }
 
     def start_what_is_asked_for(self) -> None:
-        """Start the tasks that somebody has asked ECS for, and note those that have ended."""
+        """Start the tasks that were requested from ECS, and report those that have ended."""
         ecs = client("ecs")
         for task_arn in ecs.list_tasks(cluster=CLUSTER)["taskArns"]:
             if task_arn not in self.processes:
@@ -206,7 +206,7 @@ class Account:
                 ecs.stop_task(cluster=CLUSTER, task=task_arn, reason="Essential container in task exited")
 
     def logs_of(self, run_id: str) -> list[str]:
-        """The keys of what the run has printed."""
+        """The keys of the run's logs in S3."""
         found = client("s3").list_objects_v2(Bucket=self.values["BUCKET"], Prefix=f"logs/storage/{run_id}/")
         return [item["Key"] for item in found.get("Contents", [])]
 
@@ -221,8 +221,8 @@ class Account:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def said(self) -> str:
-        """The ends of all that its containers have printed."""
+    def output(self) -> str:
+        """The ends of the containers' logs."""
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in self.folder.glob("*.log"))
 
 
@@ -234,16 +234,16 @@ def free_port() -> int:
 
 @contextmanager
 def metadata_endpoint() -> Iterator[str]:
-    """Tells a container its name, and the task that it is in, as ECS does; both are in the URL that it was given."""
+    """Serve a container its name and its task, like ECS; both are in the URL that the container gets."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             _, part, task_arn = self.path.removesuffix("/task").split("/", 2)
             cluster = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/{CLUSTER}"
-            told = (
+            metadata = (
                 {"Cluster": cluster, "TaskARN": task_arn} if self.path.endswith("/task") else {"Name": part}
             )
-            body = json.dumps(told).encode()
+            body = json.dumps(metadata).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -260,14 +260,14 @@ def metadata_endpoint() -> Iterator[str]:
 
 
 # --------------------------------------------------------------------------------------------------------
-# Who asked AWS for what
+# Requests to AWS
 
 S3_ACTIONS = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
 
 
 @contextmanager
 def recording(url: str) -> Iterator[list[tuple[str, str, str]]]:
-    """Who asks AWS for what in the meantime: (part, action, resource), as IAM would see it."""
+    """The requests to AWS in the meantime as (part, action, resource), as IAM would see them."""
     asked: list[tuple[str, str, str]] = []
     requests.post(f"{url}/moto-api/recorder/reset-recording", timeout=10)
     requests.post(f"{url}/moto-api/recorder/start-recording", timeout=10)
@@ -294,17 +294,17 @@ def _as_iam_sees_it(service: str, entry: dict[str, Any]) -> tuple[str, str]:
         return f"s3:{action}", f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
     if service == "ec2":
         return f"ec2:{parse_qs(body)['Action'][0]}", "*"
-    said, action = json.loads(body or "{}"), target.rpartition(".")[2]
+    request, action = json.loads(body or "{}"), target.rpartition(".")[2]
     if action == "RunTask":
-        definition = said["taskDefinition"]
+        definition = request["taskDefinition"]
         return "ecs:RunTask", definition
     if action in ("DescribeTasks", "StopTask"):
-        return f"{service}:{action}", said.get("task") or said["tasks"][0]
+        return f"{service}:{action}", request.get("task") or request["tasks"][0]
     return f"{service}:{action}", "*"
 
 
 def allows(statements: list[Any], action: str, resource: str) -> bool:
-    """Whether a policy allows it; conditions are taken as met."""
+    """Whether a policy allows the action; conditions count as met."""
     return any(
         any(fnmatchcase(action, pattern) for pattern in as_list(statement["Action"]))
         and any(fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"]))

@@ -1,6 +1,6 @@
 """Real answers: the GLOP problem sets of ASSISTments, from the public repository CAHLR/pyBKT-examples.
 
-They are not ours to publish. BKT_GLOPS_FILE names the file, a gzipped CSV with the columns skill_id, student_id, item_id,
+They are not part of this project. BKT_GLOPS_FILE names the file, a gzipped CSV with the columns skill_id, student_id, item_id,
 is_correct and order; tests that need it skip without it.
 """
 
@@ -23,7 +23,7 @@ needs_glops = pytest.mark.skipif(not FILE.exists(), reason="the real answers are
 
 @cache
 def windows():
-    """One window a skill, each student's answers in their order."""
+    """One window per skill, with each student's answers in order."""
     skills = defaultdict(lambda: defaultdict(list))
     with gzip.open(FILE, "rt", newline="") as file:
         for row in csv.DictReader(file):

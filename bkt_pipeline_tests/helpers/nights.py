@@ -1,4 +1,4 @@
-"""The command `nightly` in child processes, on platforms and Dagster storages of its own."""
+"""The command `nightly` in child processes, on separate platforms and Dagster storages."""
 
 import signal
 import time
@@ -41,7 +41,7 @@ class Night:
         )
 
     def ends(self, child: children.ForkServerProcess, seconds: float = 120) -> tuple[int | None, str]:
-        """The exit code and what it printed; a child that hangs has no exit code."""
+        """The exit code and the output; the exit code is None if the child hangs."""
         child.join(seconds)
         code = child.exitcode
         child.kill()
@@ -49,7 +49,7 @@ class Night:
         return code, self.output.read_text()
 
     def undisturbed(self) -> float:
-        """Run to the end; returns the seconds it took."""
+        """Run to the end; returns its duration in seconds."""
         started = time.monotonic()
         child = self.start()
         child.join()
@@ -57,7 +57,7 @@ class Night:
         return time.monotonic() - started
 
     def killed_after(self, seconds: float) -> bool:
-        """Run, and kill it then; says whether it was still running."""
+        """Run, and kill the process after `seconds`; returns whether it was still running."""
         child = self.start()
         child.join(seconds)
         child.kill()

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the server's socket, which can freeze as a network does that swallows packets."""
+"""A TCP proxy in front of the server's socket, which can freeze like a network that drops packets."""
 
 import socket
 import threading
@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 class Proxy:
     """Forwards connections to a Postgres that listens on a socket file.
 
-    A frozen connection stays open and passes nothing on. `freeze_after` freezes each connection
-    that has passed so many bytes from the server, `most` times in all.
+    A frozen connection stays open but forwards nothing. `freeze_after` freezes each connection that has
+    forwarded this many bytes from the server, at most `most` times in all.
     """
 
     def __init__(self, url: str, *, freeze_after: int | None = None, most: int = 0) -> None:
@@ -48,7 +48,7 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 self.accepted += 1
-                # So that none that came before `refusing` is let through after `cut`.
+                # So that no connection accepted before `refusing` was set is forwarded after `cut`.
                 with self._changing:
                     if self.refusing:
                         client.close()

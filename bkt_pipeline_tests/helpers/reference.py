@@ -1,6 +1,6 @@
-"""The model spelled out: slow, simple, and independent of the package's kernels.
+"""A reference implementation of the model: slow, simple, and independent of the package's kernels.
 
-Both masses are carried, as logs, one student and one attempt at a time, for all points of a grid side by side.
+It carries both masses as logs, one student and one attempt at a time, for all points of a grid at once.
 """
 
 import itertools
@@ -26,7 +26,7 @@ def default_points() -> Floats:
 
 
 def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
-    """Sum of the logs of every response's probability at every point; equal sequences are worked out once."""
+    """Sum of the logs of every response's probability at every point; equal sequences are computed once."""
     prior, transit, slip, guess = points.T
     with np.errstate(divide="ignore"):
         total = np.zeros(len(points))
@@ -35,7 +35,7 @@ def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
             for answer in sequence:
                 known = known + np.log(1 - slip if answer else slip)
                 unknown = unknown + np.log(guess if answer else 1 - guess)
-                # Each response's probability given those before it; dividing it out keeps the two masses a share.
+                # Each response's probability given the earlier ones; dividing by it keeps the two masses normalised.
                 right = np.logaddexp(known, unknown)
                 total += count * right
                 known, unknown = known - right, unknown - right
@@ -53,7 +53,7 @@ def winner(values: Floats, points: Floats | None = None) -> tuple[tuple[float, .
 
 
 def log_likelihood(sequences: list[list[int]], params: tuple[float, float, float, float]) -> float:
-    """One point, in plain Python: P(known) and P(unknown) as logs, no shared code with anything."""
+    """One point in plain Python, with P(known) and P(unknown) as logs; shares no code with the package."""
     prior, transit, slip, guess = params
     terms = []
     for sequence in sequences:

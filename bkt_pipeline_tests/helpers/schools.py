@@ -1,4 +1,4 @@
-"""A platform with simulated answers, and what a night left of it."""
+"""Platforms with simulated answers, and the results of nights on them."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def enrol(platform: Platform, sizes: Iterable[int], lengths: int = 6) -> dict[str, AttemptWindow]:
-    """A skill for each size, with so many students of 6 attempts each; the windows that a night must find."""
+    """Insert a skill for each size, with that many students; returns the windows that a night must read."""
     windows = {}
     with psycopg.connect(platform.url) as connection:
         for number, n_students in enumerate(sizes, start=1):
@@ -83,7 +83,7 @@ def outcomes(run: NightRun) -> dict[str, str]:
 
 
 def refuse(platform: Platform, skill: str) -> None:
-    """Have the platform's own constraint refuse the skill's row."""
+    """Make a constraint on the platform's table refuse the skill's row."""
     refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
     with psycopg.connect(platform.url) as connection:
         connection.execute(sql.SQL(refusal).format(skill))
@@ -116,7 +116,7 @@ def checks_of(instance: dg.DagsterInstance, partition: str) -> list[Any]:
 
 
 def shift(platform: Platform, last: dt.datetime) -> None:
-    """Move all attempts so that the last one is at that time."""
+    """Move all attempts in time so that the last one is at `last`."""
     with psycopg.connect(platform.url) as connection:
         connection.execute(
             "UPDATE attempts SET created_at = created_at + (%s - (SELECT max(created_at) FROM attempts))",

@@ -1,4 +1,4 @@
-"""What a platform's database holds after nights, however they went: compared, and searched for torn pieces."""
+"""The state of a platform's database after nights: to compare it, and to find inconsistent rows."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from psycopg import sql
 
 from bkt_pipeline.db.schema import own
 
-# Who wrote a row and when differs from run to run; what it says does not.
+# These columns differ between runs; all others do not.
 CIRCUMSTANCES = ["calibrated_at", "run_id", "stored_at", "recorded_at", "seconds"]
 
 
 def snapshot(url: str) -> dict[str, list[Any]]:
-    """Every row that the pipeline has stored, without its circumstances."""
+    """Every row that the pipeline has stored, without the columns that differ between runs."""
     tables = [("public", "skill_bkt_params")] + [("bkt_pipeline", table.name) for table in own.sorted_tables]
     query = sql.SQL(
-        "SELECT told FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS told) AS row ORDER BY told::text"
+        "SELECT kept FROM {} t, LATERAL (SELECT to_jsonb(t) - %s::text[] AS kept) AS row ORDER BY kept::text"
     )
     with psycopg.connect(url) as connection:
         return {
@@ -28,7 +28,7 @@ def snapshot(url: str) -> dict[str, list[Any]]:
 
 
 TORN = {
-    "a window whose rows are not those that its head counts": """
+    "a window whose counts differ from its rows": """
         SELECT coalesce(h.skill_id, r.skill_id)
         FROM bkt_pipeline.attempt_windows h
         FULL JOIN (
@@ -38,7 +38,7 @@ TORN = {
         ) r USING (skill_id)
         WHERE (h.students, h.attempts) IS DISTINCT FROM (coalesce(r.students, 0), coalesce(r.attempts, 0))
     """,
-    "parameters that are not the calibration which is said to be published": """
+    "parameters that differ from the published calibration": """
         SELECT coalesce(t.skill_id::text, p.skill_id)
         FROM skill_bkt_params t
         FULL JOIN bkt_pipeline.published_params p ON p.skill_id = t.skill_id::text
@@ -62,9 +62,9 @@ TORN = {
 
 
 def torn(url: str) -> dict[str, list[str]]:
-    """What does not fit together in the database, by what is wrong; empty when all is well."""
+    """Inconsistent skills by kind of inconsistency; empty if the database is consistent."""
     with psycopg.connect(url) as connection:
-        # Made last of all; a night that was killed before has stored nothing.
+        # This table is created last; a night killed before that has stored nothing.
         if connection.execute("SELECT to_regclass('skill_bkt_params')").fetchone() == (None,):
             return {}
         found = {what: connection.execute(query).fetchall() for what, query in TORN.items()}

@@ -1,4 +1,4 @@
-"""Windows as hypothesis draws them and as a test writes them by hand, and short ways to store and load them."""
+"""Generated and hand-written windows, and short functions to store and load them."""
 
 import datetime as dt
 
@@ -33,12 +33,12 @@ def window_of(skill: str, sequences: list[list[bool]], as_of: dt.datetime = AS_O
 
 
 def put(store: WindowStore, *windows: AttemptWindow, run_id: str = "run") -> dict[str, Exception]:
-    """Store the windows; returns what was not stored, and why."""
+    """Store the windows; returns the error of each window that was not stored."""
     return dict(store.store({window.skill_id: window for window in windows}, run_id))
 
 
 def get(store: WindowStore, *keys: str) -> dict[str, AttemptWindow]:
-    """The stored windows of these skills; all that are there must be readable."""
+    """The stored windows of these skills, all of which must be readable."""
     loaded = {}
     for key, stored in store.load(keys).items():
         assert not isinstance(stored, Exception), (key, stored)

@@ -18,7 +18,7 @@ import pytest
 
 from bkt_pipeline_tests.helpers.processes import COMMAND, end_group
 
-PATIENCE = 300  # seconds; a busy machine starts processes slowly
+TIMEOUT = 300  # seconds; a busy machine starts processes slowly
 
 
 LAUNCH = """mutation ($run: ExecutionParams!) {
@@ -53,7 +53,7 @@ class UI:
     @property
     def cookie(self) -> str:
         """The cookie that a browser gets at the printed address."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)) as connection:
             connection.request("GET", f"/?token={self.secret}")
             answer = connection.getresponse()
             assert answer.status == 303, answer.read()
@@ -62,7 +62,7 @@ class UI:
     def ask(self, query: str, **variables: Any) -> Any:
         """Send GraphQL as the page does; returns the data."""
         headers = {"Content-Type": "application/json", "Cookie": self.cookie, "Origin": self.origin}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)) as connection:
             connection.request(
                 "POST", "/graphql", json.dumps({"query": query, "variables": variables}), headers
             )
@@ -115,7 +115,7 @@ def running_ui(environment: Mapping[str, str], folder: Path, *options: str) -> I
 
 
 def _printed_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < end:
         if found := re.search(r"http\S+token=\S+", log.read_text()):
             return found[0]

@@ -1,4 +1,4 @@
-"""Windows from plain lists of answers, and back."""
+"""Windows from plain lists of answers, and lists of answers from windows."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ AS_OF_US = int(AS_OF.timestamp()) * 1_000_000
 
 
 def window(sequences, skill_id="skill", students=None):
-    """A window that holds the given sequences of answers, a second between two answers."""
+    """A window with the given sequences of answers, one second apart."""
     lengths = [len(sequence) for sequence in sequences]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return AttemptWindow(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT
-from bkt_pipeline_tests.helpers.browser import PATIENCE, running_browser
+from bkt_pipeline_tests.helpers.browser import TIMEOUT, running_browser
 from bkt_pipeline_tests.helpers.processes import COMMAND, PROC, descendants
 from bkt_pipeline_tests.helpers.ui import LAUNCH, UI, running_ui
 
@@ -120,7 +120,7 @@ def test_a_night_takes_nothing_from_the_folder(folder: Path, environment: dict[s
 @pytest.mark.skipif(not PROC.exists(), reason="no /proc to read environments from")
 def test_the_ui_and_its_runs_take_nothing_from_the_folder(ui: UI, folder: Path) -> None:
     run = ui.launch(JOB)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     environments = set()
     while ui.runs(JOB)[run] not in ("SUCCESS", "FAILURE"):
         assert time.monotonic() < end, "the run that was launched has not ended"
@@ -149,7 +149,7 @@ def test_only_this_account_reaches_the_code_server(ui: UI) -> None:
 def test_another_account_without_the_secret_gets_one_sentence(ui: UI) -> None:
     before = ui.runs(JOB)
     for method, path in (("GET", "/"), ("GET", "/server_info"), ("GET", "/graphql"), ("POST", "/graphql")):
-        with closing(HTTPConnection("127.0.0.1", ui.port, timeout=PATIENCE)) as connection:
+        with closing(HTTPConnection("127.0.0.1", ui.port, timeout=TIMEOUT)) as connection:
             connection.request(method, path, json.dumps(MUTATION), {"Content-Type": "application/json"})
             answer = connection.getresponse()
             body = answer.read().decode()
@@ -195,11 +195,11 @@ def test_a_page_of_another_site_starts_nothing(ui: UI, name: str) -> None:
     ):
         context = browser.new_context()
         ours = context.new_page()
-        ours.goto(ui.address, timeout=1000 * PATIENCE)
+        ours.goto(ui.address, timeout=1000 * TIMEOUT)
         assert ours.url.startswith(ui.origin)
         assert "token" not in ours.url
         theirs = context.new_page()
-        theirs.goto(f"http://{name}:{port}/", timeout=1000 * PATIENCE)
+        theirs.goto(f"http://{name}:{port}/", timeout=1000 * TIMEOUT)
         assert theirs.evaluate("attack()") == ["refused", "unreadable"]
         theirs.wait_for_timeout(2000)
         assert all("Dagster" not in frame.content() for frame in theirs.frames)
@@ -217,7 +217,7 @@ def test_a_name_that_is_pointed_at_this_machine_is_refused(ui: UI) -> None:
     with running_browser("--host-resolver-rules=MAP evil.example 127.0.0.1") as browser:
         page = browser.new_page()
         for path in ("/", f"/?token={ui.secret}"):
-            answer = page.goto(f"http://evil.example:{ui.port}{path}", timeout=1000 * PATIENCE)
+            answer = page.goto(f"http://evil.example:{ui.port}{path}", timeout=1000 * TIMEOUT)
             assert answer is not None
             assert answer.status == 403
         assert page.context.cookies() == []

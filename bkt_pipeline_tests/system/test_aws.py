@@ -1,4 +1,4 @@
-"""deploy/aws, over real HTTP to a moto server: a night whose shards are tasks of ECS, its logs and windows in S3."""
+"""deploy/aws over real HTTP to a moto server: a night whose shards are ECS tasks, with logs and windows in S3."""
 
 import datetime as dt
 import json
@@ -43,7 +43,7 @@ from bkt_pipeline_tests.helpers.ecs import (
 from bkt_pipeline_tests.helpers.schools import enrol, shift, stored
 from bkt_pipeline_tests.helpers.stored_windows import get, put, window_of
 
-PATIENCE = 300  # seconds; a busy machine starts processes slowly
+TIMEOUT = 300  # seconds; a busy machine starts processes slowly
 README = (AWS / "README.md").read_text()
 VALUES = dict.fromkeys(
     ("AWS_ACCOUNT", "AWS_REGION", "BUCKET", "REPOSITORY", "VERSION", "DATABASE_SECRET", "DAGSTER_SECRET"), "x"
@@ -59,7 +59,7 @@ def variables_of(part: str) -> set[str]:
     return {pair["name"] for pair in (*container["environment"], *container["secrets"])}
 
 
-def test_every_variable_of_the_instance_is_told_and_given() -> None:
+def test_every_variable_of_the_instance_is_documented_and_set() -> None:
     named = {
         name
         for file in ("dagster.yaml", "workspace.yaml")
@@ -84,8 +84,8 @@ def test_a_secret_is_never_a_plain_variable() -> None:
         }
 
 
-def test_what_dagster_does_not_differ_in_is_as_in_the_local_instance() -> None:
-    """Only where runs are started and what they print differ by design, and how long a start may take."""
+def test_the_aws_instance_differs_from_the_local_one_only_where_intended() -> None:
+    """Only the run launcher, the logs and the time limits differ, by design."""
     here, there = (
         yaml.safe_load(path.read_text()) for path in (PROJECT / "dagster.yaml", AWS / "dagster.yaml")
     )
@@ -93,8 +93,8 @@ def test_what_dagster_does_not_differ_in_is_as_in_the_local_instance() -> None:
     assert {name for name in here if here[name] != there.get(name)} == {"concurrency", "run_monitoring"}
 
 
-def test_the_image_gets_every_file_that_it_needs() -> None:
-    """What is copied is there and is not ignored, and nothing that is copied links to what is not."""
+def test_the_image_contains_every_file_that_it_needs() -> None:
+    """Every copied file exists and is not ignored, and no copied link points at a file that is not copied."""
     lines = (AWS / "Dockerfile").read_text().splitlines()
     copied = [
         words[1:-1] for words in map(str.split, lines) if words[:1] == ["COPY"] and "--from" not in words[1]
@@ -116,8 +116,8 @@ def test_every_file_is_in_the_readme() -> None:
             assert f"{stem}{path.name}" in README or f"{stem}$part.json" in README, path
 
 
-def test_a_run_on_ecs_is_never_called_dead_by_its_process() -> None:
-    """Two containers of one machine may have one name, and number their processes each from one."""
+def test_a_run_on_ecs_never_counts_as_dead_because_of_its_process() -> None:
+    """Two containers may share a host name but have separate pid namespaces."""
     gone = {PROCESS_TAG: f"{platform_module.node()} 999999999 then"}
     assert is_dead(dg.DagsterRun(job_name="calibration", tags=gone))
     assert not is_dead(dg.DagsterRun(job_name="calibration", tags=gone | {"ecs/task_arn": "arn:aws:ecs:…"}))
@@ -135,23 +135,23 @@ def test_a_task_without_its_secrets_is_refused_and_calibrates_nothing(
 
 
 @pytest.mark.parametrize(
-    ("said", "tags"),
+    ("value", "tags"),
     [
         ("", {}),
         ("ecs/cpu=2048 ecs/memory=8192", {"ecs/cpu": "2048", "ecs/memory": "8192"}),
         ("a=b=c", {"a": "b=c"}),
     ],
 )
-def test_shard_runs_bear_the_tags_that_are_said(
-    monkeypatch: pytest.MonkeyPatch, said: str, tags: dict[str, str]
+def test_shard_runs_carry_the_configured_tags(
+    monkeypatch: pytest.MonkeyPatch, value: str, tags: dict[str, str]
 ) -> None:
-    monkeypatch.setenv("BKT_SHARD_TAGS", said)
+    monkeypatch.setenv("BKT_SHARD_TAGS", value)
     assert settings().shard_tags == tags
 
 
-@pytest.mark.parametrize("said", ["ecs/cpu", "=2048", "ecs/cpu="])
-def test_other_shard_tags_are_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    monkeypatch.setenv("BKT_SHARD_TAGS", said)
+@pytest.mark.parametrize("value", ["ecs/cpu", "=2048", "ecs/cpu="])
+def test_invalid_shard_tags_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("BKT_SHARD_TAGS", value)
     with pytest.raises(InvalidSettings, match="BKT_SHARD_TAGS is "):
         settings()
 
@@ -172,7 +172,7 @@ def account(
 ) -> Iterator[Account]:
     requests.post(
         f"{aws}/moto-api/state-manager/set-transition",
-        # Else a task that is looked at five times has stopped.
+        # Otherwise moto reports a task as stopped after five requests.
         data=json.dumps({"model_name": "ecs::task", "transition": {"progression": "manual", "times": 10**9}}),
         timeout=10,
     )
@@ -186,7 +186,7 @@ def account(
     databases.drop(dagster_url)
 
 
-def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
+def test_a_night_of_ecs_tasks_stores_the_same_as_a_night_in_one_process(
     account: Account,
     aws: str,
     bucket: str,
@@ -200,7 +200,7 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
     monkeypatch.setenv("DATABASE_URL", platform.url)
     open_database().close()
     here = databases.create(database_of(platform.url))
-    # Of an earlier night, to be replaced.
+    # Windows of an earlier night, which must be replaced.
     older = window_of(keys[0], [[True]], dt.datetime.now(dt.UTC) - dt.timedelta(days=1))
     assert put(S3Windows(bucket, "bkt"), older, run_id="an earlier run") == {}
 
@@ -209,7 +209,7 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
         shards = list(there.get_runs(dg.RunsFilter(job_name="calibration")))
         as_the_webserver_does(account, there, shards[0].run_id, monkeypatch)
 
-    # Each shard was a task of its own, as big as its tags say.
+    # Each shard ran as a separate task of the size in its tags.
     assert sorted(run.tags["bkt/shard"] for run in shards) == ["1 of 2", "2 of 2"]
     assert len({run.tags["ecs/task_arn"] for run in shards}) == 2
     for run in shards:
@@ -217,16 +217,16 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
         (override,) = task["overrides"]["containerOverrides"]
         assert (task["overrides"]["cpu"], task["overrides"]["memory"]) == ("2048", "8192")
         assert override["command"][:3] == ["dagster", "api", "execute_run"]
-        assert len(json.dumps(task["overrides"])) < 8192, "ECS takes no more"
-        assert platform.url not in json.dumps(task), "a secret is in no override"
+        assert len(json.dumps(task["overrides"])) < 8192, "ECS accepts at most 8192 bytes"
+        assert platform.url not in json.dumps(task), "an override contains a secret"
         assert {"key": "bkt/shard", "value": run.tags["bkt/shard"]} in task["tags"]
 
-    # What they printed is in the bucket.
+    # Their logs are in the bucket.
     for run in shards:
         (log, *_) = account.logs_of(run.run_id)
         assert b"attempt_window" in boto3.client("s3").get_object(Bucket=bucket, Key=log)["Body"].read()
 
-    # The same night in one process, its windows in Postgres, on a copy of the platform.
+    # The same night in one process with windows in Postgres, on a copy of the platform.
     in_process = Platform(here, "uuid", "timestamptz")
     monkeypatch.setenv("DATABASE_URL", here)
     with open_database() as database:
@@ -239,7 +239,7 @@ def test_a_night_of_tasks_stores_what_a_night_of_one_process_does(
         assert connection.execute("SELECT count(*) FROM bkt_pipeline.attempt_windows").fetchone() == (0,)
     databases.drop(here)
 
-    # Each part did what its policy allows, and its policy allows little else.
+    # Each part made only requests that its policy allows, and the policy allows little else.
     refused = [who for who in asked if not allows(account.policies.get(who[0], []), *who[1:])]
     assert sorted(set(refused)) == []
     unseen = {
@@ -260,18 +260,18 @@ UNSEEN = {
 
 @contextmanager
 def on_ecs(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """The instance of deploy/aws/dagster.yaml, as its own parts have it, with the webserver's role."""
+    """The instance of deploy/aws/dagster.yaml as the parts use it, with the webserver's role."""
     with monkeypatch.context() as patch:
         for name, value in account.environment_of("webserver").items():
             patch.setenv(name, value)
-        # The session that boto3 shares keeps the credentials that it found first.
+        # boto3's shared session keeps the first credentials that it finds.
         patch.setattr(boto3, "DEFAULT_SESSION", None)
         with dg.DagsterInstance.from_config(str(account.folder)) as there:
             yield there
 
 
 def a_night(account: Account, there: dg.DagsterInstance) -> dt.datetime:
-    """Start the services, then a night by hand, and wait until its shards are done; returns its as_of."""
+    """Start the services, start a night by hand, and wait for its shards; returns its as_of."""
     let_a_near_tick_pass()
     account.run_task("code", *account.code_command(), BKT_SKILLS_PER_RUN="2")
     account.run_task("daemon")
@@ -296,7 +296,7 @@ def a_night(account: Account, there: dg.DagsterInstance) -> dt.datetime:
 def as_the_webserver_does(
     account: Account, there: dg.DagsterInstance, run_id: str, patch: pytest.MonkeyPatch
 ) -> None:
-    """Show what a run has printed, and end a run."""
+    """Show a run's log, and terminate a run."""
     (key, *_) = account.logs_of(run_id)
     log_key = key.removeprefix("logs/storage/").rpartition(".")[0].split("/")
     shutil.rmtree(account.folder / "compute_logs")
@@ -309,10 +309,10 @@ def as_the_webserver_does(
 
 
 def wait_for(account: Account, there: dg.DagsterInstance, what: str, happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not happened():
         account.start_what_is_asked_for()
         if time.monotonic() > deadline:
             runs = [(run.job_name, run.status.value, run.tags) for run in there.get_runs()]
-            raise AssertionError(f"{what}: not within {PATIENCE} s\n{runs}\n{account.said()}")
+            raise AssertionError(f"{what}: not within {TIMEOUT} s\n{runs}\n{account.output()}")
         time.sleep(0.5)

@@ -1,8 +1,8 @@
-"""What a platform's database should not hold, but does: each has an outcome, and costs the other skills nothing.
+"""Bad data in a platform's database: every skill has an outcome, and other skills are not affected.
 
 The generated nights run without Dagster, through the same functions in the same order as a night:
-Dagster's events would take a second each, and the rows are the same. BKT_TEST_NIGHTS says how many; 2,000
-take a minute or two.
+Dagster's events would take a second for each night, and the rows are the same. BKT_TEST_NIGHTS sets how many
+nights are generated; 2,000 take a minute or two.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ from bkt_pipeline_tests.conftest import Databases
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 GOOD = "good"
 
-# A platform that constrains nothing but the keys.
+# A platform without constraints except the keys.
 LOOSE = """
     CREATE TABLE skills (id text PRIMARY KEY, active boolean);
     CREATE TABLE items (id text PRIMARY KEY, skill_id text);
@@ -44,7 +44,7 @@ LOOSE = """
     CREATE INDEX ON items (skill_id);
     CREATE INDEX ON attempts (item_id, created_at);
 """
-# 100 answers that are beyond all doubt.
+# 100 valid answers.
 WELL = """
     INSERT INTO skills VALUES ('good', true);
     INSERT INTO items VALUES ('good', 'good');
@@ -73,7 +73,7 @@ def night(loose: psycopg.Connection, instance: dg.DagsterInstance) -> Callable[[
 
 
 def answers(skill: str, count: int = 60, **columns: str) -> list[sql.Composed]:
-    """Statements that give the skill an item and so many answers of ten students; `columns` say what is odd."""
+    """Statements that insert an item of the skill and `count` answers of ten students; `columns` replaces values."""
     values = {
         "student_id": "'s' || n % 10",
         "item_id": "skill",
@@ -95,7 +95,7 @@ LONG = "x" * 1000
 QUOTED = "O'Neil; DROP TABLE skills; -- \\ % %s {}"
 LITERAL = QUOTED.replace("'", "''")
 
-# What is odd about a skill's answers, and what becomes of the skill.
+# For each oddity: the columns that it changes, and the outcome of the skill.
 ODD: dict[str, tuple[dict[str, str], str]] = {
     "students unknown": ({"student_id": "NULL"}, "skipped"),
     "half of the students deleted": ({"student_id": "CASE WHEN n > 4 THEN 's' || n % 10 END"}, "calibrated"),
@@ -123,7 +123,7 @@ ODD_IDS = [LONG, QUOTED, "\u2603 \U0001f600 Z\u0351\u036b", " ", "a/b", "[red]",
 REFUSED_IDS = ["", "tab\there", "line\nbreak", "dots...", "bell\a"]
 
 
-def test_odd_data_has_its_outcome_and_costs_the_others_nothing(
+def test_odd_data_has_an_outcome_and_does_not_affect_other_skills(
     loose: psycopg.Connection, night: Callable[[], NightRun]
 ) -> None:
     expected = {GOOD: "calibrated", "no items": "skipped", "item of no skill": "skipped"}
@@ -159,10 +159,10 @@ def test_odd_data_has_its_outcome_and_costs_the_others_nothing(
         assert "partition key" in ledger[skill][1]
 
 
-def test_a_skill_that_turns_inactive_after_it_was_listed_is_still_calibrated(
+def test_a_skill_that_becomes_inactive_during_the_night_is_still_calibrated(
     loose: psycopg.Connection, night: Callable[[], NightRun]
 ) -> None:
-    """The trigger stands for the platform: it retires the skill when the first window is stored."""
+    """A trigger stands in for the platform and deactivates the skill when the first window is stored."""
     loose.execute("INSERT INTO skills VALUES ('odd', true)")
     for statement in answers("odd"):
         loose.execute(statement)
@@ -229,7 +229,7 @@ def generated(databases: Databases) -> Iterator[Database]:
 
 
 class Undone(Exception):
-    """Ends a transaction that is not to be kept."""
+    """Ends a transaction that must be rolled back."""
 
 
 @settings(
@@ -238,7 +238,7 @@ class Undone(Exception):
     suppress_health_check=list(HealthCheck),
 )
 @given(nights)
-def test_generated_nights_never_crash_and_keep_exactly_the_evidence(
+def test_generated_nights_never_crash_and_use_exactly_the_valid_attempts(
     generated: Database, night: dict[str, Any]
 ) -> None:
     def work(connection: Connection) -> None:
@@ -285,7 +285,7 @@ def fill(connection: Connection, night: dict[str, Any]) -> None:
 
 
 def evidence(night: dict[str, Any], keys: list[str]) -> dict[str, dict[str, list[bool]]]:
-    """What the contract counts as evidence, row by row."""
+    """The valid attempts by the documented rules, applied row by row."""
     found: dict[str, dict[str, list[tuple[dt.datetime, int, bool]]]] = {key: {} for key in keys}
     for number, (student, item, right, moment) in enumerate(night["attempts"]):
         skill = night["items"].get(item)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT
-from bkt_pipeline_tests.helpers.browser import PATIENCE, find_chromium, running_browser
+from bkt_pipeline_tests.helpers.browser import TIMEOUT, find_chromium, running_browser
 from bkt_pipeline_tests.helpers.processes import COMMAND
 from bkt_pipeline_tests.helpers.ui import UI, running_ui
 
@@ -60,7 +60,7 @@ def ui() -> Iterator[UI]:
 def page(ui: UI) -> Iterator["Page"]:
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900}, base_url=ui.origin)
-        page.set_default_timeout(1000 * PATIENCE)
+        page.set_default_timeout(1000 * TIMEOUT)
         page.goto(ui.address)
         yield page
 
@@ -69,12 +69,12 @@ def visit(page: "Page", address: str, until: Callable[[], "Locator"]) -> "Locato
     """Open the page and wait for what it must show; load it again where that does not come."""
     from playwright.sync_api import Error
 
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while True:
         try:
-            page.goto(address, timeout=1000 * PATIENCE / 3)
+            page.goto(address, timeout=1000 * TIMEOUT / 3)
             shown = until()
-            shown.wait_for(timeout=1000 * PATIENCE / 6)
+            shown.wait_for(timeout=1000 * TIMEOUT / 6)
             return shown
         except Error:
             if time.monotonic() > end:
@@ -82,7 +82,7 @@ def visit(page: "Page", address: str, until: Callable[[], "Locator"]) -> "Locato
 
 
 def shoot(page: "Page", shots: Path, name: str) -> None:
-    """Keep what is seen, once it stands still: until then something is being drawn."""
+    """Take a screenshot once the page has stopped changing."""
     before = None
     for _ in range(20):
         seen = page.screenshot(animations="disabled")
@@ -139,7 +139,7 @@ def test_a_person_finds_their_way(page: "Page", shots: Path) -> None:
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Launch 1 run").click()
     page.get_by_text("Launched run").first.wait_for()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while visit(page, one_skill, lambda: history).inner_text() != "View all historical events (2)":
         assert time.monotonic() < end, "the run that was launched has not ended"
         page.wait_for_timeout(2000)

@@ -1,4 +1,4 @@
-"""Whole nights by Dagster's own daemon, in processes of its own, and a backfill as the UI starts it."""
+"""Whole nights by Dagster's daemon in separate processes, and a backfill as the UI starts it."""
 
 import datetime as dt
 import json
@@ -44,7 +44,7 @@ def deploy(
 
 
 def refuse_row_of(platform: Platform, key: str) -> None:
-    """The platform's own constraint makes one skill fail."""
+    """Make one skill fail through a constraint on the platform's table."""
     statement = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
     with psycopg.connect(platform.url) as connection:
         connection.execute(sql.SQL(statement).format(key))
@@ -91,14 +91,14 @@ def test_two_nights_from_tick_to_item_calibration(
     assert set(stored(platform)) == {good}
     assert ledger(platform, tick) == {good: "calibrated", bad: "failed", small: "skipped"}
 
-    # The daemon dies and starts again in the same night: nothing is repeated.
+    # The daemon dies and is restarted in the same night: nothing is repeated.
     deployment.stop(daemon, signal.SIGKILL)
     deployment.start_daemon()
     ticks = len(irt_ticks(instance))
     deployment.wait_for("two more looks of the sensor", lambda: len(irt_ticks(instance)) >= ticks + 2)
     assert len(instance.get_runs()) == 6
 
-    # The second night, started by hand: one skill came, one went, the failed one is mended.
+    # The second night, started by hand: one skill was added, one was retired, and the failed one is fixed.
     with psycopg.connect(platform.url) as connection:
         connection.execute("ALTER TABLE skill_bkt_params DROP CONSTRAINT refused")
         connection.execute("UPDATE skills SET active = false WHERE id = %s", [good])
@@ -118,16 +118,16 @@ def test_two_nights_from_tick_to_item_calibration(
     assert (newest.tags["bkt/calibrated"], newest.tags["bkt/failed"]) == ("1", "0")
 
 
-def test_a_killed_deployment_finishes_the_night_once_when_it_starts_again(
+def test_a_killed_deployment_finishes_the_night_once_after_a_restart(
     platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
-    """Killed are the daemon and all that it has started, as a container is, while windows are being stored."""
+    """The daemon and all its children are killed together, like a container, while windows are being stored."""
     keys = enrol(platform, [20] * 8)
     shift(platform, dt.datetime.now(dt.UTC))
     deployment = deploy(platform)
     make_target(platform)
     with psycopg.connect(platform.url, autocommit=True) as owner:
-        # So that there is a middle to be killed in.
+        # Slows the run down, so that it can be killed half-way.
         owner.execute(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM pg_sleep(1); RETURN new; END $$;"
@@ -159,7 +159,7 @@ def test_a_killed_deployment_finishes_the_night_once_when_it_starts_again(
     assert all(run.is_finished for run in instance.get_runs())
 
 
-def test_a_partial_backfill_and_the_launchpad_as_the_ui_has_them(
+def test_a_partial_backfill_and_the_launchpad_work_as_in_the_ui(
     platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
     keys = list(enrol(platform, [30, 30, 30, 30]))
@@ -188,13 +188,13 @@ def test_a_partial_backfill_and_the_launchpad_as_the_ui_has_them(
     deployment.wait_for("the two chosen skills", lambda: len(stored(platform)) == 2)
     deployment.wait_for("the run's end", lambda: all(run.is_finished for run in instance.get_runs()))
     assert set(stored(platform)) == {keys[1], keys[2]}
-    assert len(instance.get_runs()) == 1, "neighbours are one run"
+    assert len(instance.get_runs()) == 1, "adjacent skills share a run"
     assert {key for key, status in statuses(instance).items() if status == "MATERIALIZED"} == {
         keys[1],
         keys[2],
     }
 
-    # The launchpad: every setting is there with its default, and says what it means.
+    # The launchpad shows every setting with its default and its description.
     job = {"repositoryLocationName": "bkt_pipeline", "repositoryName": "__repository__"}
     pad = ask(
         """query ($job: PipelineSelector!) { runConfigSchemaOrError(selector: $job, mode: "default") {
@@ -219,7 +219,7 @@ def test_a_partial_backfill_and_the_launchpad_as_the_ui_has_them(
     }
     assert all(described[name] for name in filled_in)
 
-    # What is typed there is obeyed.
+    # Values entered there take effect.
     typed = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
     asked = filled_in | {"as_of": typed.isoformat(), "min_attempts": 1000}
     launched = ask(
@@ -241,7 +241,7 @@ def test_a_partial_backfill_and_the_launchpad_as_the_ui_has_them(
 
 
 def launch_night(deployment: Deployment) -> None:
-    """Begin a night by hand."""
+    """Start a night by hand."""
     subprocess.run(
         [BIN / "dagster", "job", "launch", "-w", WORKSPACE, "-j", "active_skills_job"],
         env=deployment.environment,
@@ -289,7 +289,7 @@ def free_port() -> int:
 
 
 def asker(port: int) -> Callable[..., Any]:
-    """Asks the webserver's GraphQL; None while it does not answer."""
+    """Sends queries to the webserver's GraphQL endpoint; None while it does not answer."""
 
     def ask(query: str, **variables: Any) -> Any:
         request = urllib.request.Request(

@@ -1,4 +1,4 @@
-"""What the README says is run here, word by word."""
+"""Runs the commands and examples of the README exactly as written."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def fenced(language: str) -> list[str]:
 COMMANDS = [
     line for block in fenced("sh") for line in block.splitlines() if line and not line.startswith("#")
 ]
-# The two that make the virtual environment are run by .ci/run, which takes them from the README, in a fresh clone.
+# The two commands that create the virtual environment are run by .ci/run, which reads them from the README.
 INSTALLING = [line for line in COMMANDS if line.startswith("python3 -m venv")]
 SERVING = [line for line in COMMANDS if line.split("#")[0].strip().endswith("dagster dev -p 3000")]
 ELSEWHERE = [line for line in COMMANDS if "DATABASE_URL=postgresql://" in line]
@@ -70,7 +70,9 @@ def test_a_command_runs_as_written(line: str, home: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("line", ELSEWHERE)
-def test_a_command_for_another_database_runs_on_it(line: str, home: Path, tmp_path: Path, platform) -> None:
+def test_a_command_with_a_database_url_runs_on_that_database(
+    line: str, home: Path, tmp_path: Path, platform
+) -> None:
     ran = shell(re.sub(r"postgresql://\S+", shlex.quote(platform.url), line), home, tmp_path)
     assert ran.returncode == 0, ran.stderr
 
@@ -97,7 +99,7 @@ def test_plain_dagster_dev_serves_the_clone(line: str, home: Path) -> None:
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            # It interrupts its children and waits, for ever where whoever started us has them ignore that.
+            # Dagster interrupts its children and waits for them, for ever if they inherited an ignored SIGINT.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -126,13 +128,13 @@ def subcommands() -> dict[str, str]:
     return {name: sub.format_help() for name, sub in action.choices.items()}
 
 
-def test_every_command_is_in_the_readme_and_explains_itself() -> None:
+def test_every_command_is_in_the_readme_and_has_help() -> None:
     for name, text in subcommands().items():
         assert f"`bkt-pipeline {name}" in README, name
         assert len(text.split()) > 30, name
 
 
-def test_the_readmes_table_of_variables_is_that_of_the_settings() -> None:
+def test_the_readmes_table_of_variables_matches_the_settings() -> None:
     table = [
         f"| `{name}` | {field.description} | {default_of(field)} |" for name, field in variables().items()
     ]

@@ -1,6 +1,6 @@
-"""Killed with SIGKILL at any moment, the next run ends with the rows of a night that nobody disturbed.
+"""After a SIGKILL at any moment, the next run stores the same rows as an undisturbed night.
 
-`benchmarks/kill.py` does the same for longer, with one more run after every single kill, and kills the daemon.
+`benchmarks/kill.py` does the same for longer, with another run after every kill, and also kills the daemon.
 """
 
 import os
@@ -26,7 +26,7 @@ SKILLS = 10
 NIGHTS, KILLS_A_NIGHT = 4, 13
 
 
-def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_been(
+def test_after_a_killed_night_the_tables_are_consistent_and_the_next_night_stores_the_usual_rows(
     platform: Platform, make_night: Callable[[Platform], Night]
 ) -> None:
     keys = set(enrol(platform, [20] * (SKILLS - 1) + [3]))
@@ -39,7 +39,7 @@ def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_
 
     def kill_often(night: Night) -> int:
         hits = 0
-        # One that had ended by then was not killed: often so, where the machine was busier while a night was timed.
+        # A run that had already ended was not killed. This is frequent if the machine was busier during the timing.
         for _ in range(10 * KILLS_A_NIGHT):
             hits += night.killed_after(chance.uniform(0.05, seconds))
             assert torn(night.url) == {}
@@ -59,7 +59,7 @@ def test_a_killed_night_leaves_nothing_torn_and_the_next_ends_as_if_nothing_had_
             assert instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES)) == []
 
 
-def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothing_had_been(
+def test_after_a_killed_server_the_tables_are_consistent_and_the_next_night_stores_the_usual_rows(
     platform: Platform, make_night: Callable[[Platform], Night], own_server: Path, tmp_path: Path
 ) -> None:
     enrol(platform, [20] * (SKILLS - 1) + [3])
@@ -86,13 +86,13 @@ def test_a_killed_server_leaves_nothing_torn_and_the_next_night_ends_as_if_nothi
     assert snapshot(url) == snapshot(calm.url)
 
 
-def test_killed_while_dagster_makes_its_tables_the_next_start_makes_them_all(
+def test_a_start_after_a_kill_creates_all_of_dagsters_tables(
     make_night: Callable[[Platform], Night],
     platform: Platform,
     own_server: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dagster makes them one by one, and takes one of them for all."""
+    """Dagster creates its tables one by one, and takes the presence of one to mean that all exist."""
     enrol(platform, [20])
     night = make_night(platform)
     night.environment |= {"DAGSTER_POSTGRES_URL": "", "BKT_PIPELINE_HOME": str(own_server)}

@@ -55,7 +55,7 @@ def test_the_same_night_twice_stores_the_same(platform: Platform, night) -> None
     assert stored(platform) == first
 
 
-def test_a_skipped_skill_is_never_red_and_says_why(
+def test_a_skipped_skill_does_not_fail_and_has_a_reason(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [80, 3])
@@ -74,7 +74,7 @@ def test_a_skipped_skill_is_never_red_and_says_why(
     assert of_neighbour == {check.name: True for check in (*SKILL_CHECKS, *WINDOW_CHECKS)}
 
 
-def test_the_row_of_a_skipped_skill_stays_as_it_is(
+def test_the_row_of_a_skipped_skill_is_not_changed(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [30])
@@ -89,7 +89,7 @@ def test_the_row_of_a_skipped_skill_stays_as_it_is(
     assert dt.datetime.fromisoformat(since) < dt.datetime.now(dt.UTC)
 
 
-def test_one_failing_skill_is_red_alone_and_green_when_mended(
+def test_only_the_failing_skill_fails_until_it_is_fixed(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [30, 30, 30])
@@ -114,7 +114,7 @@ def test_one_failing_skill_is_red_alone_and_green_when_mended(
     assert set(statuses(instance).values()) == {"MATERIALIZED"}
 
 
-def test_each_window_has_its_own_numbers_and_one_that_was_not_stored_is_red(
+def test_each_window_has_its_own_metadata_and_one_that_was_not_stored_fails(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     windows = enrol(platform, [30, 20, 30])
@@ -136,10 +136,10 @@ def test_each_window_has_its_own_numbers_and_one_that_was_not_stored_is_red(
         newest = EPOCH + dt.timedelta(microseconds=int(window.answered_at.max()))
         assert shown["newest_attempt"] == newest.isoformat()
     events = instance.fetch_materializations(dg.AssetRecordsFilter(WINDOW, asset_partitions=[second]), 9)
-    assert len(events.records) == 1, "an event more than the one with its numbers"
+    assert len(events.records) == 1, "there is another event besides the one with the metadata"
 
     alone = click(instance, [WINDOW], bad)
-    assert not alone.success, "nothing else in the run can tell"
+    assert not alone.success, "the run must fail, because nothing else in it reports the window"
     with psycopg.connect(platform.url) as connection:
         connection.execute("ALTER TABLE bkt_pipeline.attempt_windows DROP CONSTRAINT no_three")
     assert click(instance, [WINDOW], bad).success
@@ -163,7 +163,7 @@ def test_attempts_without_a_student_are_counted_and_left_out(
     assert counted == [0, 6]
 
 
-def test_one_click_on_windows_parameters_and_items_runs_all_of_them(
+def test_one_run_can_cover_windows_parameters_and_items(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     key = next(iter(enrol(platform, [30])))
@@ -176,7 +176,7 @@ def test_one_click_on_windows_parameters_and_items_runs_all_of_them(
 
 
 def click(instance: dg.DagsterInstance, assets: list[dg.AssetKey], key: str) -> dg.ExecuteInProcessResult:
-    """The run that a person starts for one skill of these assets."""
+    """Execute the run that the UI starts for one skill of these assets."""
     return (
         build_definitions()
         .resolve_implicit_global_asset_job_def()
@@ -219,7 +219,7 @@ def test_an_unknown_skill_is_named(platform: Platform, night) -> None:
         night(platform, skills=["fractions"])
 
 
-def test_scattered_skills_are_one_run_and_no_others_are_touched(
+def test_only_the_chosen_skills_are_run_however_scattered(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     first, between, second, few, _, bad = enrol(platform, [30, 30, 30, 3, 30, 30])
@@ -289,7 +289,9 @@ def test_the_nights_result_is_the_stored_rows(platform: Platform, night) -> None
     }
 
 
-def test_a_reversed_range_fails_loudly(platform: Platform, night, instance: dg.DagsterInstance) -> None:
+def test_a_reversed_range_fails_with_a_reason(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
     enrol(platform, [30, 30])
     night(platform)
     first, last = instance.get_dynamic_partitions("skill")

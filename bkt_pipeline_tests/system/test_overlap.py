@@ -1,4 +1,4 @@
-"""A night, a backfill and single clicks on the same skills at once, each in a process of its own."""
+"""A night, a backfill and single runs on the same skills at the same time, each in a separate process."""
 
 import datetime as dt
 import os
@@ -30,7 +30,7 @@ def environment(
     return {name: os.environ[name] for name in names}
 
 
-def test_the_newest_as_of_wins_and_the_losers_say_so(
+def test_the_newest_as_of_wins_and_older_runs_report_that(
     platform: Platform, instance: dg.DagsterInstance, environment: dict[str, str], tmp_path: Path
 ) -> None:
     keys = list(enrol(platform, [20] * SKILLS))
@@ -69,7 +69,7 @@ def test_the_newest_as_of_wins_and_the_losers_say_so(
             moment.isoformat() for moment in expected.values()
         }
 
-    # Whoever lost above depended on the clock; here the older one comes too late for certain.
+    # Above, timing decided which run was overtaken; here the older run certainly is.
     before = snapshot(platform.url)
     late = (AS_OF + 47 * HOUR).isoformat()
     child = children.start(

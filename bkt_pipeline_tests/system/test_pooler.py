@@ -1,4 +1,4 @@
-"""A whole night through PgBouncer in transaction mode, which gives each transaction another server connection."""
+"""A whole night through PgBouncer in transaction mode, which may give each transaction a different server connection."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from bkt_pipeline_tests.helpers.nights import Night
 from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot
 
-# Debian puts it where only root looks.
+# Debian installs it in a folder that is only on root's PATH.
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 pytestmark = pytest.mark.skipif(
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def pooler(server_url: str) -> Iterator[int]:
-    """The port of a PgBouncer that shares two server connections among all comers."""
+    """The port of a PgBouncer that shares two server connections among all clients."""
     query = parse_qs(urlsplit(server_url).query)
     sockets = Path(query["host"][0])
     folder = Path(tempfile.mkdtemp(prefix="bkt-pooler-"))
@@ -51,7 +51,7 @@ def pooler(server_url: str) -> Iterator[int]:
     )
     process = subprocess.Popen(
         [str(PGBOUNCER), str(folder / "pgbouncer.ini")],
-        # It refuses to be root, and must get at the server's socket.
+        # It refuses to run as root, and needs access to the server's socket.
         user=sockets.stat().st_uid if os.geteuid() == 0 else None,
         stderr=subprocess.PIPE,
     )
@@ -77,7 +77,7 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def test_a_night_passes_and_leaves_no_trace_on_the_connections_of_others(
+def test_a_night_succeeds_and_leaves_no_settings_on_shared_connections(
     platform: Platform, pooler: int, make_night: Callable[[Platform], Night]
 ) -> None:
     enrol(platform, [20, 20, 20, 20, 3])
@@ -101,5 +101,5 @@ def test_a_night_passes_and_leaves_no_trace_on_the_connections_of_others(
             code, output = night.ends(child)
             assert code == 0, output
     assert seen == {("0", "0")}
-    assert len(backends) > 1, "the pooler has shared no connection"
+    assert len(backends) > 1, "the pooler used only one server connection"
     assert snapshot(night.url) == snapshot(calm.url)

@@ -1,4 +1,4 @@
-"""A night as the role of deploy/grants.sql: it can do all that it must, and Postgres refuses the rest."""
+"""A night as the role of deploy/grants.sql: the role can do what it needs, and Postgres refuses the rest."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ from bkt_pipeline_tests.helpers.state import snapshot
 MakeNight = Callable[[Platform], Night]
 OWNER, NIGHTLY = "platform_owner", "bkt_nightly"
 
-# Any DDL, a temporary table even, fails the statement.
+# Makes every DDL statement fail, even for a temporary table.
 NO_DDL = """
     CREATE FUNCTION refuse_ddl() RETURNS event_trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'a night has issued %', tg_tag; END $$;
@@ -29,7 +29,7 @@ NO_DDL = """
 
 @pytest.fixture
 def roles(server_url: str) -> Iterator[None]:
-    """The platform's owner, who is no superuser. The roles go after the databases in which they have rights."""
+    """The platform's owner, which is not a superuser. Roles are dropped after the databases in which they have rights."""
     with psycopg.connect(server_url, autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE {OWNER} LOGIN CREATEROLE")
         yield
@@ -38,7 +38,7 @@ def roles(server_url: str) -> Iterator[None]:
 
 @pytest.fixture
 def owned(roles: None, platform: Platform) -> Platform:
-    """A platform, all of which belongs to its owner, with students."""
+    """A platform with students, whose tables all belong to its owner."""
     enrol(platform, [20, 20, 3])
     with psycopg.connect(platform.url) as superuser:
         superuser.execute("CREATE TABLE students (id uuid PRIMARY KEY, name text)")
@@ -49,14 +49,14 @@ def owned(roles: None, platform: Platform) -> Platform:
 
 
 def give_database(url: str) -> None:
-    """To the platform's owner; a copy of a database belongs to whoever makes it."""
+    """Make the platform's owner the owner of the database; a copy belongs to the role that creates it."""
     with psycopg.connect(url) as superuser:
         superuser.execute(f'ALTER DATABASE "{database_of(url)}" OWNER TO {OWNER}')
 
 
 @pytest.fixture
 def granted(owned: Platform) -> Platform:
-    """Migrated and granted, as the file's head says it."""
+    """A platform after the two commands at the head of deploy/grants.sql."""
     migrate_by_command(as_role(owned.url, OWNER))
     grant(as_role(owned.url, OWNER))
     return owned
@@ -138,7 +138,7 @@ def test_postgres_refuses_everything_else(granted: Platform, statement: str) -> 
         role.execute(statement)
 
 
-def test_the_items_columns_are_granted_where_that_is_wanted(granted: Platform) -> None:
+def test_the_items_columns_can_be_granted(granted: Platform) -> None:
     with psycopg.connect(granted.url) as superuser:
         superuser.execute(
             "ALTER TABLE items ADD irt_a real, ADD irt_b real, ADD irt_calibrated_at timestamptz"
@@ -157,10 +157,10 @@ def test_the_items_columns_are_granted_where_that_is_wanted(granted: Platform) -
 
 
 @pytest.mark.parametrize("way", ["by the owner", "by a superuser", "to a role made beforehand"])
-def test_an_owner_goes_on_migrating_a_schema_that_is_the_roles(
+def test_the_owner_can_still_migrate_a_schema_that_the_role_owns(
     owned: Platform, make_night: MakeNight, way: str
 ) -> None:
-    """Of an older version when it is granted; the night, the migration and the night in between know nothing of it."""
+    """The schema has an older version when the grants are made; later migrations need no further grants."""
     by = OWNER
     with psycopg.connect(owned.url) as superuser:
         if way == "by a superuser":
@@ -207,7 +207,7 @@ def made_by_an_older_version(url: str) -> None:
 
 
 def rights(url: str) -> list[tuple[str, ...]]:
-    """Who may do what with which table, and with the schema."""
+    """Each role's rights on each table and on the schema."""
     with psycopg.connect(url) as connection:
         return connection.execute(
             """
@@ -223,7 +223,7 @@ def rights(url: str) -> list[tuple[str, ...]]:
         ).fetchall()
 
 
-def test_what_the_schemas_owner_may_drop_is_made_again(granted: Platform, make_night: MakeNight) -> None:
+def test_tables_that_the_role_dropped_are_created_again(granted: Platform, make_night: MakeNight) -> None:
     night = make_night(granted)
     give_database(night.url)
     night.environment["DATABASE_URL"] = as_role(night.url, NIGHTLY)
@@ -239,7 +239,9 @@ def test_what_the_schemas_owner_may_drop_is_made_again(granted: Platform, make_n
     assert snapshot(night.url) == before
 
 
-def test_a_role_that_may_not_migrate_is_told_who_can(granted: Platform, make_night: MakeNight) -> None:
+def test_a_role_that_may_not_migrate_gets_an_error_naming_the_command_and_the_owner(
+    granted: Platform, make_night: MakeNight
+) -> None:
     night = make_night(granted)
     with psycopg.connect(night.url) as owner:
         owner.execute("DROP SCHEMA bkt_pipeline CASCADE")
@@ -252,7 +254,7 @@ def test_a_role_that_may_not_migrate_is_told_who_can(granted: Platform, make_nig
     assert "run bkt-pipeline migrate" in line
 
 
-def test_a_database_of_a_newer_version_is_left_alone(granted: Platform, make_night: MakeNight) -> None:
+def test_a_database_of_a_newer_version_is_not_changed(granted: Platform, make_night: MakeNight) -> None:
     night = make_night(granted)
     with psycopg.connect(night.url) as owner:
         owner.execute("UPDATE bkt_pipeline.alembic_version SET version_num = '9999'")

@@ -1,4 +1,4 @@
-"""Going back to an earlier night, and letting go of the oldest."""
+"""Rolling back to an earlier night, and deleting the oldest nights."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from bkt_pipeline import __version__
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.db.ledger import Outcome, record
+from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.params import publish
 from bkt_pipeline.db.rollback import roll_back
 from bkt_pipeline.errors import InvalidSettings
@@ -31,7 +32,7 @@ def database(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Da
 
 
 def night(database: Database, platform: Platform, number: int, *skills: int) -> dict[str, tuple[float, ...]]:
-    """Calibrate the skills as of that night; returns what is published of all skills then."""
+    """Calibrate the skills as of that night; returns the published parameters of all skills afterwards."""
     as_of = FIRST + number * DAY
     for skill in skills:
         key = str(platform.id(skill))
@@ -45,8 +46,9 @@ def night(database: Database, platform: Platform, number: int, *skills: int) -> 
         fit = replace(calibrate(answers), as_of=as_of)
 
         def store(connection, fit=fit, key=key) -> bool:
-            record(connection, Outcome(key, as_of, "calibrated", attempts=fit.n_attempts), f"run {number}")
-            return publish(connection, database.platform, fit, f"run {number}", __version__)
+            row = SkillOutcome(key, as_of, Outcome.CALIBRATED, attempts=fit.n_attempts)
+            record(connection, [row], f"run {number}")
+            return key in publish(connection, database.platform, [fit], f"run {number}", __version__)
 
         assert database.run(store)
     return published(platform)
@@ -69,27 +71,27 @@ def ledger(platform: Platform) -> dict[tuple[str, str], str]:
     return {(row["night"], row["skill_id"]): row["outcome"] for row in rows}
 
 
-def test_a_night_is_restored_as_it_stood_at_its_end(
+def test_rollback_restores_the_state_at_the_end_of_a_night(
     database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Skill 2 was not calibrated in the second night: what it had from the first is what it gets back."""
+    """Skill 2 was not calibrated in the second night, so it gets its parameters from the first."""
     night(database, platform, 0, 1, 2)
     then = night(database, platform, 1, 1)
     now = night(database, platform, 2, 1, 2, 3)
     assert main(["rollback", "--night", date(1)]) == 0
     assert published(platform) == then | {str(platform.id(3)): now[str(platform.id(3))]}
     out = capfd.readouterr().out
-    assert "2 skills have the parameters again" in out
-    assert "1 were first calibrated later, and keep what they have" in out
+    assert "restored 2 skills" in out
+    assert "1 skills were first calibrated later and keep their parameters" in out
     marks = {key: outcome for key, outcome in ledger(platform).items() if outcome != "calibrated"}
     assert marks == {
         (date(2), str(platform.id(1))): "rolled_back",
         (date(2), str(platform.id(2))): "rolled_back",
     }
-    assert "parameters that are not the calibration which is said to be published" not in torn(platform.url)
+    assert "parameters that differ from the published calibration" not in torn(platform.url)
 
 
-def test_one_skill_goes_back_alone(database: Database, platform: Platform) -> None:
+def test_one_skill_can_be_rolled_back_alone(database: Database, platform: Platform) -> None:
     then = night(database, platform, 0, 1, 2)
     now = night(database, platform, 1, 1, 2)
     one, two = (str(platform.id(n)) for n in (1, 2))
@@ -106,7 +108,7 @@ def test_the_next_night_publishes_again(database: Database, platform: Platform) 
     assert ledger(platform)[date(2), str(platform.id(1))] == "calibrated"
 
 
-def test_a_rollback_can_itself_be_taken_back(database: Database, platform: Platform) -> None:
+def test_a_rollback_can_be_undone(database: Database, platform: Platform) -> None:
     night(database, platform, 0, 1)
     now = night(database, platform, 1, 1)
     before = snapshot(platform.url)
@@ -116,18 +118,18 @@ def test_a_rollback_can_itself_be_taken_back(database: Database, platform: Platf
     assert snapshot(platform.url) == before
 
 
-def test_what_cannot_be_restored_is_said_and_changes_nothing(
+def test_an_impossible_rollback_is_refused_and_changes_nothing(
     database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night(database, platform, 1, 1)
     before = snapshot(platform.url)
-    for arguments, said in (
-        (["--night", date(0)], f"the kept nights are {date(1)} to {date(1)}"),
-        (["--night", "yesterday"], "'yesterday' is no date"),
+    for arguments, message in (
+        (["--night", date(0)], f"the stored nights are {date(1)} to {date(1)}"),
+        (["--night", "yesterday"], "'yesterday' is not a date"),
         (["--night", date(1), "--skill", "fractions"], "no parameters were ever stored for fractions"),
     ):
         assert main(["rollback", *arguments]) == 2
-        assert said in capfd.readouterr().err
+        assert message in capfd.readouterr().err
     assert snapshot(platform.url) == before
 
 
@@ -148,7 +150,7 @@ def test_a_rollback_is_one_transaction(database: Database, platform: Platform) -
     assert snapshot(platform.url) == before
 
 
-def test_pruning_keeps_what_it_takes_to_go_back_to_any_kept_night(
+def test_pruning_keeps_what_a_rollback_to_any_kept_night_needs(
     database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night(database, platform, 0, 1, 2)
@@ -156,7 +158,9 @@ def test_pruning_keeps_what_it_takes_to_go_back_to_any_kept_night(
     at_two = night(database, platform, 2, 1)
     night(database, platform, 3, 1, 2)
     assert main(["prune", "--nights", "2"]) == 0
-    assert f"kept the nights since {date(2)}; deleted 2 parameters, 3 outcomes" in capfd.readouterr().out
+    assert (
+        f"kept the nights since {date(2)}; deleted 2 rows of parameters, 3 outcomes" in capfd.readouterr().out
+    )
     assert {key for key, _ in ledger(platform)} == {date(2), date(3)}
     assert main(["rollback", "--night", date(2)]) == 0
     assert published(platform) == at_two
@@ -170,6 +174,6 @@ def test_pruning_nothing_is_fine(database: Database, platform: Platform) -> None
     assert main(["prune", "--nights", "0"]) == 2
 
 
-def test_a_rollback_without_any_night_says_so(database: Database) -> None:
-    with pytest.raises(InvalidSettings, match="no night is kept yet"):
+def test_a_rollback_without_any_night_is_refused(database: Database) -> None:
+    with pytest.raises(InvalidSettings, match="no night is stored yet"):
         database.run(lambda connection: roll_back(connection, database.platform, FIRST.date()))

@@ -1,4 +1,4 @@
-"""Neither a password nor a student's id comes out anywhere, of a night that passes or of one that fails."""
+"""Neither a successful nor a failed night reveals a password or a student's id."""
 
 import os
 import subprocess
@@ -17,12 +17,12 @@ from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
 
 MakeNight = Callable[[Platform], Night]
 STUDENT = "student-zoe-{:03}"
-NAME = "-zoe-"  # the three letters alone may stand in the base64 of a picture
+NAME = "-zoe-"  # the three letters alone may occur in the base64 of a picture
 
 
 @pytest.fixture
 def school(make_platform: Callable[..., Platform]) -> Platform:
-    """Students whose ids cannot be taken for anything else; one has an answer that cannot be stored."""
+    """A platform with unmistakable student ids; one answer cannot be stored."""
     platform = make_platform("text")
     with psycopg.connect(platform.url) as connection:
         for skill in ("adding", "dividing"):
@@ -39,7 +39,7 @@ def school(make_platform: Callable[..., Platform]) -> Platform:
 
 
 def everything(night: Night, *more: str) -> str:
-    """All that a night leaves for people and machines to read; the stored windows alone may name students."""
+    """Everything that a night writes, except the stored windows, which may contain student ids."""
     texts = [night.output.read_text(), *more]
     for url, schema in ((night.environment["DAGSTER_POSTGRES_URL"], "public"), (night.url, "bkt_pipeline")):
         with psycopg.connect(url) as connection:
@@ -56,7 +56,7 @@ def everything(night: Night, *more: str) -> str:
     return "\n".join(texts)
 
 
-def test_a_night_that_passes_tells_nothing(
+def test_a_successful_night_reveals_no_secret(
     school: Platform, make_night: MakeNight, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night = make_night(school)
@@ -70,16 +70,16 @@ def test_a_night_that_passes_tells_nothing(
         assert main(["doctor"]) == 0
         assert main(["rollback", "--night", "2026-01-01"]) == 0
         assert main(["prune"]) == 0
-    said = everything(night, (tmp_path / "result.json").read_text(), *capfd.readouterr())
-    assert "dividing" in said
-    assert PASSWORD not in said
-    assert NAME not in said
+    texts = everything(night, (tmp_path / "result.json").read_text(), *capfd.readouterr())
+    assert "dividing" in texts
+    assert PASSWORD not in texts
+    assert NAME not in texts
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [
-        # The message of each quotes the row, in part or whole.
+        # The database's message for each of these quotes the row, partly or completely.
         "ALTER TABLE bkt_pipeline.attempt_window ADD CHECK (student_id <> 'student-zoe-007')",
         "CREATE UNIQUE INDEX ON bkt_pipeline.attempt_window (student_id)",
         "ALTER TABLE bkt_pipeline.attempt_window ALTER student_id TYPE varchar(3)",
@@ -90,26 +90,26 @@ def test_a_night_that_passes_tells_nothing(
         "DROP TABLE bkt_pipeline.skill_fits",
     ],
 )
-def test_a_night_that_fails_tells_nothing(school: Platform, make_night: MakeNight, trouble: str) -> None:
+def test_a_failed_night_reveals_no_secret(school: Platform, make_night: MakeNight, fault: str) -> None:
     night = make_night(school)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", night.url)
         assert main(["migrate"]) == 0
     with psycopg.connect(night.url) as connection:
-        connection.execute(trouble)
+        connection.execute(fault)
     night.environment |= {
         name: secret(night.environment[name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")
     }
     code, output = night.ends(night.start("--verbose"))
     assert code in (1, 2), output
-    said = everything(night)
-    assert PASSWORD not in said
-    assert NAME not in said
+    texts = everything(night)
+    assert PASSWORD not in texts
+    assert NAME not in texts
 
 
 @pytest.mark.skipif(not PROC.exists(), reason="no /proc to read other processes' command lines from")
 def test_no_process_shows_the_password(school: Platform, make_night: MakeNight) -> None:
-    """Of commands as a person types them: one that passes, one that looks, one that fails."""
+    """Runs a night that succeeds, doctor, and a night that fails, as typed on the command line."""
     night = make_night(school)
     night.environment |= {
         name: secret(night.environment[name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")
@@ -126,7 +126,7 @@ def test_no_process_shows_the_password(school: Platform, make_night: MakeNight) 
         with psycopg.connect(night.url) as connection:
             connection.execute("ALTER TABLE skill_bkt_params ADD CHECK (p_l0 > 1) NOT VALID")
         assert run(*nightly) == 1
-    assert any("2026-01-01T07:00:00Z" in line for line in processes.seen), "the night was not looked at"
+    assert any("2026-01-01T07:00:00Z" in line for line in processes.seen), "the night's process was not seen"
     assert [line for line in processes.seen if PASSWORD in line] == []
 
 

@@ -1,4 +1,4 @@
-"""The same night in one shard run, or in several at once, each in a process of its own on one database."""
+"""The same night in one shard run and in several concurrent ones, each in a separate process on one database."""
 
 from collections.abc import Callable
 
@@ -36,8 +36,8 @@ def test_the_rows_do_not_depend_on_the_number_of_shards(
         ]
         for child in started:
             child.join()
-        said = {shard: output.read_text() for shard, output in outputs.items()}
-        assert [child.exitcode for child in started] == [0] * number, said
+        printed = {shard: output.read_text() for shard, output in outputs.items()}
+        assert [child.exitcode for child in started] == [0] * number, printed
         assert torn(night.url) == {}
         rows[number] = snapshot(night.url)
     assert len(rows[1]["skill_bkt_params"]) == 11

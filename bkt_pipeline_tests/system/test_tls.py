@@ -1,4 +1,4 @@
-"""The way to the database over TLS: sslmode=verify-full, with an authority of one's own."""
+"""Connections to the database over TLS: sslmode=verify-full with a private certificate authority."""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Secured:
-    """A server that takes nothing but TLS with a password."""
+    """A server that accepts only TLS connections with a password."""
 
     port: int
     authority: Path
@@ -143,7 +143,7 @@ def test_a_night_over_verified_tls(platform: Platform, make_night: MakeNight, se
     assert snapshot(secured.url()) == snapshot(calm.url)
 
 
-def test_a_server_that_cannot_prove_its_name_is_refused_at_once(
+def test_a_server_with_the_wrong_certificate_is_refused_without_retries(
     platform: Platform, make_night: MakeNight, secured: Secured
 ) -> None:
     night = make_night(platform)
@@ -161,7 +161,9 @@ def test_a_server_that_cannot_prove_its_name_is_refused_at_once(
         assert PASSWORD not in line
 
 
-def test_a_way_without_tls_is_refused(platform: Platform, make_night: MakeNight, secured: Secured) -> None:
+def test_a_connection_without_tls_is_refused(
+    platform: Platform, make_night: MakeNight, secured: Secured
+) -> None:
     night = make_night(platform)
     night.environment["DATABASE_URL"] = secured.url().replace("verify-full", "disable")
     code, output = night.ends(night.start())

@@ -1,4 +1,4 @@
-"""The asset of the items. The mathematics is in `model/irt`, the statements in `db`, the verdicts in `calibration`."""
+"""The asset `item_irt_params`. The mathematics is in `model/irt`, the SQL in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -56,10 +56,10 @@ def item_irt_params(
     item_settings: ItemSettings,
     progress: dg.ResourceParam[Progress],
 ):
-    """Discrimination and difficulty of the skill's items, calibrated with the skill's parameters of this night.
+    """Discrimination and difficulty of the skill's items, calibrated with the skill's current parameters.
 
-    Each skill's items are stored first and reported after. A failed skill has no materialisation, and the run fails
-    for it at the end; the others are stored and green.
+    Each skill's items are stored before they are reported. A failed skill gets no materialisation, and the run fails
+    at the end; all other skills are stored and materialised.
     """
     keys, opened = chosen_keys(context), database.get()
     as_of, options = resolve_as_of(context, settings, opened), item_settings.options
@@ -82,15 +82,15 @@ def item_irt_params(
 
 
 def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, database: Database) -> bool:
-    """Whether the platform's own item columns are updated in this run; warns where the role lacks the right."""
+    """Whether this run updates the platform's own item columns; warns if the role lacks the right."""
     if not settings.may_update_items():
         return False
     columns = database.run(partial(platform_columns, source=database.platform))
     refused = [name for name, may in columns.items() if not may]
     if refused:
         context.log.warning(
-            "the role may not update items.%s, so the platform's items keep what they have and the parameters are in "
-            "bkt_pipeline.item_irt_params only; grant it (GRANT UPDATE (irt_a, irt_b, irt_calibrated_at) ON items "
+            "the role may not update items.%s, so the platform's items are not updated and the parameters are only in "
+            "bkt_pipeline.item_irt_params; grant the right (GRANT UPDATE (irt_a, irt_b, irt_calibrated_at) ON items "
             "TO …), or set BKT_UPDATE_ITEMS=no",
             ", items.".join(refused),
         )
@@ -100,7 +100,7 @@ def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, 
 def judge_batch(
     database: Database, keys: Sequence[str], as_of: dt.datetime, options: ItemOptions
 ) -> Iterator[ItemsVerdict]:
-    """Read the answers of some skills with their current parameters, and judge them."""
+    """Read the answers to some skills and their current parameters, and yield a verdict for each skill."""
 
     def read(connection: Connection) -> Any:
         platform = database.platform

@@ -1,4 +1,4 @@
-"""The platform's own tables, which stand at the beginning of the lineage and are never written."""
+"""The platform's own tables, which begin the lineage."""
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ from bkt_pipeline.defs.metadata.tables import platform_table
 _DESCRIPTIONS = {
     "skills": "The platform's skills. The active ones are calibrated.",
     "items": "The platform's items; each practises one skill.",
-    "attempts": "The platform's attempts: who answered what, when, and whether it was right.",
+    "attempts": "The platform's attempts: which student answered which item, when, and whether the answer was right.",
 }
 
 platform_tables = [

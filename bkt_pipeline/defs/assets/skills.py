@@ -1,4 +1,4 @@
-"""The assets of the skills. The mathematics is in `model`, the statements in `db`, the verdicts in `calibration`."""
+"""The assets of the skills. The mathematics is in `model`, the SQL in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
 
 CALIBRATION = "calibration"
-REFUSED_KEY = "Dagster takes no partition key that is empty or holds control characters or '...'"
+REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
 POSTGRES = {"postgres"}
 BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
@@ -52,7 +52,7 @@ BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(ho
 def active_skills(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
 ) -> dg.MaterializeResult:
-    """The skills that are active on the platform; each is a partition of what follows."""
+    """The skills that are active on the platform; each is a partition of the assets downstream."""
     opened = database.get()
     as_of = resolve_as_of(context, settings, opened)
     active = opened.run(partial(read_active_skills, source=opened.platform))
@@ -67,7 +67,9 @@ def active_skills(
     for key in retired:
         context.instance.delete_dynamic_partition(PARTITIONS_NAME, key)
     if later:
-        context.log.warning("%d skills are retired later: unfinished runs need their partitions", len(later))
+        context.log.warning(
+            "%d skills will be retired later because unfinished runs need their partitions", len(later)
+        )
     reasons = dict.fromkeys(change.refused, REFUSED_KEY) | unusable
     refused = [printable(key) for key in sorted(reasons)]
     if reasons:
@@ -109,9 +111,9 @@ def attempt_window(
     settings: CalibrationSettings,
     progress: dg.ResourceParam[Progress],
 ):
-    """The graded attempts of the skill in the window, one ordered sequence for each student.
+    """The graded attempts at the skill in the window, one ordered sequence per student.
 
-    A window that could not be stored has no materialisation; the calibration that follows fails the run for it.
+    A window that could not be stored gets no materialisation; the calibration downstream then fails the run.
     """
     keys, opened = chosen_keys(context), database.get()
     as_of, run_id = resolve_as_of(context, settings, opened), context.run.run_id
@@ -154,14 +156,14 @@ def skill_bkt_params(
 ):
     """The skill's four BKT parameters, as the platform's backend reads them.
 
-    Each skill is stored first and reported after. A failed one has no materialisation, and the run fails for it at
-    the end; the others are stored and green.
+    Each skill is stored before it is reported. A failed skill gets no materialisation, and the run fails at the end;
+    all other skills are stored and materialised.
     """
     keys, opened = chosen_keys(context), database.get()
     as_of = resolve_as_of(context, settings, opened)
     verdicts = SkillVerdicts(opened, as_of, context.run.run_id)
     history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
-    warm_up(on_compile=lambda: progress.say("compiling the kernel, once on this machine: some seconds …"))
+    warm_up(on_compile=lambda: progress.say("compiling the kernel (once on this machine, a few seconds) …"))
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     stored: list[SkillVerdict] = []
     for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
@@ -180,7 +182,7 @@ def skill_bkt_params(
 
 
 def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
-    """The picture of a skill that was calibrated on its own; a batch has none."""
+    """The picture of a skill that was calibrated alone; runs over several skills draw none."""
     if len(keys) > 1 or verdict.fit is None or verdict.window is None:
         return {}
     return {"picture": skill_picture(verdict.window, verdict.fit)}

@@ -33,7 +33,7 @@ from bkt_pipeline.defs.tags import NIGHT_TAG
 def item_summary(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
 ) -> dg.MaterializeResult:
-    """The night's items as a whole: how many are calibrated, and where they lie."""
+    """All items of the night: how many are calibrated, and a map of their parameters."""
     opened = database.get()
     night = resolve_as_of(context, settings, opened).date()
     outcomes = opened.run(partial(items_of_night, night=night))
@@ -50,7 +50,7 @@ def item_summary(
     check_specs=nightly_summary_checks,
 )
 def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
-    """What became of the night: counts, what moved most, the worst fits, what was skipped or failed."""
+    """The night in numbers: outcomes, largest changes, worst fits, and the skipped or failed skills."""
     opened = database.get()
     tag = context.run.tags.get(NIGHT_TAG)
     night = dt.date.fromisoformat(tag) if tag else opened.run(latest_night_date)

@@ -60,7 +60,7 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
 
 
 def _comparison(skills: Sequence[SkillNight]) -> dict[str, Any]:
-    """Which estimator predicts held-out students best: one sentence, and the mean scores as a table."""
+    """Which estimator predicts held-out students best: a sentence, and a table of the mean scores."""
     compared = compare_night(skills)
     if compared is None:
         return {"best_estimator": "none: too few students to hold some out"}

@@ -1,4 +1,4 @@
-"""Every night computes three estimators, how well each predicts, and the moments that the school's prior is learned from."""
+"""Store the pooled estimate, the held-out scores of each estimator, and the moments behind the school's prior."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A database in trouble: what passes is waited out, what does not is reported, and neither takes for ever."""
+"""Database failures: transient ones are retried, permanent ones are reported, and both within a time limit."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def ask(database: Database, statement: str = "SELECT 1") -> object:
     return database.run(lambda connection: connection.execute(text(statement)).scalar())
 
 
-def test_a_kept_connection_that_the_server_closed_costs_a_try_and_no_failure(database: Database) -> None:
+def test_a_pooled_connection_closed_by_the_server_is_retried(database: Database) -> None:
     backend = ask(database, "SELECT pg_backend_pid()")
     with psycopg.connect(os.environ["DATABASE_URL"]) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
@@ -69,7 +69,7 @@ def test_a_lock_held_for_longer_than_the_timeout_is_waited_out(
     assert refused.is_set()
 
 
-def test_a_lock_that_is_never_released_fails_its_skill_alone_and_says_why(
+def test_a_lock_that_is_never_released_fails_only_its_skill_with_a_reason(
     platform: Platform, make_night: MakeNight
 ) -> None:
     enrol(platform, SOME)
@@ -89,7 +89,7 @@ def test_a_lock_that_is_never_released_fails_its_skill_alone_and_says_why(
     assert torn(night.url) == {}
 
 
-def test_terminated_backends_cost_a_night_nothing(platform: Platform, make_night: MakeNight) -> None:
+def test_a_night_survives_terminated_backends(platform: Platform, make_night: MakeNight) -> None:
     enrol(platform, SOME)
     calm, night = make_night(platform), make_night(platform)
     calm.undisturbed()
@@ -108,7 +108,7 @@ def test_terminated_backends_cost_a_night_nothing(platform: Platform, make_night
     assert snapshot(night.url) == snapshot(calm.url)
 
 
-def test_a_restart_in_the_middle_of_a_night_costs_nothing(
+def test_a_night_survives_a_restart_of_the_server(
     platform: Platform, make_night: MakeNight, own_server: Path
 ) -> None:
     enrol(platform, SOME)
@@ -149,7 +149,7 @@ def test_a_server_that_dies_in_the_middle_ends_the_night_with_one_line(
     assert line.startswith("bkt-pipeline nightly: ")
     assert "the database cannot be used: " in line
     assert "BKT_RETRY_SECONDS" in line
-    assert tries < 30, "each skill has tried for itself"
+    assert tries < 30, "each skill retried separately"
     assert torn(night.url) == {}
 
 
@@ -159,20 +159,20 @@ def stored_any(other: psycopg.Connection) -> bool:
     return other.execute("SELECT EXISTS (SELECT FROM bkt_pipeline.attempt_windows)").fetchone()[0]
 
 
-def test_a_network_that_swallows_answers_is_given_up_and_gone_round(
-    platform: Platform, make_night: MakeNight
-) -> None:
+def test_a_lost_answer_is_retried_on_a_new_connection(platform: Platform, make_night: MakeNight) -> None:
     enrol(platform, SOME)
     calm, night = make_night(platform), make_night(platform)
     calm.undisturbed()
     with Proxy(night.url, freeze_after=20_000, most=2) as proxy:
         night.environment["DATABASE_URL"] = proxy.url
-        code, output = night.ends(night.start(work=children.impatient_nightly, BKT_STATEMENT_SECONDS="1"))
+        code, output = night.ends(
+            night.start(work=children.database_behind_proxy_nightly, BKT_STATEMENT_SECONDS="1")
+        )
         assert (code, proxy.frozen) == (0, 2), output
     assert snapshot(night.url) == snapshot(calm.url)
 
 
-def test_a_network_that_swallows_every_answer_ends_the_night_with_one_line(
+def test_a_network_that_loses_every_answer_ends_the_night_with_one_line(
     platform: Platform, make_night: MakeNight
 ) -> None:
     enrol(platform, SOME)
@@ -180,10 +180,10 @@ def test_a_network_that_swallows_every_answer_ends_the_night_with_one_line(
     with Proxy(night.url, freeze_after=20_000, most=1000) as proxy:
         night.environment["DATABASE_URL"] = proxy.url
         settings = {"BKT_STATEMENT_SECONDS": "1", "BKT_RETRY_SECONDS": "1"}
-        code, output = night.ends(night.start(work=children.impatient_nightly, **settings))
+        code, output = night.ends(night.start(work=children.database_behind_proxy_nightly, **settings))
         frozen = proxy.frozen
     assert code == 2, output
-    # The first is gone round; the patience that this has cost is all that the run has.
+    # The first lost answer is retried; that spends the run's whole retry budget.
     assert 1 <= frozen <= 2
     (line,) = [line for line in output.splitlines() if "…" not in line]
     assert "no answer for 2 s, see BKT_STATEMENT_SECONDS" in line
@@ -215,7 +215,7 @@ def test_full_connection_slots_are_waited_for(
 
 @pytest.fixture
 def plain_role(server_url: str) -> Iterator[str]:
-    """A role that is no superuser, for which the server's limits count."""
+    """A role that is not a superuser, so that the server's limits apply to it."""
     with psycopg.connect(server_url, autocommit=True) as other:
         other.execute("CREATE ROLE plain LOGIN")
     yield "plain"
@@ -224,7 +224,7 @@ def plain_role(server_url: str) -> Iterator[str]:
 
 
 def own(other: psycopg.Connection, role: str) -> None:
-    """Lend the role everything in the database."""
+    """Grant the role all rights in the database."""
     for schema in ("public", "bkt_pipeline"):
         for what in ("USAGE ON SCHEMA {0}", "ALL ON ALL TABLES IN SCHEMA {0}"):
             statement = sql.SQL("GRANT " + what + " TO {1}")
@@ -256,32 +256,34 @@ def test_dagsters_storage_that_is_down_ends_the_night_with_one_line(
     assert "refused" in line
 
 
-def test_patience_is_one_sum_for_all_of_a_run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each transaction has its one try even so, and a run that begins anew has all of it again."""
+def test_all_transactions_of_a_run_share_one_retry_budget(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is spent, each transaction still gets one try; the next run starts with a full budget."""
     monkeypatch.setenv("BKT_RETRY_SECONDS", "1")
     with Proxy(os.environ["DATABASE_URL"]) as proxy:
         engine = connection.make_engine(proxy.url)
-        impatient = Database(engine, database.platform, embedded=False)
-        assert ask(impatient) == 1
+        database_behind_proxy = Database(engine, database.platform, embedded=False)
+        assert ask(database_behind_proxy) == 1
         proxy.refusing = True
         proxy.cut()
         tries = []
         for _ in range(4):
             before = proxy.accepted
             with pytest.raises(DatabaseUnavailable):
-                ask(impatient)
+                ask(database_behind_proxy)
             tries.append(proxy.accepted - before)
         assert tries[0] > 1
         assert tries[1:] == [1, 1, 1]
-        impatient.close()
+        database_behind_proxy.close()
         proxy.refusing = False
-        assert ask(impatient) == 1
-        impatient.close()
+        assert ask(database_behind_proxy) == 1
+        database_behind_proxy.close()
 
 
 @pytest.mark.parametrize("name", ["BKT_RETRY_SECONDS", "BKT_STATEMENT_SECONDS"])
 @pytest.mark.parametrize("value", ["soon", "-1", "1.5"])
-def test_a_setting_that_nobody_can_mean_is_refused(
+def test_an_invalid_setting_is_refused(
     database: Database, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
