@@ -38,19 +38,14 @@ def grouped(attempts: Iterable[AttemptObservation]) -> Windows:
 
 def glops(file: Path = GLOPS) -> Windows:
     with gzip.open(file, "rt", newline="") as text:
-        return grouped(
-            AttemptObservation(
-                row["student_id"], row["skill_id"], int(row["is_correct"]), int(row["order"]) + 1
-            )
-            for row in csv.DictReader(text)
-        )
+        rows = [(r["student_id"], r["skill_id"], r["is_correct"], r["order"]) for r in csv.DictReader(text)]
+    return grouped(AttemptObservation(s, k, int(right), int(order) + 1) for s, k, right, order in rows)
 
 
 def demo() -> Windows:
     """The active skills of the synthetic school that `bkt-pipeline nightly` calibrates if it has no database."""
     made = school()
-    active = {skill.id for skill in made.skills if skill.active}
-    skill_of = dict(made.items)
+    skill_of, active = dict(made.items), {skill.id for skill in made.skills if skill.active}
     answers = zip(made.student_id, made.item_id, made.is_correct.tolist(), strict=True)
     return grouped(
         AttemptObservation(str(student), skill_of[item], right, order + 1)

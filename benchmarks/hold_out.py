@@ -6,7 +6,7 @@ prints a table and renews hold_out.md, which says what the columns mean. Both ni
 thirty students of the second night is new, or all of them are.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -22,6 +22,8 @@ from bkt_pipeline.model.bkt.grid import Axis
 from bkt_pipeline.model.bkt.prediction import most_likely
 from bkt_pipeline.model.simulate import simulate
 
+TRUE_VALUES = (0.05, 0.9), (0.02, 0.5), (0.02, 0.3), (0.05, 0.35)
+NUMBERS = "actual", "last_night_less_margin", "margin"  # of the check's finding
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """| students | attempts each | new | sound fit | slip wrong | guess wrong | 99% are below | margin | seconds |
 |---:|---:|---:|---:|---:|---:|---:|---:|---:|
@@ -31,9 +33,7 @@ HEAD = """| students | attempts each | new | sound fit | slip wrong | guess wron
 def truths(n: int, seed: int) -> Iterator[BktParams]:
     rng = np.random.default_rng(seed)
     for _ in range(n):
-        yield BktParams(
-            rng.uniform(0.05, 0.9), rng.uniform(0.02, 0.5), rng.uniform(0.02, 0.3), rng.uniform(0.05, 0.35)
-        )
+        yield BktParams(*(rng.uniform(*range_) for range_ in TRUE_VALUES))
 
 
 def next_night(before: AttemptWindow, other: AttemptWindow, one_in: int) -> AttemptWindow:
@@ -62,14 +62,12 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
             "slip": Grid(p_slip=from_upwards(truth.p_slip + 0.2)),
             "guess": Grid(p_guess=from_upwards(truth.p_guess + 0.2)),
         }
-        for name, grid in searches.items():
+        for search, grid in searches.items():
             found = log_likelihood_holds_out(tonight, past, grid).numbers
             if "margin" in found:
-                actual, allowed, margin = (
-                    float(found[what]) for what in ("actual", "last_night_less_margin", "margin")
-                )
-                warned[name] += actual < allowed
-                if name == "sound":
+                actual, allowed, margin = (float(found[name]) for name in NUMBERS)
+                warned[search] += actual < allowed
+                if search == "sound":
                     worse.append(allowed + margin - actual)
                     margins.append(margin)
     percents = " | ".join(f"{100 * count / len(margins):.1f}" for count in warned.values())
@@ -80,9 +78,7 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--skills", type=int, default=400, help="simulated skills a row (400)")
     parser.add_argument("--students", type=int, nargs="+", default=[30, 100, 300, 1000])
     parser.add_argument("--write", action="store_true", help="renew the table of hold_out.md")

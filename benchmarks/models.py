@@ -7,7 +7,6 @@
 runs: kernels are compiled and packages imported before, answers are in the form that the fit takes.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -17,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,17 +28,8 @@ from types import SimpleNamespace
 import numpy as np
 from answers import GLOPS, Windows, about, demo, glops, long_sequences
 
-from bkt_pipeline.model import (
-    DEFAULT_GRID,
-    AttemptObservation,
-    AttemptWindow,
-    BktParams,
-    calibrate,
-    calibrate_all,
-    calibrate_skill,
-    log_likelihood,
-    warm_up,
-)
+from bkt_pipeline import model
+from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, log_likelihood
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
 
@@ -100,7 +91,7 @@ def loop_seconds(windows: Windows, seed: int) -> tuple[float, int]:
 
 def ours(windows: Windows, polished: bool) -> tuple[float, dict[str, Values]]:
     started = perf_counter()
-    fits = dict(calibrate_all(windows, threads=THREADS, polished=polished))
+    fits = dict(model.calibrate_all(windows, threads=THREADS, polished=polished))
     seconds = perf_counter() - started
     params = {}
     for key, fit in fits.items():
@@ -192,12 +183,12 @@ def ratio(runs: int) -> Iterator[str]:
     students = np.repeat(window.student_ids, np.diff(window.offsets)).tolist()
     times = (window.answered_at / 1e6).tolist()
     answers = zip(students, window.responses.tolist(), times, strict=True)
-    attempts = [AttemptObservation(student, "one", right, time) for student, right, time in answers]
+    attempts = [model.AttemptObservation(student, "one", right, time) for student, right, time in answers]
     prior, lanes = np.array(DEFAULT_GRID.p_l0.values)[:, None], DEFAULT_GRID.lanes
     calls: dict[str, Callable[[], object]] = {
         "the search of all points": lambda: DistinctSequences.of(window).surface(prior, lanes).argmax(),
-        "`calibrate_skill`, from a list of attempts": lambda: calibrate_skill(attempts),
-        "`calibrate`, with all intervals": lambda: calibrate(window),
+        "`calibrate_skill`, from a list of attempts": lambda: model.calibrate_skill(attempts),
+        "`calibrate`, with all intervals": lambda: model.calibrate(window),
     }
     rounds = []
     for seed in range(2 * runs + 1):
@@ -228,7 +219,7 @@ def make_peers(folder: Path) -> None:
     subprocess.run([folder / "bin" / "python", "-c", "import mirt, pyBKT.fit.E_step"], check=True)
 
 
-def report(arguments: argparse.Namespace) -> Iterator[str]:
+def report(arguments: Namespace) -> Iterator[str]:
     python = arguments.peers / "bin" / "python" if arguments.peers else None
     if python and not python.exists():
         raise SystemExit(f"no environment in {arguments.peers}; make it with --make-peers {arguments.peers}")
@@ -251,9 +242,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--make-peers", type=Path, metavar="DIR", help="make the peers' environment and stop")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="the environment that --make-peers made")
     parser.add_argument("--sets", nargs="+", default=["glops", "school", "long"])
@@ -264,10 +253,10 @@ def main() -> None:
     if arguments.make_peers:
         make_peers(arguments.make_peers)
         return
-    warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
+    model.warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
     # The polish has a kernel of its own.
-    calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1), polished=True)
-    lines = []
+    model.calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1), polished=True)
+    lines: list[str] = []
     for line in report(arguments):
         print(line, flush=True)
         lines.append(line)

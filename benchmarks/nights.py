@@ -11,7 +11,6 @@ functions of the night are timed: PARTS. `--compare` alternates the nights of bo
 environment in DIR/.venv. The tables go to standard output: copy what is worth keeping to nights.md, with the date.
 """
 
-import argparse
 import contextlib
 import datetime as dt
 import functools
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import REMAINDER, SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -84,11 +84,10 @@ def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
     """The function, with its seconds counted; of a generator, the seconds that its consumer waits."""
 
     def pieces(found: Iterator[Any]) -> Iterator[Any]:
-        end = object()
         while True:
             with counted(part):
-                piece = next(found, end)
-            if piece is end:
+                piece = next(found, None)
+            if piece is None:
                 return
             yield piece
 
@@ -171,9 +170,8 @@ class Bench:
         now = dt.datetime.now(dt.UTC)
         times = [now - dt.timedelta(hours=1) * (answers - n) / answers for n in range(answers)]
         with psycopg.connect(url) as connection, connection.cursor() as cursor:
-            with cursor.copy("COPY skills (id, name, active) FROM STDIN") as copy:
-                for number in range(skills):
-                    copy.write_row((SKILL.format(number), f"{number}", True))
+            numbered = [(SKILL.format(number), str(number), True) for number in range(skills)]
+            cursor.executemany("INSERT INTO skills (id, name, active) VALUES (%s, %s, %s)", numbered)
             with cursor.copy("COPY items (id, skill_id) FROM STDIN") as copy:
                 for number, item in itertools.product(range(skills), range(items)):
                     copy.write_row((ITEM.format(number, item), SKILL.format(number)))
@@ -229,7 +227,7 @@ class Bench:
         return cost
 
 
-def report(bench: Bench, chosen: argparse.Namespace) -> Iterator[str]:
+def report(bench: Bench, chosen: Namespace) -> Iterator[str]:
     """A table for each school and storage: medians of the nights, and of both checkouts the ratio."""
     checkouts = {"before": chosen.compare.resolve(), "after": ROOT} if chosen.compare else {"here": ROOT}
     yield f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {dt.date.today()}"
@@ -252,9 +250,7 @@ def report(bench: Bench, chosen: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--skills", type=int, nargs="+", default=[47, 1000, 5000])
     options.add_argument("--students", type=int, default=125, help="students of each skill (125)")
     options.add_argument("--answers", type=int, default=8, help="answers of each student to a skill (8)")
@@ -263,7 +259,7 @@ def main() -> None:
     options.add_argument("--storage", choices=["ours", "plain"], nargs="+", default=["ours"])
     options.add_argument("--compare", type=Path, metavar="DIR", help="another checkout, with its .venv")
     options.add_argument("--repeats", type=int, default=3, help="nights of each kind; medians are shown (3)")
-    options.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options.add_argument("--child", nargs=REMAINDER, help=SUPPRESS)
     chosen = options.parse_args()
     if chosen.child:
         run_command(Path(chosen.child[0]), chosen.child[1:])

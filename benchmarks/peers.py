@@ -10,6 +10,7 @@ the package's own form are not timed.
 
 import json
 import sys
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 
@@ -47,35 +48,28 @@ def pybkt_form(sequences):
     }
 
 
-def pybkt_starts(data, **stop):
+def pybkt_fit(data, all_steps=False):
+    """The best of some starts by the package's own choice; or all of them, with all 100 steps of each.
+
+    models.md says why its own stop comes too early.
+    """
     import pyBKT.fit.E_step  # noqa: F401  (only the compiled build has it)
     from pyBKT.fit.EM_fit import EM_fit
     from pyBKT.generate.random_model_uni import random_model_uni
 
-    random = np.random.RandomState(1)
-    return [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
-
-
-def pybkt_values(model):
-    values = model["pi_0"][1][0], model["As"][0, 1, 0], model["slips"][0], model["guesses"][0]
-    return [float(value) for value in values]
-
-
-def pybkt_fit(data):
-    """The best of some starts, as its `Model.fit` chooses it."""
-    model, _ = max(pybkt_starts(data), key=lambda fit: fit[1][-1])
-    return [pybkt_values(model)]
-
-
-def pybkt_all_steps(data):
-    """All 100 steps of each start: models.md says why its own stop comes too early."""
-    return [pybkt_values(model) for model, _ in pybkt_starts(data, tol=-1.0)]
+    random, stop = np.random.RandomState(1), {"tol": -1.0} if all_steps else {}
+    fits = [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
+    chosen = fits if all_steps else [max(fits, key=lambda fit: fit[1][-1])]
+    return [
+        [float(m["pi_0"][1][0]), float(m["As"][0, 1, 0]), float(m["slips"][0]), float(m["guesses"][0])]
+        for m, _ in chosen
+    ]
 
 
 PEERS = {
     "mirt": (mirt_form, mirt_fit),
     "pyBKT": (pybkt_form, pybkt_fit),
-    "pyBKT-100": (pybkt_form, pybkt_all_steps),
+    "pyBKT-100": (pybkt_form, partial(pybkt_fit, all_steps=True)),
 }
 
 

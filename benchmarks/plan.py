@@ -6,9 +6,9 @@ What a shard costs was measured: COSTS, of which plan.md says when and how, and 
 that were measured. What the machines are like is assumed: `Machines` names each assumption with its source.
 """
 
-import argparse
 import heapq
 import itertools
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,7 +50,7 @@ class Cost:
 Costs = Mapping[str, Cost]
 Stages = Mapping[str, tuple[Costs, int]]  # what each costs, and how many attempts it reads
 
-# Least squares over the nights of shards.md: seconds of CPU, bytes of WAL, rows of `attempts`.
+# Least squares over the nights of shards.md: seconds of CPU, bytes of WAL.
 COSTS: dict[str, Costs] = {
     "calibration": {
         "task": Cost(2.059460, 0.01272625, 1.507915e-6),
@@ -58,7 +58,6 @@ COSTS: dict[str, Costs] = {
         "dagster": Cost(0.004207, 0.00133308, 4.248512e-8),
         "daemon": Cost(0.162693, 0.0, 0.0),
         "logged": Cost(0.0, 56623.577, 25.736266),
-        "rows": Cost(4.915559, 0.0, 0.9999888677),
     },
     "items": {
         "task": Cost(2.349252, 0.00371242, 5.291325e-7),
@@ -66,7 +65,6 @@ COSTS: dict[str, Costs] = {
         "dagster": Cost(0.045684, 0.00043503, 2.865447e-8),
         "daemon": Cost(0.166225, 0.00018261, 0.0),
         "logged": Cost(0.0, 24363.814, 0.0),
-        "rows": Cost(6.857049, 0.0, 0.9999897144),
     },
 }
 INDEX_BYTES = 65.961984  # of the covering index, an attempt
@@ -170,34 +168,27 @@ def totals(stages: Stages, shards: int, per_shard: int) -> str:
     rows = []
     for stage, (costs, attempts) in stages.items():
         total = {name: shards * cost.of(per_shard, attempts // shards) for name, cost in costs.items()}
-        row = [stage, f"{total['rows']:,.0f}", f"{attempts * INDEX_BYTES / 1e9:,.0f}"]
-        row += [f"{total['logged'] / 1e9:,.0f}", *(f"{total[name] / 3600:.1f}" for name in SPENDERS)]
-        rows.append(row)
+        gigabytes = [f"{total_bytes / 1e9:,.0f}" for total_bytes in (attempts * INDEX_BYTES, total["logged"])]
+        rows.append([stage, *gigabytes, *(f"{total[name] / 3600:.1f}" for name in SPENDERS)])
     spenders = [f"{NAMES[name]}, core h" for name in SPENDERS]
-    return table(["stage", "rows read", "index read, GB", "WAL, GB", *spenders], rows)
+    return table(["stage", "index read, GB", "WAL, GB", *spenders], rows)
 
 
 def hours(stages: Stages, shards: int, per_shard: int, tasks: list[int], machines: Machines) -> str:
     """How long the night takes with so many tasks, and what its calibration waits for."""
     rows = []
     for count in tasks:
-        found = [
-            large_night(costs, shards, per_shard, attempts, count, machines)
-            for costs, attempts in stages.values()
-        ]
+        found = [large_night(costs, shards, per_shard, n, count, machines) for costs, n in stages.values()]
         busy = found[0][1]
         busiest = sorted(busy, key=lambda name: -busy[name])[:2]
         row = [str(count), *(f"{taken:.2f}" for taken, _ in found)]
         rows.append([*row, *(f"{NAMES[name]} {busy[name]:.0%}" for name in busiest)])
-    return table(
-        ["tasks", *(f"{stage}, h" for stage in stages), "busiest part of the calibration", "next"], rows
-    )
+    stage_hours = [f"{stage}, h" for stage in stages]
+    return table(["tasks", *stage_hours, "busiest part of the calibration", "next"], rows)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--skills", type=int, default=100_000)
     options.add_argument("--attempts", type=int, default=10**9, help="in the 30 days that are calibrated")
     options.add_argument("--per-shard", type=int, default=1000, help="BKT_SKILLS_PER_RUN")

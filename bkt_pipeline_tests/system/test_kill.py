@@ -1,7 +1,4 @@
-"""Killed with SIGKILL at any moment, the next run ends with the rows of a night that nobody disturbed.
-
-`benchmarks/kill.py` does the same for longer, with one more run after every single kill, and kills the daemon.
-"""
+"""Killed with SIGKILL at any moment, the next run ends with the rows of a night that nobody disturbed."""
 
 import os
 import random
