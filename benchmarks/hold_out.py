@@ -17,7 +17,7 @@ import numpy as np
 
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.skill_checks import log_likelihood_holds_out
-from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, warm_up
+from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, calibrate, warm_up
 from bkt_pipeline.model.bkt.grid import Axis
 from bkt_pipeline.model.bkt.prediction import most_likely
 from bkt_pipeline.model.simulate import simulate
@@ -63,7 +63,8 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
             "guess": Grid(p_guess=from_upwards(truth.p_guess + 0.2)),
         }
         for search, grid in searches.items():
-            found = log_likelihood_holds_out(tonight, past, grid).numbers
+            fit = calibrate(tonight, grid, scored=True)
+            found = log_likelihood_holds_out(tonight, fit, past).numbers
             if "margin" in found:
                 actual, allowed, margin = (float(found[name]) for name in NUMBERS)
                 warned[search] += actual < allowed
