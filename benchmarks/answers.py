@@ -1,63 +1,61 @@
-"""The answers that `models.py` compares fits on: real ones where they are beside the project, and simulated ones."""
+"""The answers that `models.py` and `estimators.py` fit: real ones and simulated ones.
+
+The real ones are the GLOP problem sets of the public repository CAHLR/pyBKT-examples, as one gzipped CSV file with the
+columns skill_id, student_id, is_correct and order. BKT_GLOPS_FILE names the file.
+"""
 
 import csv
 import gzip
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from bkt_pipeline.model import AttemptWindow, BktParams
+from bkt_pipeline.model import AttemptObservation, AttemptWindow, BktParams
+from bkt_pipeline.model.attempts import sequences_of
 from bkt_pipeline.model.simulate import school, simulate
 
+GLOPS = Path(os.environ.get("BKT_GLOPS_FILE") or Path(__file__).parents[2] / "shared/data/glops42.csv.gz")
+DAYS = 10  # of the windows; an attempt's order is its time in seconds
 Windows = dict[str, AttemptWindow]
 
 
-def grouped(skills: np.ndarray, students: np.ndarray, right: np.ndarray, order: np.ndarray) -> Windows:
-    """Rows of answers as one window a skill; leaves out a skill that the pipeline would skip."""
-    _, student = np.unique(students, return_inverse=True)
-    names, skill = np.unique(skills, return_inverse=True)
-    rows = np.lexsort((order, student, skill))
-    windows = {}
-    for number, name in enumerate(names):
-        mine = rows[np.searchsorted(skill[rows], number) : np.searchsorted(skill[rows], number, "right")]
-        if mine.size >= 50:
-            starts = np.flatnonzero(np.diff(student[mine], prepend=-1))
-            windows[str(name)] = AttemptWindow(
-                str(name),
-                tuple(str(s) for s in student[mine][starts]),
-                right[mine].astype(np.uint8),
-                # Only the order counts: the first answer of all is a microsecond into the window.
-                order[mine] + 1,
-                np.append(starts, mine.size),
-                datetime.fromtimestamp(86_400, UTC),
-                1,
-            )
-    return windows
+def grouped(attempts: Iterable[AttemptObservation]) -> Windows:
+    """Make one window for each skill with at least 50 answers."""
+    skills = defaultdict(list)
+    for attempt in attempts:
+        skills[str(attempt.skill_id)].append(attempt)
+    end = datetime.fromtimestamp(DAYS * 86_400, UTC)
+    return {
+        skill: AttemptWindow(skill, *sequences_of(answers)[1:], end, DAYS)
+        for skill, answers in sorted(skills.items())
+        if len(answers) >= 50
+    }
 
 
-def glops(file: Path) -> Windows:
+def glops(file: Path = GLOPS) -> Windows:
     with gzip.open(file, "rt", newline="") as text:
-        rows = list(csv.DictReader(text))
-    skill, student, right, order = (
-        np.array([row[name] for row in rows]) for name in ("skill_id", "student_id", "is_correct", "order")
-    )
-    return grouped(skill, student, right.astype(int), order.astype(int))
+        rows = [(r["student_id"], r["skill_id"], r["is_correct"], r["order"]) for r in csv.DictReader(text)]
+    return grouped(AttemptObservation(s, k, int(right), int(order) + 1) for s, k, right, order in rows)
 
 
 def demo() -> Windows:
-    """The active skills of the school that `bkt-pipeline nightly` makes where it finds no database."""
+    """The active skills of the synthetic school that `bkt-pipeline nightly` calibrates if it has no database."""
     made = school()
-    active = {skill.id for skill in made.skills if skill.active}
-    skill_of = dict(made.items)
-    skill = np.array([skill_of[item] for item in made.item_id])
-    graded = (made.is_correct >= 0) & np.isin(skill, list(active))
-    order = np.arange(made.n_attempts)
-    return grouped(skill[graded], made.student_id[graded], made.is_correct[graded], order[graded])
+    skill_of, active = dict(made.items), {skill.id for skill in made.skills if skill.active}
+    answers = zip(made.student_id, made.item_id, made.is_correct.tolist(), strict=True)
+    return grouped(
+        AttemptObservation(str(student), skill_of[item], right, order + 1)
+        for order, (student, item, right) in enumerate(answers)
+        if right >= 0 and skill_of[item] in active
+    )
 
 
 def long_sequences() -> Windows:
-    """942,000 attempts in 102 skills, median 8 a student, a tail to 2,000; learning is slow in half of the skills."""
+    """942,000 attempts in 102 skills: a median of 8 for each student, at most 2,000, and half of the skills learn slowly."""
     rng = np.random.default_rng(1994)
     share = np.cumsum(rng.gamma(1.5, size=102))
     cuts = np.concatenate([[0], np.round(942_000 * share / share[-1])]).astype(int)

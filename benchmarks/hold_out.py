@@ -1,36 +1,31 @@
-"""How often `log_likelihood_holds_out` warns against last night's parameters: of sound fits, and of searches gone wrong.
+"""How often `log_likelihood_holds_out` warns against last night's parameters: of sound fits, and of wrong searches.
 
     python benchmarks/hold_out.py --write
 
-prints a table and writes it to hold_out.md. The truth behind the answers is the same on both nights. Of the second
-night's students one in thirty is new, as from one night to the next, or all of them.
+prints a table and renews hold_out.md, which says what the columns mean. Both nights have the same true values. One in
+thirty students of the second night is new, or all of them are.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from bkt_pipeline.calibration.skill_checks import HOLD_OUT_MARGIN, HOLD_OUT_MARGIN_NATS, Past, holds_out
-from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, warm_up
+from bkt_pipeline.calibration.baseline import History
+from bkt_pipeline.calibration.skill_checks import log_likelihood_holds_out
+from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, calibrate, warm_up
 from bkt_pipeline.model.bkt.grid import Axis
 from bkt_pipeline.model.bkt.prediction import most_likely
 from bkt_pipeline.model.simulate import simulate
 
-HEAD = """# How often the hold-out check warns against last night's parameters
-
-{skills} simulated skills a row, true values drawn flat from p_l0 in [0.05, 0.9], p_transit in [0.02, 0.5],
-p_slip in [0.02, 0.3], p_guess in [0.05, 0.35], the same on both nights.
-Percent of the skills that are warned of, where the margin is
-{margin} nats an attempt and {attempts:g} nats on top for all that were fitted on: of the sound search, and of one that
-knows no slip, or no guess, below the truth and 0.2. The last two columns: the 99th percentile of what the sound fit is
-worse than last night's parameters, and the margin's median, in nats an attempt.
-
-Made by `python benchmarks/hold_out.py --write` on 2 cores.
-
-| students | attempts each | new | sound fit | slip wrong | guess wrong | 99% are below | margin | seconds |
+TRUE_VALUES = (0.05, 0.9), (0.02, 0.5), (0.02, 0.3), (0.05, 0.35)
+NUMBERS = "actual", "last_night_less_margin", "margin"  # of the check's finding
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = """| students | attempts each | new | sound fit | slip wrong | guess wrong | 99% are below | margin | seconds |
 |---:|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
@@ -38,28 +33,18 @@ Made by `python benchmarks/hold_out.py --write` on 2 cores.
 def truths(n: int, seed: int) -> Iterator[BktParams]:
     rng = np.random.default_rng(seed)
     for _ in range(n):
-        yield BktParams(
-            rng.uniform(0.05, 0.9), rng.uniform(0.02, 0.5), rng.uniform(0.02, 0.3), rng.uniform(0.05, 0.35)
-        )
+        yield BktParams(*(rng.uniform(*range_) for range_ in TRUE_VALUES))
 
 
 def next_night(before: AttemptWindow, other: AttemptWindow, one_in: int) -> AttemptWindow:
-    """The window before, with the answers of one student in so many from the other one."""
+    """The window of the night before; one student in so many has the answers of the other window."""
     attempts = before.n_attempts // before.n_students
     new = np.repeat(np.arange(before.n_students) % one_in == 0, attempts)
-    return AttemptWindow(
-        before.skill_id,
-        before.student_ids,
-        np.where(new, other.responses, before.responses),
-        before.answered_at,
-        before.offsets,
-        before.as_of,
-        before.window_days,
-    )
+    return replace(before, responses=np.where(new, other.responses, before.responses))
 
 
 def from_upwards(value: float) -> Axis:
-    """The grid's values from this one up to 0.5."""
+    """The grid's values from this one to 0.5."""
     return Axis(round(min(np.ceil(value * 20) / 20, 0.5), 2), 0.5, 0.05)
 
 
@@ -70,21 +55,20 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
     warned = {"sound": 0, "slip": 0, "guess": 0}
     for number, truth in enumerate(truths(skills, students)):
         two = [simulate(truth, n_students=students, seed=2 * number + n, lengths=attempts) for n in range(2)]
-        past = Past((), most_likely(two[0], DEFAULT_GRID))
+        past = History((), most_likely(two[0], DEFAULT_GRID))
         tonight = next_night(*two, one_in)
         searches = {
             "sound": DEFAULT_GRID,
             "slip": Grid(p_slip=from_upwards(truth.p_slip + 0.2)),
             "guess": Grid(p_guess=from_upwards(truth.p_guess + 0.2)),
         }
-        for name, grid in searches.items():
-            found = holds_out(tonight, past, grid).numbers
+        for search, grid in searches.items():
+            fit = calibrate(tonight, grid, scored=True)
+            found = log_likelihood_holds_out(tonight, fit, past).numbers
             if "margin" in found:
-                actual, allowed, margin = (
-                    float(found[what]) for what in ("actual", "last_night_less_margin", "margin")
-                )
-                warned[name] += actual < allowed
-                if name == "sound":
+                actual, allowed, margin = (float(found[name]) for name in NUMBERS)
+                warned[search] += actual < allowed
+                if search == "sound":
                     worse.append(allowed + margin - actual)
                     margins.append(margin)
     percents = " | ".join(f"{100 * count / len(margins):.1f}" for count in warned.values())
@@ -95,23 +79,21 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--skills", type=int, default=400, help="simulated skills a row (400)")
     parser.add_argument("--students", type=int, nargs="+", default=[30, 100, 300, 1000])
-    parser.add_argument("--attempts", type=int, nargs="+", default=[4, 16], help="attempts of each student")
-    parser.add_argument("--write", action="store_true", help="write hold_out.md beside this file")
+    parser.add_argument("--write", action="store_true", help="renew the table of hold_out.md")
     arguments = parser.parse_args()
     warm_up()
-    table = HEAD.format(skills=arguments.skills, margin=HOLD_OUT_MARGIN, attempts=HOLD_OUT_MARGIN_NATS)
+    table = HEAD
     print(table, end="")
-    for students in arguments.students:
-        for attempts in arguments.attempts:
-            for one_in in (30, 1):
-                line = row(students, attempts, one_in, arguments.skills)
-                print(line, flush=True)
-                table += line + "\n"
+    for students, attempts, one_in in product(arguments.students, (4, 16), (30, 1)):
+        line = row(students, attempts, one_in, arguments.skills)
+        print(line, flush=True)
+        table += line + "\n"
     if arguments.write:
-        (Path(__file__).parent / "hold_out.md").write_text(table, encoding="utf-8")
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page.partition("| students |")[0] + table, encoding="utf-8")
 
 
 if __name__ == "__main__":

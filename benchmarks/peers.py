@@ -1,27 +1,27 @@
-"""Fits of other packages, run by `models.py` in the environment that it makes; knows nothing of bkt_pipeline.
+"""Fits of other packages. `models.py` runs it in the environment that it makes; it does not import bkt_pipeline.
 
     python benchmarks/peers.py {mirt,pyBKT,pyBKT-100} IN.npz OUT.json
 
-IN holds `responses` (flat, 0 and 1), `students` (where each sequence begins) and `skills` (where each skill begins
-among the sequences). OUT gets the seconds of each run and, of the last one, each skill's candidates: p_l0, p_transit,
-p_slip and p_guess of what the package chose, or of every start where it cannot choose. Imports, a first small fit and
-bringing the data into the package's own form are not counted.
+IN holds `responses` (flat, 0 and 1), `students` (where each sequence begins) and `skills` (which sequence each skill
+begins with). OUT gets the seconds of each run and each skill's candidates from the last run: p_l0, p_transit, p_slip and
+p_guess of the package's choice, or of every start if it cannot choose. Imports, a small first fit and the conversion to
+the package's own form are not timed.
 """
 
 import json
 import sys
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
 
 STARTS = 5
-# A fit is repeated while it is this quick.
-RUNS, QUICK = 3, 30.0
+RUNS, SLOW = 3, 30.0  # a fit that takes longer than so many seconds is not repeated
 
 
 def mirt_form(sequences):
-    """Students by attempts; where a student has no more, -1: missing answers at the end tell nothing."""
+    """Students by attempts, filled up with -1 for missing answers."""
     responses = np.full((len(sequences), max(map(len, sequences))), -1)
     for row, answers in zip(responses, sequences, strict=True):
         row[: answers.size] = answers
@@ -37,7 +37,7 @@ def mirt_fit(responses):
 
 
 def pybkt_form(sequences):
-    """One row of 1 (wrong) and 2 (right), and where each student's part begins, from 1 on."""
+    """One row of 1 (wrong) and 2 (right), and where each student begins, counted from 1."""
     lengths = np.array([answers.size for answers in sequences], np.int64)
     responses = np.concatenate(sequences).astype(np.int32) + 1
     return {
@@ -48,39 +48,28 @@ def pybkt_form(sequences):
     }
 
 
-def pybkt_starts(data, **stop):
-    import pyBKT.fit.E_step  # noqa: F401  (the compiled one: absent where pip fell back to the pure Python build)
+def pybkt_fit(data, all_steps=False):
+    """The best of some starts by the package's own choice; or all of them, with all 100 steps of each.
+
+    models.md says why its own stop comes too early.
+    """
+    import pyBKT.fit.E_step  # noqa: F401  (only the compiled build has it)
     from pyBKT.fit.EM_fit import EM_fit
     from pyBKT.generate.random_model_uni import random_model_uni
 
-    random = np.random.RandomState(1)
-    return [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
-
-
-def pybkt_values(model):
-    values = model["pi_0"][1][0], model["As"][0, 1, 0], model["slips"][0], model["guesses"][0]
-    return [float(value) for value in values]
-
-
-def pybkt_fit(data):
-    """The best of some starts, as its `Model.fit` does it, without pandas around it."""
-    model, _ = max(pybkt_starts(data), key=lambda fit: fit[1][-1])
-    return [pybkt_values(model)]
-
-
-def pybkt_all_steps(data):
-    """The same without stopping before its limit of 100 steps.
-
-    Its compiled E-step hands the log-likelihood back as a whole number (`PyLong_FromLong(*total_loglike)`), so EM
-    stops as soon as two steps share the digits before the point, and starts that differ behind it are a tie.
-    """
-    return [pybkt_values(model) for model, _ in pybkt_starts(data, tol=-1.0)]
+    random, stop = np.random.RandomState(1), {"tol": -1.0} if all_steps else {}
+    fits = [EM_fit(random_model_uni(1, 1, rand=random), data, **stop) for _ in range(STARTS)]
+    chosen = fits if all_steps else [max(fits, key=lambda fit: fit[1][-1])]
+    return [
+        [float(m["pi_0"][1][0]), float(m["As"][0, 1, 0]), float(m["slips"][0]), float(m["guesses"][0])]
+        for m, _ in chosen
+    ]
 
 
 PEERS = {
     "mirt": (mirt_form, mirt_fit),
     "pyBKT": (pybkt_form, pybkt_fit),
-    "pyBKT-100": (pybkt_form, pybkt_all_steps),
+    "pyBKT-100": (pybkt_form, partial(pybkt_fit, all_steps=True)),
 }
 
 
@@ -92,7 +81,7 @@ def main(name, source, target):
     data = [form(skill) for skill in skills]
     fit(form([np.array([0, 1, 1]), np.array([1])]))
     seconds = []
-    while not seconds or (len(seconds) < RUNS and max(seconds) < QUICK):
+    while not seconds or (len(seconds) < RUNS and max(seconds) < SLOW):
         started = perf_counter()
         candidates = [fit(skill) for skill in data]
         seconds.append(perf_counter() - started)

@@ -1,58 +1,38 @@
-"""A night that is larger than this machine: shards in a queue, tasks, and the databases that they share, simulated.
+"""Simulates a night that is larger than one machine: shards in a queue, tasks, and the databases that they share.
 
-python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8] [--write]
+    python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8] [--write]
 
-What a shard costs is measured: benchmarks/shards.json, which `shards.py --write` makes. What the machines are like
-is assumed: `Machines` names each assumption with its source. First the simulation is held against the nights that were
-measured here, on the cores that they shared; then it is asked for the large night.
+What a shard costs was measured: COSTS, of which plan.md says when and how, and how well the simulation predicted nights
+that were measured. What the machines are like is assumed: `Machines` names each assumption with its source.
 """
 
-import argparse
 import heapq
 import itertools
-import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from scipy.optimize import nnls
-
-HERE = Path(__file__).parent
-MARK = "## The simulation's tables"  # what follows it in plan.md is made here
+PAGE = Path(__file__).with_suffix(".md")
+MARK = "## The simulation's tables"  # --write replaces what follows it in plan.md
 PIECES = 20  # turns that a shard takes at its task and the databases
-# Where a shard spends seconds on a core, by the names that shards.py gives them.
-SPENDERS = {
-    "task": "the runs, CPU ms a skill",
-    "platform": "the platform's database, CPU ms a skill",
-    "dagster": "Dagster's database, CPU ms a skill",
-    "daemon": "daemon and code server, CPU ms a skill",
-}
-REQUEST_TO_END = "first shard's request to the last shard's end, s"
-COVERING = "bytes of the covering index, a skill"
-FEW = "a shard of 1,000 empty skills, 1,000 partitions present"
-ALL = "a shard of 1,000 empty skills, all partitions present"
 
 
 @dataclass(frozen=True)
 class Machines:
     """What the large night runs on. Nothing in here was measured."""
 
-    # A shard is one ECS task: provisioning, pulling the image, starting the container. AWS gives no
-    # figure; 30 to 60 s is usual for an image of this size on Fargate.
+    # A shard is one ECS task. AWS gives no figure; 30 to 60 s are usual for an image of this size on Fargate.
     task_start_seconds: float = 45.0
-    # db.r7g.2xlarge for the platform, db.r7g.large for Dagster. A core is taken to be as fast as one here.
+    # db.r7g.2xlarge for the platform, db.r7g.large for Dagster; their cores as fast as those that were measured.
     platform_cores: int = 8
     dagster_cores: int = 2
     # The run queue looks every 5 s (dequeue_interval_seconds, Dagster's default): half of it on average.
     queue_seconds: float = 2.5
-    # The run queue and the sensors are one process each, and launch one run after the other.
-    daemon_cores: int = 1
+    daemon_cores: int = 1  # it launches one run after the other
     # RDS gp3 from 400 GiB on: 500 MiB/s, 12,000 IOPS (docs.aws.amazon.com, "Amazon RDS DB instance storage").
     storage_bytes_a_second: float = 500 * 2**20
-    # None of the window's index is in memory; each byte that is logged is written to its table later, too.
-    writes_a_logged_byte: float = 2.0
+    writes_a_logged_byte: float = 2.0  # to the log, and later to the table
 
 
 @dataclass(frozen=True)
@@ -68,44 +48,41 @@ class Cost:
 
 
 Costs = Mapping[str, Cost]
+Stages = Mapping[str, tuple[Costs, int]]  # what each costs, and how many attempts it reads
 
-
-def fitted(nights: list[dict[str, Any]], part: str) -> dict[str, Cost]:
-    """The costs that explain the measured nights best, none below zero."""
-    # The run of active_skills starts and ends like a shard's.
-    runs = [night["shards"] + (part == "calibration") for night in nights]
-    skills = [night["skills"] for night in nights]
-    attempts = [night["skills"] * night["attempts"] for night in nights]
-    # The daemon and its code server look at their sensors all the time, which is no shard's doing.
-    watched = [night[f"{part}: from its beginning to its end, s"] for night in nights]
-
-    def cost(name: str, unit: float, third: list[float] = attempts) -> Cost:
-        causes = np.column_stack([runs, skills, third]).astype(float)
-        totals = np.array([night[f"{part}: {name}"] * night["skills"] * unit for night in nights])
-        # Relative to each total, or the largest night would decide alone; scaled, or the solver loses the attempts.
-        weight, scale = 1 / np.maximum(totals, 1e-9), causes.max(axis=0)
-        found, _ = nnls(causes / scale * weight[:, None], totals * weight)
-        return Cost(*(found / scale).tolist())
-
-    daemon = cost(SPENDERS["daemon"], 1 / 1000, watched)
-    return {
-        **{spender: cost(name, 1 / 1000) for spender, name in SPENDERS.items()},
-        "daemon": Cost(daemon.run, daemon.skill, 0.0),
-        "logged": cost("bytes of WAL, a skill", 1.0),
-        "rows": cost("rows of attempts read, a skill", 1.0),
-    }
+# Least squares over the nights of shards.md: seconds of CPU, bytes of WAL.
+COSTS: dict[str, Costs] = {
+    "calibration": {
+        "task": Cost(2.059460, 0.01272625, 1.507915e-6),
+        "platform": Cost(0.059394, 0.00119743, 9.658623e-7),
+        "dagster": Cost(0.004207, 0.00133308, 4.248512e-8),
+        "daemon": Cost(0.162693, 0.0, 0.0),
+        "logged": Cost(0.0, 56623.577, 25.736266),
+    },
+    "items": {
+        "task": Cost(2.349252, 0.00371242, 5.291325e-7),
+        "platform": Cost(0.085237, 0.00055154, 5.522271e-7),
+        "dagster": Cost(0.045684, 0.00043503, 2.865447e-8),
+        "daemon": Cost(0.166225, 0.00018261, 0.0),
+        "logged": Cost(0.0, 24363.814, 0.0),
+    },
+}
+INDEX_BYTES = 65.961984  # of the covering index, an attempt
+# More for each run where there are 100,000 partitions instead of 1,000 (nights.md).
+PARTITIONS_SECONDS = 1.923051
+SPENDERS = ("task", "platform", "dagster", "daemon")  # what uses CPU
 
 
 @dataclass
 class Station:
-    """Something that serves so many at a time, first come, first served; None: everybody at once."""
+    """Serves so many shards at a time, first come, first served; None: all at once."""
 
     servers: int | None
     busy: float = 0.0
     _free: list[float] = field(default_factory=list)
 
     def serve(self, at: float, seconds: float) -> float:
-        """When a visit ends that comes then; visits come in the order of time."""
+        """The end of a visit that begins at that time or later; visits come in the order of time."""
         self.busy += seconds
         if self.servers is None:
             return at + seconds
@@ -118,84 +95,53 @@ Visits = Iterator[tuple[Station, float]]
 
 
 def play(shards: int, tasks: int, visits: Callable[[], Visits]) -> float:
-    """When the last shard ends; `tasks` of them are under way at a time."""
+    """When the last shard ends, if `tasks` of them are under way at a time."""
     order = itertools.count()
-    waiting = iter(range(shards))
-    under_way: list[tuple[float, int, Visits]] = []
-
-    def enter(at: float) -> None:
-        if next(waiting, None) is not None:
-            heapq.heappush(under_way, (at, next(order), visits()))
-
-    for _ in range(tasks):
-        enter(0.0)
+    waiting = shards - min(tasks, shards)
+    under_way = [(0.0, next(order), visits()) for _ in range(shards - waiting)]
     now = 0.0
     while under_way:
         now, _, shard = heapq.heappop(under_way)
         visit = next(shard, None)
-        if visit is None:
-            enter(now)
-        else:
+        if visit is not None:
             station, seconds = visit
             heapq.heappush(under_way, (station.serve(now, seconds), next(order), shard))
+        elif waiting:
+            waiting -= 1
+            heapq.heappush(under_way, (now, next(order), visits()))
     return now
 
 
 def shard_visits(
-    stations: Mapping[str, Station], costs: Costs, skills: int, attempts: int, machines: Machines | None
+    stations: Mapping[str, Station], costs: Costs, skills: int, attempts: int, machines: Machines
 ) -> Visits:
-    """The life of a shard: launched by the daemon, started, then turn by turn read, computed, stored, reported."""
-
-    def share(spender: str) -> float:
-        cost = costs[spender]
-        return cost.of(skills, attempts) - cost.run
-
-    yield stations["queue"], Machines.queue_seconds
+    """One shard: launched by the daemon, started, then turn by turn read, computed, stored and reported."""
+    share = {name: costs[name].of(skills, attempts) - costs[name].run for name in SPENDERS}
+    written = costs["logged"].of(skills, attempts) * machines.writes_a_logged_byte
+    share["storage"] = (attempts * INDEX_BYTES + written) / machines.storage_bytes_a_second
+    yield stations["queue"], machines.queue_seconds
     for spender in ("daemon", "dagster", "platform"):
         yield stations[spender], costs[spender].run
-    yield stations["daemon"], share("daemon")
-    if machines is not None:
-        yield stations["start"], machines.task_start_seconds
+    yield stations["daemon"], share["daemon"]
+    yield stations["start"], machines.task_start_seconds
     yield stations["task"], costs["task"].run
     for _ in range(PIECES):
-        if machines is not None:
-            read = attempts * costs["index"].attempt
-            written = costs["logged"].of(skills, attempts) * machines.writes_a_logged_byte
-            yield stations["storage"], (read + written) / machines.storage_bytes_a_second / PIECES
-        for spender in ("platform", "task", "dagster"):
-            yield stations[spender], share(spender) / PIECES
+        for name in ("storage", "platform", "task", "dagster"):
+            yield stations[name], share[name] / PIECES
 
 
-def here(costs: Costs, night: Mapping[str, Any], cores: int) -> float:
-    """The seconds that a measured night should have taken, all on the cores that it shared."""
-    machine = Station(cores)
-    stations = dict.fromkeys(SPENDERS, machine) | {"queue": Station(None)}
-    skills = night["skills"] // night["shards"]
-    attempts = skills * night["attempts"]
-    return play(
-        night["shards"], night["at once"], lambda: shard_visits(stations, costs, skills, attempts, None)
-    )
-
-
-def there(
-    costs: Costs, skills: int, attempts: int, per_shard: int, tasks: int, machines: Machines
+def large_night(
+    costs: Costs, shards: int, per_shard: int, attempts: int, tasks: int, machines: Machines
 ) -> tuple[float, dict[str, float]]:
-    """The hours of a stage of the large night, and how busy each part is meanwhile, as a share."""
-    stations = {
-        "task": Station(None),
-        "queue": Station(None),
-        "start": Station(None),
+    """The hours of a stage of the large night, and which share of them each part is busy."""
+    stations = {name: Station(None) for name in ("task", "queue", "start")} | {
         "platform": Station(machines.platform_cores),
         "dagster": Station(machines.dagster_cores),
         "daemon": Station(machines.daemon_cores),
         "storage": Station(1),
     }
-    shards = -(-skills // per_shard)
-    seconds = play(
-        shards,
-        tasks,
-        lambda: shard_visits(stations, costs, per_shard, attempts // shards, machines),
-    )
+    per_visit = attempts // shards
+    seconds = play(shards, tasks, lambda: shard_visits(stations, costs, per_shard, per_visit, machines))
     servers = {name: station.servers or min(tasks, shards) for name, station in stations.items()}
     busy = {name: station.busy / seconds / servers[name] for name, station in stations.items()}
     return seconds / 3600, busy
@@ -212,115 +158,62 @@ NAMES = {
 }
 
 
-def table(rows: list[list[str]]) -> str:
-    head, *body = rows
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def compared(nights: list[dict[str, Any]], costs: Costs, cores: int) -> str:
-    rows = [["skills", "attempts a skill", "shards", "at once", "measured, s", "simulated, s", "ratio"]]
-    for night in nights:
-        said, got = here(costs, night, cores), night[REQUEST_TO_END]
-        told = [night["skills"], night["attempts"], night["shards"], night["at once"]]
-        rows.append([*(f"{n:,}" for n in told), f"{got:.1f}", f"{said:.1f}", f"{said / got:.2f}"])
-    return table(rows)
-
-
-def large(
-    stages: Mapping[str, tuple[Costs, int]], skills: int, per_shard: int, tasks: list[int], machines: Machines
-) -> str:
-    rows = [["tasks", *(f"{stage}, h" for stage in stages), "busiest part of the calibration", "next"]]
-    for count in tasks:
-        found = {
-            stage: there(costs, skills, attempts, per_shard, count, machines)
-            for stage, (costs, attempts) in stages.items()
-        }
-        _, busy = next(iter(found.values()))
-        busiest = sorted(busy, key=lambda name: -busy[name])[:2]
-        rows.append(
-            [
-                str(count),
-                *(f"{hours:.2f}" for hours, _ in found.values()),
-                *(f"{NAMES[name]} {busy[name]:.0%}" for name in busiest),
-            ]
-        )
-    return table(rows)
-
-
-def totals(stages: Mapping[str, tuple[Costs, int]], skills: int, per_shard: int) -> str:
+def totals(stages: Stages, shards: int, per_shard: int) -> str:
     """What the night needs of each part in all, whatever the number of tasks."""
-    rows = [
-        ["stage", "rows read", "index read, GB", "WAL, GB", *(f"{NAMES[name]}, core h" for name in SPENDERS)]
-    ]
+    rows = []
     for stage, (costs, attempts) in stages.items():
-        shards = -(-skills // per_shard)
+        total = {name: shards * cost.of(per_shard, attempts // shards) for name, cost in costs.items()}
+        gigabytes = [f"{total_bytes / 1e9:,.0f}" for total_bytes in (attempts * INDEX_BYTES, total["logged"])]
+        rows.append([stage, *gigabytes, *(f"{total[name] / 3600:.1f}" for name in SPENDERS)])
+    spenders = [f"{NAMES[name]}, core h" for name in SPENDERS]
+    return table(["stage", "index read, GB", "WAL, GB", *spenders], rows)
 
-        def total(name: str, costs: Costs = costs, attempts: int = attempts, shards: int = shards) -> float:
-            return shards * costs[name].of(per_shard, attempts // shards)
 
-        rows.append(
-            [
-                stage,
-                f"{total('rows'):,.0f}",
-                f"{attempts * costs['index'].attempt / 1e9:,.0f}",
-                f"{total('logged') / 1e9:,.0f}",
-                *(f"{total(name) / 3600:.1f}" for name in SPENDERS),
-            ]
-        )
-    return table(rows)
+def hours(stages: Stages, shards: int, per_shard: int, tasks: list[int], machines: Machines) -> str:
+    """How long the night takes with so many tasks, and what its calibration waits for."""
+    rows = []
+    for count in tasks:
+        found = [large_night(costs, shards, per_shard, n, count, machines) for costs, n in stages.values()]
+        busy = found[0][1]
+        busiest = sorted(busy, key=lambda name: -busy[name])[:2]
+        row = [str(count), *(f"{taken:.2f}" for taken, _ in found)]
+        rows.append([*row, *(f"{NAMES[name]} {busy[name]:.0%}" for name in busiest)])
+    stage_hours = [f"{stage}, h" for stage in stages]
+    return table(["tasks", *stage_hours, "busiest part of the calibration", "next"], rows)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--skills", type=int, default=100_000)
     options.add_argument("--attempts", type=int, default=10**9, help="in the 30 days that are calibrated")
     options.add_argument("--per-shard", type=int, default=1000, help="BKT_SKILLS_PER_RUN")
     options.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 4, 10, 20, 50, 100, 200])
     options.add_argument("--write", action="store_true", help="renew the tables of benchmarks/plan.md")
-    options.add_argument("--database-cores", type=int, nargs="+", default=[8])
-    options.add_argument(
-        "--cores", type=int, default=2, help="of the machine that shards.json was measured on"
-    )
+    options.add_argument("--database-cores", type=int, default=8)
     chosen = options.parse_args()
-    nights = json.loads((HERE / "shards.json").read_text())
-    index = nights[0][COVERING] / nights[0]["attempts"]
-    costs = {
-        part: fitted(nights, part) | {"index": Cost(0.0, 0.0, index)} for part in ("calibration", "items")
-    }
-    # Each run reads the keys of all partitions: what that takes at the documented limit is the run's.
-    steps = json.loads((HERE / "partitions.json").read_text())
-    more = max(0.0, steps[ALL] - steps[FEW]) * chosen.skills / 100_000
-    at_large = {
-        part: of_part | {"task": replace(of_part["task"], run=of_part["task"].run + more)}
-        for part, of_part in costs.items()
-    }
-    # Items read 90 days: three times the attempts, where the school was as busy all the time.
-    stages = {
-        "calibration": (at_large["calibration"], chosen.attempts),
-        "items": (at_large["items"], 3 * chosen.attempts),
-    }
+    stages = {}
+    # Items read 90 days: three times the attempts, if the school was as busy all the time.
+    for stage, attempts in (("calibration", chosen.attempts), ("items", 3 * chosen.attempts)):
+        task = COSTS[stage]["task"]
+        task = replace(task, run=task.run + PARTITIONS_SECONDS * chosen.skills / 100_000)
+        stages[stage] = ({**COSTS[stage], "task": task}, attempts)
+    shards = -(-chosen.skills // chosen.per_shard)
+    machines = Machines(platform_cores=chosen.database_cores)
     parts = {
-        "Measured here, and simulated": compared(nights, costs["calibration"], chosen.cores),
-        "What the large night takes in all": totals(stages, chosen.skills, chosen.per_shard),
-        **{
-            f"Its hours, with {cores} cores in the platform's database": large(
-                stages,
-                chosen.skills,
-                chosen.per_shard,
-                chosen.tasks,
-                Machines(platform_cores=cores),
-            )
-            for cores in chosen.database_cores
-        },
+        "What the large night takes in all": totals(stages, shards, chosen.per_shard),
+        f"Its hours, with {chosen.database_cores} cores in the platform's database": hours(
+            stages, shards, chosen.per_shard, chosen.tasks, machines
+        ),
     }
     text = "\n\n".join(f"### {title}\n\n{rows}" for title, rows in parts.items())
     print(text)
     if chosen.write:
-        page = HERE / "plan.md"
-        page.write_text(page.read_text().partition(MARK)[0] + f"{MARK}\n\n{text}\n")
+        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + f"{MARK}\n\n{text}\n")
 
 
 if __name__ == "__main__":
