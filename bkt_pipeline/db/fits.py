@@ -142,7 +142,10 @@ def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
     fits = skill_fits.c
     earlier = (fits.night < night) & fits.moment_mean.is_not(None)
     last = (
-        select(fits.skill_id, func.max(fits.night).label("night")).where(earlier).group_by(fits.skill_id).subquery()
+        select(fits.skill_id, func.max(fits.night).label("night"))
+        .where(earlier)
+        .group_by(fits.skill_id)
+        .subquery()
     )
     rows = connection.execute(
         select(fits.moment_mean, fits.moment_covariance)

@@ -60,6 +60,12 @@ def active_skills(
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
     unusable = unusable_keys(opened.platform, active)
     active = [key for key in active if key not in unusable]
+    if not active:
+        raise dg.Failure(
+            f"none of the {len(unusable)} active skills has an id that can be calibrated; no partition was retired",
+            metadata={"refused": {printable(key): why for key, why in unusable.items()}},
+            allow_retries=False,
+        )
     change = partition_change(active, skill_keys(context.instance))
     later = sorted(keys_in_use(context.instance) & set(change.retired)) if change.retired else []
     retired = [key for key in change.retired if key not in later]
