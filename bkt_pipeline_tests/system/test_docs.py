@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from bkt_pipeline.calibration.check import Check
+from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
+from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
+from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.cli.main import parser
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.settings import default_of, variables
@@ -139,3 +144,11 @@ def test_the_readmes_table_of_variables_matches_the_settings() -> None:
         f"| `{name}` | {field.description} | {default_of(field)} |" for name, field in variables().items()
     ]
     assert [line for line in README.splitlines() if re.match(r"\| `[A-Z0-9_]+` \|", line)] == table
+
+
+@pytest.mark.parametrize(
+    "check", [*SKILL_CHECKS, *WINDOW_CHECKS, *ITEM_CHECKS, *NIGHT_CHECKS], ids=lambda c: c.name
+)
+def test_every_check_is_in_the_readme_as_it_describes_itself(check: Check) -> None:
+    severity = "error" if check.error else "warning"
+    assert f"| `{check.name}` | {severity} | {check.description} |" in README
