@@ -168,7 +168,7 @@ STOPS = {
         TARGET + "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER swallow BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION swallow();",
         WOULD_FAIL,
-        "a trigger or a rule drops the rows",
+        "a trigger or a rule discards written rows",
     ),
     "odd grades": (
         "ALTER TABLE attempts ALTER is_correct TYPE int USING is_correct::int + 1",
