@@ -54,7 +54,7 @@ def test_a_command_works_elsewhere_and_comes_back(tmp_path: Path, monkeypatch: p
     assert "PYTHONSAFEPATH" not in os.environ
 
 
-def test_a_folder_that_is_gone_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_work_in_a_deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)

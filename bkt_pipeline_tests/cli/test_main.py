@@ -89,7 +89,7 @@ def test_without_a_database_there_is_one_clear_line(run: Run, tmp_path: Path) ->
         (["nothing"], "nothing"),
     ],
 )
-def test_wrong_usage_is_told_and_exits_with_2(run: Run, arguments: list[str], says: str) -> None:
+def test_wrong_usage_is_reported_and_exits_with_2(run: Run, arguments: list[str], says: str) -> None:
     failed = run(*arguments)
     assert failed.returncode == 2
     assert says in failed.stderr

@@ -113,7 +113,7 @@ def test_views_adapt_a_platform_with_other_names(
     assert diagnose().exit_code == CAN_RUN
 
 
-def test_views_keep_their_distance_from_a_table_of_that_name(
+def test_adapting_views_avoid_existing_table_names(
     ask: Ask, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = ask(
@@ -168,7 +168,7 @@ STOPS = {
         TARGET + "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER swallow BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION swallow();",
         WOULD_FAIL,
-        "a trigger or a rule drops the rows",
+        "a trigger or a rule discards written rows",
     ),
     "odd grades": (
         "ALTER TABLE attempts ALTER is_correct TYPE int USING is_correct::int + 1",
@@ -225,9 +225,7 @@ def test_a_role_without_rights_gets_the_grants_to_issue(
             owner.execute("DROP ROLE doctors_patient")
 
 
-def test_a_demo_that_does_not_exist_yet_is_no_failure(
-    own_server: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_demo_database_is_not_a_failure(own_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BKT_PIPELINE_HOME", str(own_server))
     found = diagnose()
     assert found.exit_code == CAN_RUN

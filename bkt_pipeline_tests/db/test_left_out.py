@@ -28,7 +28,7 @@ def test_attempts_that_belong_to_no_skill_are_counted(empty_database: str) -> No
     assert found.total == 60
 
 
-def test_an_item_of_two_skills_is_no_orphan(empty_database: str) -> None:
+def test_an_item_of_two_skills_is_not_an_orphan(empty_database: str) -> None:
     create(
         empty_database,
         after="ALTER TABLE items DROP CONSTRAINT items_pkey; INSERT INTO items VALUES ('0', NULL), ('0', 'gone')",

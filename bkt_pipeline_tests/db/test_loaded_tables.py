@@ -40,9 +40,7 @@ def test_an_earlier_file_is_replaced_only_where_that_is_asked_for(
         assert skills(empty_database) == ["decimals", "sums"]
 
 
-def test_what_was_calibrated_from_the_earlier_file_goes_with_it(
-    load: Callable[..., None], empty_database: str
-) -> None:
+def test_results_from_the_replaced_file_are_deleted(load: Callable[..., None], empty_database: str) -> None:
     load(empty_database, HEADER + GOOD_ROW)
     with transaction(empty_database) as connection:
         connection.execute(text("CREATE TABLE skill_bkt_params (skill_id text)"))

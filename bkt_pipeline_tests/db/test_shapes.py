@@ -207,7 +207,7 @@ def test_a_key_of_whole_numbers_settles_the_order(empty_database: str, key: str)
 LONG = "".join(chr(33 + (n * 7919) % 90) for n in range(2650)).replace("'", "x")
 
 
-def test_a_skill_that_cannot_be_read_costs_the_others_nothing(empty_database: str) -> None:
+def test_a_skill_that_cannot_be_read_does_not_affect_the_others(empty_database: str) -> None:
     create(
         empty_database,
         answer="int",

@@ -77,7 +77,7 @@ def test_a_load_goes_into_a_platforms_empty_tables_with_text_ids(
 
 
 @pytest.mark.parametrize("id_type", ["uuid", "bigint"])
-def test_a_load_is_refused_where_ids_are_no_text(
+def test_a_load_is_refused_if_ids_are_not_text(
     read: Callable[..., Attempts], make_platform: Callable[..., object], id_type: str
 ) -> None:
     with (
@@ -118,7 +118,7 @@ def test_a_load_is_refused_where_there_are_no_tables(
         ("ALTER TABLE attempts ALTER student_id TYPE varchar(3)", "a value does not fit"),
     ],
 )
-def test_a_table_that_takes_no_such_rows_is_named_and_no_student_is(
+def test_a_table_that_refuses_rows_is_named_without_student_ids(
     read: Callable[..., Attempts], make_platform: Callable[..., object], change: str, message: str
 ) -> None:
     url = make_platform("text").url

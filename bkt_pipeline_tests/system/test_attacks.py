@@ -212,7 +212,7 @@ def test_a_page_of_another_site_starts_nothing(ui: UI, name: str) -> None:
     assert set(ui.runs(JOB)) - set(before) == {started["data"]["launchRun"]["run"]["runId"]}
 
 
-def test_a_name_that_is_pointed_at_this_machine_is_refused(ui: UI) -> None:
+def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(ui: UI) -> None:
     """DNS rebinding: the page's own name resolves to 127.0.0.1 by now, so the browser sees one origin."""
     with running_browser("--host-resolver-rules=MAP evil.example 127.0.0.1") as browser:
         page = browser.new_page()

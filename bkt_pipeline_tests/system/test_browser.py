@@ -93,7 +93,7 @@ def shoot(page: "Page", shots: Path, name: str) -> None:
     (shots / f"{name}.png").write_bytes(seen)
 
 
-def test_a_person_finds_their_way(page: "Page", shots: Path) -> None:
+def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", shots: Path) -> None:
     # Lineage, from the platform's tables to the summary.
     visit(
         page, f"/asset-groups?expanded={GROUPS}", lambda: page.get_by_text("nightly_summary", exact=True).last

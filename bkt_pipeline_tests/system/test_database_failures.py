@@ -47,7 +47,7 @@ def test_a_pooled_connection_closed_by_the_server_is_retried(database: Database)
     assert ask(database) == 1
 
 
-def test_a_lock_held_for_longer_than_the_timeout_is_waited_out(
+def test_a_lock_held_longer_than_the_timeout_is_retried(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_SECONDS", 0.1)

@@ -47,7 +47,7 @@ def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, n
     }
 
 
-def test_the_same_night_twice_stores_the_same(platform: Platform, night) -> None:
+def test_running_a_night_twice_stores_the_same_rows(platform: Platform, night) -> None:
     enrol(platform, [30, 30])
     night(platform)
     first = stored(platform)

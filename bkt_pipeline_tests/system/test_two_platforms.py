@@ -57,7 +57,7 @@ def partitions(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> set[str
             return set(instance.get_dynamic_partitions(str(skill_partitions.name)))
 
 
-def test_platforms_that_share_a_home_never_meet(
+def test_platforms_with_the_same_home_are_kept_apart(
     make_platform: Callable[..., Platform], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     production, staging = make_platform("text"), make_platform("bigint")
