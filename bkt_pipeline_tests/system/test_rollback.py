@@ -133,10 +133,12 @@ def test_an_impossible_rollback_is_refused_and_changes_nothing(
     assert snapshot(platform.url) == before
 
 
-def test_a_rollback_is_one_transaction(database: Database, platform: Platform) -> None:
-    night(database, platform, 0, 1, 2)
-    night(database, platform, 1, 1, 2)
-    before = snapshot(platform.url)
+def test_a_skill_that_the_table_refuses_costs_the_others_nothing(
+    database: Database, platform: Platform, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = night(database, platform, 0, 1, 2)
+    second = night(database, platform, 1, 1, 2)
+    one, two = str(platform.id(1)), str(platform.id(2))
     with psycopg.connect(platform.url) as connection:
         connection.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -144,10 +146,11 @@ def test_a_rollback_is_one_transaction(database: Database, platform: Platform) -
         )
         connection.execute(
             "CREATE TRIGGER two BEFORE UPDATE ON skill_bkt_params FOR EACH ROW"
-            f" WHEN (old.skill_id = '{platform.id(2)}') EXECUTE FUNCTION refuse()"
+            f" WHEN (old.skill_id = '{two}') EXECUTE FUNCTION refuse()"
         )
-    assert main(["rollback", "--night", date(0)]) == 2
-    assert snapshot(platform.url) == before
+    assert main(["rollback", "--night", date(0)]) == 1
+    assert "not this one" in capfd.readouterr().err
+    assert published(platform) == {one: first[one], two: second[two]}
 
 
 def test_pruning_keeps_what_a_rollback_to_any_kept_night_needs(
