@@ -60,7 +60,7 @@ def publish(
         chosen = [key for key in won if (by_key[key].published.log_likelihood is not None) == replaces]
         rows = [
             {"skill_id": skill_id, **{name: getattr(by_key[key].published, name) for name in VALUES}}
-            for key, skill_id in zip(chosen, platform.skill_ids(chosen), strict=True)
+            for key, skill_id in zip(chosen, platform.target_ids(chosen), strict=True)
         ]
         guard = None if replaces else never
         written = upsert(

@@ -106,7 +106,7 @@ def _holds(row: Sequence[float | None] | None, fit: "Row[Any]") -> bool:
 
 
 def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: "Row[Any]") -> None:
-    (skill_id,) = platform.skill_ids([fit.skill_id])
+    (skill_id,) = platform.target_ids([fit.skill_id])
     values = {name: getattr(fit, name) for name in VALUES}
     upsert(
         connection,
