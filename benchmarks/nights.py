@@ -239,14 +239,17 @@ def report(bench: Bench, chosen: Namespace) -> Iterator[str]:
                 for side, checkout in checkouts.items():
                     nights[side].append(bench.night(checkout, storage, school, items, chosen.one_skill))
             yield f"\n### {skills:,} skills, {items or 'no'} items a skill, {storage} storage\n"
-            yield f"| seconds | {' | '.join(checkouts)} | ratio |"
-            yield "|---|" + "---:|" * (len(checkouts) + 1)
+            heads = [*checkouts, "ratio"] if chosen.compare else [*checkouts]
+            yield f"| seconds | {' | '.join(heads)} |"
+            yield "|---|" + "---:|" * len(heads)
             for part in dict.fromkeys(part for found in nights.values() for night in found for part in night):
                 row = [
                     statistics.median(night.get(part, 0.0) for night in found) for found in nights.values()
                 ]
-                ratio = f"{row[-1] / row[0]:.2f}" if row[0] else ""
-                yield f"| {part} | {' | '.join(f'{value:,.2f}' for value in row)} | {ratio} |"
+                cells = [f"{value:,.2f}" for value in row]
+                if chosen.compare:
+                    cells.append(f"{row[1] / row[0]:.2f}" if row[0] else "–")
+                yield f"| {part} | {' | '.join(cells)} |"
 
 
 def main() -> None:
