@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
@@ -161,11 +161,16 @@ def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]
 def item_prior(connection: Connection, night: dt.date) -> ItemPrior:
     """The school's prior of the 2PL: learned from what each skill's items taught last before `night`."""
     ledger = night_items.c
-    rows = connection.execute(
-        select(ledger.moments)
+    last = (
+        select(ledger.skill_id, func.max(ledger.night).label("night"))
         .where(ledger.night < night, ledger.moments.is_not(None))
-        .distinct(ledger.skill_id)
-        .order_by(ledger.skill_id.desc(), ledger.night.desc())
+        .group_by(ledger.skill_id)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(ledger.moments).join(
+            last, (last.c.skill_id == ledger.skill_id) & (last.c.night == ledger.night)
+        )
     )
     return learn_item_prior(ItemMoments(int(n_items), *sums) for n_items, *sums in rows.scalars())
 

@@ -229,15 +229,9 @@ item_irt_params = Table(
         "skill_id", Text, primary_key=True, comment="Skill that the item practises, as the text of skills.id"
     ),
     Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
+    Column("irt_a", Double, comment="Discrimination: how sharply the item separates abilities, per logit"),
     Column(
-        "irt_a",
-        Double,
-        comment="Discrimination: how sharply the item separates abilities, per logit",
-    ),
-    Column(
-        "irt_b",
-        Double,
-        comment="Difficulty: the ability at which half of the answers are right, in logits",
+        "irt_b", Double, comment="Difficulty: the ability at which half of the answers are right, in logits"
     ),
     Column("se_a", Double, comment="Standard error of irt_a; NULL if it cannot be estimated, as at a bound"),
     Column("se_b", Double, comment="Standard error of irt_b; NULL if it cannot be estimated, as at a bound"),
@@ -249,16 +243,11 @@ item_irt_params = Table(
     Column("se_d", Double, comment="Standard error of offset_d"),
     Column("n_attempts", BigInteger, nullable=False, comment="Graded attempts at the item in the window"),
     Column(
-        "log_likelihood",
-        Double,
-        comment="Log-likelihood of these attempts under irt_a and irt_b, in nats",
+        "log_likelihood", Double, comment="Log-likelihood of these attempts under irt_a and irt_b, in nats"
     ),
     Column("status", Text, nullable=False, comment="calibrated, provisional, skipped or invalid"),
     Column(
-        "flags",
-        ARRAY(Text),
-        nullable=False,
-        comment="Names of cautions to know before using the numbers",
+        "flags", ARRAY(Text), nullable=False, comment="Names of cautions to know before using the numbers"
     ),
     Column("as_of", moment, nullable=False, comment="End of the window"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the row"),
@@ -285,9 +274,7 @@ night_items = Table(
     Column("invalid", Integer, nullable=False, comment="Items with an invalid theta or response"),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of these items"),
     Column(
-        "log_likelihood",
-        Double,
-        comment="Log-likelihood of the attempts at the calibrated items, in nats",
+        "log_likelihood", Double, comment="Log-likelihood of the attempts at the calibrated items, in nats"
     ),
     Column(
         "moments",
