@@ -96,7 +96,7 @@ class ItemsOutcome(LedgerRow):
             **{str(status): verdict.count(status) for status in ItemStatus},
             attempts=verdict.answers,
             log_likelihood=verdict.log_likelihood,
-            moments=astuple(moments) if moments is not None and moments.n_items else None,
+            moments=tuple(map(float, astuple(moments))) if moments is not None and moments.n_items else None,
             **_held_out(verdict.comparison),
         )
 

@@ -279,14 +279,9 @@ night_items = Table(
     Column(
         "moments",
         ARRAY(Double, as_tuple=True),
-        comment="What the items teach the prior of the two-parameter logistic model: how many items, then the sums of log a, "
-        "b, log a log a, log a b, b b",
+        comment="What the items teach the 2PL's prior: how many, then sums of log a, b, log a log a, log a b, b b",
     ),
-    Column(
-        "held_out_answers",
-        BigInteger,
-        comment="Answers held out to compare the item models; NULL if there are too few students",
-    ),
+    Column("held_out_answers", BigInteger, comment="Answers held out to compare the item models, if any"),
     *(
         Column(f"held_out_{name}", Double, comment=f"Log-likelihood per held-out answer, in nats, {what}")
         for name, what in COMPARED_ITEMS.items()
