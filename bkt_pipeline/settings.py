@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         "Where a student's ability comes from: `replay`, or `mastery` for the platform's table "
         "`student_skill_mastery(student_id, skill_id, p_known)`.",
     )
+    item_model: Literal["2pl", "offset"] = variable(
+        "BKT_ITEM_MODEL",
+        "2pl",
+        "Which model `items.irt_a` and `irt_b` come from: the two-parameter logistic model, `2pl`, or the `offset` from what "
+        "the skill's parameters predict, which an item has from its first answers on. Every night fits both.",
+    )
     update_items: YesOrNo = variable(
         "BKT_UPDATE_ITEMS",
         True,

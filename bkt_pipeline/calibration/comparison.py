@@ -1,4 +1,4 @@
-"""Which estimator predicts a school best, from the held-out scores of its skills."""
+"""Which estimator predicts a school best, and which item model, from the held-out scores of its skills."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from bkt_pipeline.model.bkt.scores import Scores
+from bkt_pipeline.model.irt.comparison import ItemComparison
 
 ESTIMATORS = ("grid", "polished", "pooled")
 MNAT = 1000.0  # thousandths of a nat
+ITEM_MODELS = {"bkt": "BKT alone", "success_rate": "success rate", "two_pl": "2PL", "offset": "offset"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ def compare_estimators(skills: Sequence[Mapping[str, Scores]], published: str) -
     gains = [MNAT * (scores[best].log_likelihood - scores[other].log_likelihood) for scores in scored]
     error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
     return Comparison(means, best, other, fmean(gains), error, len(gains))
+
+
+def item_sentence(compared: ItemComparison) -> str:
+    """Which item model predicts held-out answers best, in one sentence."""
+    ranked = sorted(ITEM_MODELS, key=lambda name: -getattr(compared, name))
+    others = ", ".join(f"{ITEM_MODELS[name]} {getattr(compared, name):.4f}" for name in ranked[1:])
+    return (
+        f"of the item models, {ITEM_MODELS[ranked[0]]} predicts held-out answers best: "
+        f"{getattr(compared, ranked[0]):.4f} nats per answer, against {others}; mean over {compared.n_answers:,} answers"
+    )
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:

@@ -1,13 +1,15 @@
 """The checks of a skill's items."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.calibration.check import Decision, Finding, check, equal_as_stored
+from bkt_pipeline.calibration.check import Decision, check, equal_as_stored
+from bkt_pipeline.model.irt.comparison import ItemComparison
 from bkt_pipeline.model.irt.fits import ItemFlag
-from bkt_pipeline.model.irt.items import SkillItems
+from bkt_pipeline.model.irt.items import ItemModel, SkillItems, published
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
 
 Row = tuple[float | None, ...]
@@ -35,14 +37,6 @@ def inside_bounds(items: SkillItems) -> npt.NDArray[np.bool_]:
     return inside | ~fitted(items)
 
 
-def verify_items(items: SkillItems, right: npt.NDArray[np.int64], min_answers: int) -> tuple[Finding, ...]:
-    """All findings on the fits' own numbers; `right` is the number of right answers to each item."""
-    enough = items_have_enough_answers(items, min_answers)
-    if not enough.passed:
-        return (enough,)
-    return enough, log_likelihood_beats_constant(items, right), item_parameters_inside_bounds(items)
-
-
 @check(
     "At least one item of the skill has enough graded answers, both right and wrong, to be calibrated; otherwise older "
     "rows stay.",
@@ -55,25 +49,24 @@ def items_have_enough_answers(items: SkillItems, min_answers: int) -> Decision:
 
 
 @check(
-    "No calibrated item explains its answers worse than one constant success rate would (items with only right or only "
-    "wrong answers are not compared).",
-    what_to_do="check whether the items practise this skill, and whether their answer keys are right",
-    threshold=0.0,
+    "Fitted on 80% of the students, the item model that the platform gets predicts the others' answers no worse than each "
+    "item's constant success rate.",
+    what_to_do="compare the four numbers; if the success rate is ahead in many skills, check whether their items practise "
+    "the skill, and whether their answer keys are right",
 )
-def log_likelihood_beats_constant(
-    items: SkillItems, right: npt.NDArray[np.int64], threshold: float
-) -> Decision:
-    fits = items.fits
-    compared = fitted(items)
-    n, ok = fits.n_attempts[compared].astype(np.float64), right[compared].astype(np.float64)
-    constant = ok * np.log(ok / n) + (n - ok) * np.log1p(-ok / n)
-    ahead = (fits.log_likelihood[compared] - constant) / n
-    worse = np.flatnonzero(compared)[ahead < threshold]
-    return worse.size == 0, {
-        "actual": float(ahead.min()) if ahead.size else "none: no item with right and wrong answers",
-        "items_compared": int(compared.sum()),
-        "items_worse": int(worse.size),
-        **_named(items, worse),
+def log_likelihood_beats_constant(compared: ItemComparison | None, item_model: ItemModel) -> Decision:
+    if compared is None:
+        return True, {"actual": "none: too few students to hold some out"}
+    own = compared.offset if item_model == "offset" else compared.two_pl
+    return own >= compared.success_rate, {
+        "actual": own,
+        "threshold": compared.success_rate,
+        "item_model": item_model,
+        "answers_held_out": compared.n_answers,
+        "bkt_alone": compared.bkt,
+        "success_rate": compared.success_rate,
+        "two_pl": compared.two_pl,
+        "offset": compared.offset,
     }
 
 
@@ -106,27 +99,31 @@ def stored_row_matches(
     items: SkillItems,
     stored: Mapping[str, Row | None],
     platform: Mapping[str, Row] | None,
+    item_model: ItemModel,
     threshold: float,
 ) -> Decision:
-    """`stored` is (irt_a, irt_b, log_likelihood) of each item as stored now, None if another run has written it
-    since; `platform` is (irt_a, irt_b) from the platform's columns, None if we do not update them."""
+    """`stored` is (irt_a, irt_b, log_likelihood, offset_d) of each item as stored now, None if it is the row of another
+    run; `platform` is (irt_a, irt_b) from the platform's columns, None if we do not update them from `item_model`."""
     fits, wrong = items.fits, []
-    for place in np.flatnonzero(fitted(items)):
-        item = items.item_ids[place]
+    ours = np.stack([fits.irt_a, fits.irt_b, fits.log_likelihood, items.offsets.d], axis=1)
+    shown = np.stack(published(items, item_model), axis=1)
+    for place, item in enumerate(items.item_ids):
         theirs = stored.get(item, ())
         if theirs is None:
             continue
-        ours = [fits.irt_a[place], fits.irt_b[place], fits.log_likelihood[place]]
-        if platform is not None:
-            ours, theirs = [*ours, *ours[:2]], (*theirs, *platform.get(item, ()))
-        if not _equal(ours, theirs):
+        kept_by_platform = platform is None or np.isnan(shown[place, 0])
+        if not _equal(ours[place], theirs) or not (
+            kept_by_platform or _equal(shown[place], (platform or {}).get(item, ()))
+        ):
             wrong.append(place)
     return len(wrong) <= threshold, {"actual": len(wrong), **_named(items, np.array(wrong, int))}
 
 
-def _equal(ours: Sequence[float], theirs: Sequence[float | None]) -> bool:
+def _equal(ours: npt.NDArray[np.float64], theirs: Row) -> bool:
+    """Whether the stored numbers are ours; one that is none of ours is NULL there."""
     return len(ours) == len(theirs) and all(
-        equal_as_stored(own, other, near_zero=NEAR_ZERO) for own, other in zip(ours, theirs, strict=True)
+        equal_as_stored(None if math.isnan(own) else own, other, near_zero=NEAR_ZERO)
+        for own, other in zip(ours.tolist(), theirs, strict=True)
     )
 
 

@@ -9,14 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.calibration.check import Finding
-from bkt_pipeline.calibration.item_checks import inside_bounds, verify_items
+from bkt_pipeline.calibration.item_checks import (
+    fitted,
+    inside_bounds,
+    item_parameters_inside_bounds,
+    items_have_enough_answers,
+    log_likelihood_beats_constant,
+)
 from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, params_without_held_out
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import (
+    ItemModel,
     SkillAnswers,
     SkillItems,
     calibrate_items,
-    right_answers,
     theta_by_mastery,
     theta_by_replay,
 )
@@ -28,6 +35,7 @@ from bkt_pipeline.settings import ITEM_WINDOW_DAYS
 Floats = npt.NDArray[np.float64]
 
 LOW_DATA_EVENT = "irt_skip_low_data"
+FULLER_ROWS = "its items keep the rows of an earlier night, which were fitted on more answers"
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,15 @@ class ItemOptions:
     window_days: int = ITEM_WINDOW_DAYS
 
     theta_from: Literal["replay", "mastery"] = "replay"
+    item_model: ItemModel = "2pl"
     method: Literal["map", "ml"] = "map"
     min_answers: int = MIN_ANSWERS
     calibrated_answers: int = CALIBRATED_ANSWERS
+
+    @property
+    def enough_answers(self) -> int:
+        """Answers, both right and wrong, that an item needs before the platform gets numbers for it."""
+        return self.min_answers if self.item_model == "2pl" else 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class ItemsVerdict:
     students: int = 0
     params_since: dt.datetime | None = None
     findings: tuple[Finding, ...] = ()
+    comparison: ItemComparison | None = None
 
     def count(self, status: ItemStatus) -> int:
         """How many of the items have the status."""
@@ -61,10 +76,16 @@ class ItemsVerdict:
 
     @property
     def log_likelihood(self) -> float | None:
-        """Log-likelihood of all calibrated items, in nats; None if there are none."""
+        """Log-likelihood of all items with a 2PL, in nats; None if there are none."""
         if self.outcome != Outcome.CALIBRATED or self.items is None:
             return None
-        return float(np.nansum(self.items.fits.log_likelihood))
+        of_items = self.items.fits.log_likelihood
+        return None if np.isnan(of_items).all() else float(np.nansum(of_items))
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether no item has a 2PL, so that any row with one stays."""
+        return self.items is not None and not fitted(self.items).any()
 
     @property
     def result(self) -> SkillItems | None:
@@ -131,12 +152,24 @@ def _judge(
         min_answers=options.min_answers,
         calibrated_answers=options.calibrated_answers,
     )
-    findings = verify_items(items, right_answers(answers), options.min_answers)
-    verdict = replace(verdict, items=items.only(inside_bounds(items)), findings=findings)
-    if findings[0].passed:
-        return verdict
-    reason = (
-        f"no item has {options.min_answers} graded answers, both right and wrong; "
-        f"the most for one item is {findings[0].numbers['actual']}"
+    enough = items_have_enough_answers(items, options.enough_answers)
+    verdict = replace(verdict, items=items.only(inside_bounds(items)), findings=(enough,))
+    if not enough.passed:
+        reason = (
+            f"no item has {options.enough_answers} graded answers, both right and wrong; "
+            f"the most for one item is {enough.numbers['actual']}"
+        )
+        return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
+    compared = None
+    if answers.held_out is not None and not answers.held_out.all():
+        params = params_without_held_out(answers)
+        compared = compare_items(answers, params, prior=prior, min_answers=options.min_answers)
+    return replace(
+        verdict,
+        findings=(
+            enough,
+            log_likelihood_beats_constant(compared, options.item_model),
+            item_parameters_inside_bounds(items),
+        ),
+        comparison=compared,
     )
-    return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)

@@ -151,6 +151,8 @@ def _show(night: "NightRun", seconds: float) -> None:
             shown.print(tables.items_totals(night.items, night.items_seconds), markup=False, soft_wrap=True)
         if night.comparison:
             shown.print(night.comparison, markup=False, soft_wrap=True)
+        if night.item_comparison:
+            shown.print(night.item_comparison, markup=False, soft_wrap=True)
         shown.print("Look at it in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 

@@ -30,12 +30,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from bkt_pipeline.db.attempts import in_window
+from bkt_pipeline.db.attempts import in_window, student_text
 from bkt_pipeline.db.isolation import read_isolated
 from bkt_pipeline.db.permissions import require_readable
 from bkt_pipeline.db.platform import Source, requested_keys
 from bkt_pipeline.db.relations import find_relations
 from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
+from bkt_pipeline.model.bkt.prediction import are_held_out
 from bkt_pipeline.model.irt.items import SkillAnswers
 
 MASTERY = "student_skill_mastery"
@@ -83,7 +84,7 @@ def read_answers(
     Every key is in the result, with the reason where its answers cannot be read. One statement, so that items
     and answers are of one moment: it numbers the skill's items and brings four bytes an answer (that number and the
     grade), grouped by student in Postgres. With `mastery`, the P(known) of that table comes along, and
-    students without one are left out. The ids of students stay in the database.
+    students without one are left out. The ids of students decide who is held out, and go no further.
     """
 
     def read(some: Sequence[str]) -> dict[str, SkillAnswers]:
@@ -126,6 +127,7 @@ def _statement(
             ).label("answers"),
             cast(null() if known is None else func.min(known.c.p_known), Double).label("p_known"),
             cast(null(), ARRAY(Text)).label("item_ids"),
+            student_text(attempts.c.student_id).label("student"),
             cast(odd, BigInteger).label("odd"),
             # The order of the students decides the order of summation, so it must be the same each time.
             func.row_number().over(order_by=attempts.c.student_id).label("place"),
@@ -148,6 +150,7 @@ def _statement(
         cast(null(), LargeBinary),
         cast(null(), Double),
         func.array_agg(aggregate_order_by(cast(numbered.c.id, Text), numbered.c.number)),
+        cast(null(), Text),
         cast(0, BigInteger),
         cast(0, BigInteger),
     ).group_by(numbered.c.skill)
@@ -192,4 +195,5 @@ def _answers(key: str, rows: Sequence["Row[Any]"], *, with_mastery: bool) -> Ski
         responses=(packed & 1).astype(np.uint8),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         mastery=np.array([row.p_known for row in students], np.float64) if with_mastery else None,
+        held_out=are_held_out([row.student for row in students]),
     )

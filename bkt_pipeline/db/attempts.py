@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     LargeBinary,
@@ -129,15 +130,12 @@ def window_statement(
     answer = as_bytes(attempts.c.created_at, type_=LargeBinary).op("||")(
         case((source.is_right, literal(b"\x01")), else_=literal(b"\x00"))
     )
-    student: ColumnElement[Any] = cast(attempts.c.student_id, Text)
-    if equal_values_may_differ(attempts.c.student_id):
-        student = func.min(student.collate("C"))
     odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
     inside = in_window(source, as_of, window_days)
     statement = (
         select(
             given.c.number,
-            student.label("student_id"),
+            student_text(attempts.c.student_id).label("student_id"),
             func.string_agg(
                 answer, aggregate_order_by(literal(b""), *source.attempt_order), type_=LargeBinary
             )
@@ -156,6 +154,12 @@ def window_statement(
         return statement.where(inside)
     answered_inside = func.count().filter(inside & graded) > 0
     return statement.where(attempts.c.created_at <= _bound(source, as_of)).having(answered_inside)
+
+
+def student_text(student_id: Column[Any]) -> ColumnElement[Any]:
+    """A student's id as text, where the statement groups by student: the same text every night."""
+    as_text: ColumnElement[Any] = cast(student_id, Text)
+    return func.min(as_text.collate("C")) if equal_values_may_differ(student_id) else as_text
 
 
 def in_window(source: Source, as_of: dt.datetime, window_days: int) -> ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """Item parameters: stores them, writes them to the platform's items, and reads them again."""
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -36,10 +37,11 @@ from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
-from bkt_pipeline.model.irt.items import SkillItems
+from bkt_pipeline.model.irt.items import ItemModel, SkillItems, published
+from bkt_pipeline.model.irt.offset import OffsetFits
 
 PLATFORM_COLUMNS = ("irt_a", "irt_b", "irt_calibrated_at")
-NUMBERS = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood")
+FITTED = ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood")
 
 
 def platform_columns(connection: Connection, source: Source) -> dict[str, bool]:
@@ -64,10 +66,10 @@ def store_items(
     as_of: dt.datetime,
     run_id: str,
     *,
-    update_platform: bool,
+    platform_model: ItemModel | None,
 ) -> set[tuple[str, str]]:
-    """Upsert the items of some skills, and with `update_platform` the platform's own columns; returns the skill and
-    item of each row that was written.
+    """Upsert the items of some skills, and the platform's own columns from `platform_model` where that is one; returns
+    the skill and item of each row that was written.
 
     The key is the pair of skill and item. Rows with a newer as_of are kept. An item that was not calibrated gets a
     row with the reason, but that never replaces parameters from an earlier night.
@@ -81,10 +83,9 @@ def store_items(
     given = {"given_as_of": as_of, "given_run": run_id}
     stored = connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows))
     written = {(row.skill_id, row.item_id) for row in stored}
-    if update_platform:
-        shown = [
-            row for row in rows if (row["skill_id"], row["item_id"]) in written and row["irt_a"] is not None
-        ]
+    if platform_model is not None:
+        shown = [row for items in skills for row in _platform_rows(items, platform_model, written)]
+        shown.sort(key=lambda row: (row["skill_id"], row["item_id"]))
         _update_platform(connection, source, shown)
     return written
 
@@ -151,20 +152,34 @@ def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _rows(items: SkillItems) -> list[dict[str, Any]]:
     """One row for each item; NaN becomes NULL."""
-    fits = items.fits
+    fits, offsets = items.fits, items.offsets
+    arrays = {name: getattr(fits, name) for name in FITTED} | {"offset_d": offsets.d, "se_d": offsets.se}
     numbers = {
-        name: [None if np.isnan(value) else float(value) for value in getattr(fits, name)] for name in NUMBERS
+        name: [None if math.isnan(value) else value for value in values.tolist()]
+        for name, values in arrays.items()
     }
     return [
         {
             "skill_id": items.skill_id,
             "item_id": item_id,
-            **{name: numbers[name][place] for name in NUMBERS},
+            **{name: values[place] for name, values in numbers.items()},
             "n_attempts": int(fits.n_attempts[place]),
             "status": str(fits.status[place]),
             "flags": ",".join(flag_names(int(fits.flags[place]))),
         }
         for place, item_id in enumerate(items.item_ids)
+    ]
+
+
+def _platform_rows(
+    items: SkillItems, model: ItemModel, written: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """What the platform's columns get: a row for each item whose own row was written, and that has numbers."""
+    a, b = (values.tolist() for values in published(items, model))
+    return [
+        {"skill_id": items.skill_id, "item_id": item_id, "irt_a": a[place], "irt_b": b[place]}
+        for place, item_id in enumerate(items.item_ids)
+        if (items.skill_id, item_id) in written and not math.isnan(a[place])
     ]
 
 
@@ -188,20 +203,23 @@ def load_items(connection: Connection, keys: Sequence[str]) -> dict[str, SkillIt
 
 def _items(key: str, rows: Sequence[RowMapping]) -> SkillItems:
     flags = [sum(int(ItemFlag[name.upper()]) for name in row["flags"]) for row in rows]
-    numbers = {name: np.array([row[name] for row in rows], np.float64) for name in NUMBERS}
+    numbers = {
+        name: np.array([row[name] for row in rows], np.float64) for name in (*FITTED, "offset_d", "se_d")
+    }
+    offsets = OffsetFits(numbers.pop("offset_d"), numbers.pop("se_d"))
     fits = ItemFits(
         **numbers,
         n_attempts=np.array([row["n_attempts"] for row in rows], np.int64),
         flags=np.array(flags, np.uint8),
         status=np.array([row["status"] for row in rows]),
     )
-    return SkillItems(key, tuple(row["item_id"] for row in rows), fits)
+    return SkillItems(key, tuple(row["item_id"] for row in rows), fits, offsets)
 
 
 def item_rows(
     connection: Connection, keys: Sequence[str], run_id: str
 ) -> dict[str, dict[str, tuple[float | None, ...] | None]]:
-    """By skill, (irt_a, irt_b, log_likelihood) of each stored item; None if another run wrote it."""
+    """By skill, (irt_a, irt_b, log_likelihood, offset_d) of each stored item; None if another run wrote it."""
     stored = item_irt_params.c
     rows = connection.execute(
         select(
@@ -211,6 +229,7 @@ def item_rows(
             stored.irt_a,
             stored.irt_b,
             stored.log_likelihood,
+            stored.offset_d,
         ).where(stored.skill_id == any_(bindparam("keys", list(keys), ARRAY(Text))))
     )
     found: dict[str, dict[str, tuple[float | None, ...] | None]] = {key: {} for key in keys}

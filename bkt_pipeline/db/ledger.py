@@ -2,17 +2,19 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
-from bkt_pipeline.db.schema import night_items, night_skills
+from bkt_pipeline.db.schema import COMPARED_ITEMS, night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.model.irt.comparison import ItemComparison
 from bkt_pipeline.model.irt.fits import ItemStatus
+from bkt_pipeline.model.irt.prior import ItemMoments, ItemPrior, learn_item_prior
 
 Row = TypeVar("Row", bound="LedgerRow")
 
@@ -75,10 +77,17 @@ class ItemsOutcome(LedgerRow):
     invalid: int = 0
     attempts: int = 0
     log_likelihood: float | None = None
+    moments: tuple[float, ...] | None = None
+    held_out_answers: int | None = None
+    held_out_bkt: float | None = None
+    held_out_success_rate: float | None = None
+    held_out_two_pl: float | None = None
+    held_out_offset: float | None = None
 
     @classmethod
     def of(cls, verdict: ItemsVerdict, as_of: dt.datetime) -> "ItemsOutcome":
         """The verdict as a row of the ledger."""
+        moments = verdict.items.moments if verdict.items is not None else None
         return cls(
             skill_id=verdict.skill_id,
             as_of=as_of,
@@ -87,7 +96,25 @@ class ItemsOutcome(LedgerRow):
             **{str(status): verdict.count(status) for status in ItemStatus},
             attempts=verdict.answers,
             log_likelihood=verdict.log_likelihood,
+            moments=tuple(map(float, astuple(moments))) if moments is not None and moments.n_items else None,
+            **_held_out(verdict.comparison),
         )
+
+    @property
+    def comparison(self) -> ItemComparison | None:
+        """How well each item model predicts held-out answers; None where no student could be held out."""
+        if self.held_out_answers is None:
+            return None
+        return ItemComparison(
+            self.held_out_answers, **{name: getattr(self, f"held_out_{name}") for name in COMPARED_ITEMS}
+        )
+
+
+def _held_out(compared: ItemComparison | None) -> dict[str, Any]:
+    if compared is None:
+        return {}
+    numbers = {f"held_out_{name}": getattr(compared, name) for name in COMPARED_ITEMS}
+    return {"held_out_answers": compared.n_answers, **numbers}
 
 
 def _only_a_newer_calibration_stays(new: Any, stored: Any) -> Any:
@@ -129,6 +156,23 @@ def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsO
 def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:
     """The outcomes of items in the night, ordered by skill id."""
     return _read(connection, ItemsOutcome, night_items.c.night == night)
+
+
+def item_prior(connection: Connection, night: dt.date) -> ItemPrior:
+    """The school's prior of the 2PL: learned from what each skill's items taught last before `night`."""
+    ledger = night_items.c
+    last = (
+        select(ledger.skill_id, func.max(ledger.night).label("night"))
+        .where(ledger.night < night, ledger.moments.is_not(None))
+        .group_by(ledger.skill_id)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(ledger.moments).join(
+            last, (last.c.skill_id == ledger.skill_id) & (last.c.night == ledger.night)
+        )
+    )
+    return learn_item_prior(ItemMoments(int(n_items), *sums) for n_items, *sums in rows.scalars())
 
 
 def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, Outcome]:

@@ -107,6 +107,12 @@ COMPARED = {
     "default": "under the default parameters",
     "constant": "under one constant success rate",
 }
+COMPARED_ITEMS = {
+    "bkt": "under the skill's parameters alone",
+    "success_rate": "under each item's success rate",
+    "two_pl": "under the two-parameter logistic model",
+    "offset": "under the offset model",
+}
 SCORES = {
     "log_likelihood": "Log-likelihood per answer, in nats,",
     "auc": "Area under the ROC curve",
@@ -223,30 +229,25 @@ item_irt_params = Table(
         "skill_id", Text, primary_key=True, comment="Skill that the item practises, as the text of skills.id"
     ),
     Column("item_id", Text, primary_key=True, comment="Item, as the text of items.id"),
+    Column("irt_a", Double, comment="Discrimination: how sharply the item separates abilities, per logit"),
     Column(
-        "irt_a",
-        Double,
-        comment="Discrimination: how sharply the item separates abilities, per logit",
-    ),
-    Column(
-        "irt_b",
-        Double,
-        comment="Difficulty: the ability at which half of the answers are right, in logits",
+        "irt_b", Double, comment="Difficulty: the ability at which half of the answers are right, in logits"
     ),
     Column("se_a", Double, comment="Standard error of irt_a; NULL if it cannot be estimated, as at a bound"),
     Column("se_b", Double, comment="Standard error of irt_b; NULL if it cannot be estimated, as at a bound"),
+    Column(
+        "offset_d",
+        Double,
+        comment="Offset: how much easier the item is than the skill's parameters predict, in logits; NULL if unknown",
+    ),
+    Column("se_d", Double, comment="Standard error of offset_d"),
     Column("n_attempts", BigInteger, nullable=False, comment="Graded attempts at the item in the window"),
     Column(
-        "log_likelihood",
-        Double,
-        comment="Log-likelihood of these attempts under irt_a and irt_b, in nats",
+        "log_likelihood", Double, comment="Log-likelihood of these attempts under irt_a and irt_b, in nats"
     ),
     Column("status", Text, nullable=False, comment="calibrated, provisional, skipped or invalid"),
     Column(
-        "flags",
-        ARRAY(Text),
-        nullable=False,
-        comment="Names of cautions to know before using the numbers",
+        "flags", ARRAY(Text), nullable=False, comment="Names of cautions to know before using the numbers"
     ),
     Column("as_of", moment, nullable=False, comment="End of the window"),
     Column("run_id", Text, nullable=False, comment="Dagster run that stored the row"),
@@ -254,7 +255,8 @@ item_irt_params = Table(
     CheckConstraint(
         "status IN ('calibrated', 'provisional', 'skipped', 'invalid')", name="item_irt_params_status_known"
     ),
-    comment="The two-parameter logistic model of each item; a night that cannot calibrate it keeps the older row",
+    comment="The two-parameter logistic model and the offset of each item; a night that cannot fit the first keeps the "
+    "older row that has it",
 )
 
 
@@ -272,15 +274,24 @@ night_items = Table(
     Column("invalid", Integer, nullable=False, comment="Items with an invalid theta or response"),
     Column("attempts", BigInteger, nullable=False, comment="Graded attempts at all of these items"),
     Column(
-        "log_likelihood",
-        Double,
-        comment="Log-likelihood of the attempts at the calibrated items, in nats",
+        "log_likelihood", Double, comment="Log-likelihood of the attempts at the calibrated items, in nats"
+    ),
+    Column(
+        "moments",
+        ARRAY(Double, as_tuple=True),
+        comment="What the items teach the 2PL's prior: how many, then sums of log a, b, log a log a, log a b, b b",
+    ),
+    Column("held_out_answers", BigInteger, comment="Answers held out to compare the item models, if any"),
+    *(
+        Column(f"held_out_{name}", Double, comment=f"Log-likelihood per held-out answer, in nats, {what}")
+        for name, what in COMPARED_ITEMS.items()
     ),
     Column("run_id", Text, nullable=False, comment="Dagster run that had this outcome"),
     Column("recorded_at", moment, nullable=False, comment="When it was recorded"),
     CheckConstraint(
         "outcome IN ('calibrated', 'skipped', 'failed', 'overtaken')", name="night_items_outcome_known"
     ),
+    Index("night_items_by_skill", "skill_id", "night"),
     Index("night_items_run_id", "run_id"),
     comment="The ledger of the items: the outcome of each skill's items in each night",
 )

@@ -17,18 +17,20 @@ from sqlalchemy import Connection
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration import item_checks, skill_checks
 from bkt_pipeline.calibration.baseline import History
-from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.calibration.items import FULLER_ROWS, ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict, overtaken, thin
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.fits import earlier_fits, school_prior
 from bkt_pipeline.db.items import item_rows, platform_rows, store_items
-from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, outcomes_of_runs, record
+from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, item_prior, outcomes_of_runs, record
 from bkt_pipeline.db.params import current_since, kept_from_thin_fits, publish, rows_of_run
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.model.bkt.prior import SchoolPrior
+from bkt_pipeline.model.irt.items import ItemModel
+from bkt_pipeline.model.irt.prior import ItemPrior
 
 T = TypeVar("T")
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
@@ -156,9 +158,23 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
 class ItemVerdicts(Verdicts[ItemsVerdict]):
     """The verdicts on skills' items: `item_irt_params`, the platform's items if they are updated, and the ledger."""
 
-    def __init__(self, database: Database, as_of: dt.datetime, run_id: str, *, update_platform: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        as_of: dt.datetime,
+        run_id: str,
+        *,
+        item_model: ItemModel,
+        update_platform: bool,
+    ) -> None:
         super().__init__(database, as_of, run_id)
+        self.item_model = item_model
         self.update_platform = update_platform
+
+    def school_prior(self) -> ItemPrior:
+        """What the school's items show together, learned from the nights before this one."""
+        night = self.as_of.astimezone(dt.UTC).date()
+        return self.database.run(partial(item_prior, night=night))
 
     def _publish(self, connection: Connection, verdicts: Sequence[ItemsVerdict]) -> list[ItemsVerdict]:
         skills = [verdict.items for verdict in verdicts if verdict.items is not None]
@@ -168,15 +184,18 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
             skills,
             self.as_of,
             self.run_id,
-            update_platform=self.update_platform,
+            platform_model=self.item_model if self.update_platform else None,
         )
         skills_written = {skill for skill, _ in written}
-        return [
-            verdict
-            if verdict.outcome is not Outcome.CALIBRATED or verdict.skill_id in skills_written
-            else replace(verdict, outcome=Outcome.OVERTAKEN, reason=overtaken())
-            for verdict in verdicts
-        ]
+
+        def final(verdict: ItemsVerdict) -> ItemsVerdict:
+            if verdict.outcome is not Outcome.CALIBRATED or verdict.skill_id in skills_written:
+                return verdict
+            if verdict.is_thin:
+                return replace(verdict, outcome=Outcome.SKIPPED, reason=FULLER_ROWS)
+            return replace(verdict, outcome=Outcome.OVERTAKEN, reason=overtaken())
+
+        return [final(verdict) for verdict in verdicts]
 
     def _ledger_row(self, verdict: ItemsVerdict) -> LedgerRow:
         return ItemsOutcome.of(verdict, self.as_of)
@@ -196,6 +215,7 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
                         verdict.items,
                         stored[verdict.skill_id],
                         None if shown is None else shown.get(verdict.skill_id, {}),
+                        self.item_model,
                     ),
                 ),
             )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import dagster as dg
 from sqlalchemy import Connection
 
+from bkt_pipeline.calibration.comparison import item_sentence
 from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
@@ -32,6 +33,7 @@ from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
+from bkt_pipeline.model.irt.comparison import pool_comparisons
 
 log = logging.getLogger("bkt_pipeline")
 
@@ -62,6 +64,8 @@ class NightRun:
         What is wrong with the night as a whole, if anything.
     comparison
         Which estimator predicts this school best, in one sentence; None without held-out students.
+    item_comparison
+        The same of the item models.
     """
 
     outcomes: list[SkillOutcome]
@@ -71,6 +75,7 @@ class NightRun:
     failed_runs: dict[str, str]
     warning: str | None = None
     comparison: str | None = None
+    item_comparison: str | None = None
 
     @property
     def any_failed(self) -> bool:
@@ -182,15 +187,17 @@ def run_night(
     if not summary.success:
         # Without its summary the night is still complete.
         log.warning("the night's summary failed: %s", _cause(summary))
+    items = database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None
     outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
         outcomes=outcomes,
         result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
-        items=database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None,
+        items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
         warning=None if skills else _warning(database, outcomes, as_of.date()),
         comparison=_comparison(database, as_of.date(), set(chosen)),
+        item_comparison=_item_comparison(items or ()),
     )
 
 
@@ -208,6 +215,12 @@ def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> st
     skills = [skill for skill in database.run(partial(read_night, night=night)) if skill.skill_id in keys]
     compared = compare_night(skills)
     return compared.sentence if compared else None
+
+
+def _item_comparison(items: Sequence[ItemsOutcome]) -> str | None:
+    """Which item model predicts the night's items best, in one sentence."""
+    compared = pool_comparisons(outcome.comparison for outcome in items if outcome.comparison)
+    return item_sentence(compared) if compared else None
 
 
 def _outcomes(

@@ -14,6 +14,7 @@ from bkt_pipeline.defs.tags import night_of, parse_moment
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
+from bkt_pipeline.model.irt.items import ItemModel
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.settings import Settings, settings
 
@@ -178,6 +179,15 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         description="Source of a student's ability. replay: P(known) just before each attempt; mastery: the platform's "
         "table student_skill_mastery. Default: BKT_THETA_FROM, or replay.",
     )
+    item_model: str | None = Field(
+        default=None,
+        pattern="^(2pl|offset)$",
+        description=_described(
+            "item_model",
+            "Which model the platform's items.irt_a and irt_b come from: the two-parameter logistic model, 2pl, or the "
+            "offset from what the skill's parameters predict. Every night fits both.",
+        ),
+    )
     update_items: bool | None = Field(
         default=None,
         description="Whether to update the platform's columns items.irt_a, irt_b and irt_calibrated_at, if they exist. "
@@ -191,10 +201,16 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         return ItemOptions(
             window_days=_given(self.window_days, settings().item_window_days),
             theta_from="mastery" if theta_from == "mastery" else "replay",
+            item_model=cast(ItemModel, _given(self.item_model, settings().item_model)),
             method=self.method,
             min_answers=self.min_answers,
             calibrated_answers=self.calibrated_answers,
         )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Tag the run with the item model that it uses."""
+        if context.run is not None and context.instance is not None:
+            context.instance.add_run_tags(context.run.run_id, {"bkt/item_model": self.options.item_model})
 
     def may_update_items(self) -> bool:
         """Whether the platform's own item columns may be updated."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.calibration.check import Finding
+from bkt_pipeline.calibration.comparison import item_sentence
 from bkt_pipeline.calibration.item_checks import (
     ITEM_CHECKS,
     inside_bounds,
@@ -13,24 +14,24 @@ from bkt_pipeline.calibration.item_checks import (
     items_have_enough_answers,
     log_likelihood_beats_constant,
     stored_row_matches,
-    verify_items,
 )
+from bkt_pipeline.model.irt.comparison import ItemComparison
 from bkt_pipeline.model.irt.curve import probability
 from bkt_pipeline.model.irt.items import SkillItems
+from bkt_pipeline.model.irt.offset import fit_offsets
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS, fit_items
 
-Right = np.ndarray
+COMPARED = ItemComparison(500, bkt=-0.60, success_rate=-0.62, two_pl=-0.59, offset=-0.58)
 
 
 @pytest.fixture(scope="module")
-def sound() -> tuple[SkillItems, Right]:
+def sound() -> SkillItems:
     rng = np.random.default_rng(1)
     theta = rng.normal(size=1200)
     responses = rng.random(1200) < probability(theta, 1.2, 0.3)
     responses[900:1190] = True
-    fits = fit_items(theta, responses, [0, 400, 800, 900, 1190, 1200])
-    right = np.add.reduceat(responses.astype(np.int64), [0, 400, 800, 900, 1190])
-    return SkillItems("s", ("a", "b", "c", "all right", "few"), fits), right
+    given = theta, responses, [0, 400, 800, 900, 1190, 1200]
+    return SkillItems("s", ("a", "b", "c", "all right", "few"), fit_items(*given), fit_offsets(*given))
 
 
 def changed(items: SkillItems, place: int, **values: float) -> SkillItems:
@@ -40,36 +41,60 @@ def changed(items: SkillItems, place: int, **values: float) -> SkillItems:
     return replace(items, fits=replace(items.fits, **arrays))
 
 
-def rows(items: SkillItems) -> dict[str, tuple[float, float, float]]:
+def rows(items: SkillItems) -> dict[str, tuple[float | None, ...]]:
     fits = items.fits
+    numbers = np.stack([fits.irt_a, fits.irt_b, fits.log_likelihood, items.offsets.d], axis=1)
     return {
-        item: (float(fits.irt_a[place]), float(fits.irt_b[place]), float(fits.log_likelihood[place]))
-        for place, item in enumerate(items.item_ids)
-        if not np.isnan(fits.irt_a[place])
+        item: tuple(None if np.isnan(value) else float(value) for value in row)
+        for item, row in zip(items.item_ids, numbers, strict=True)
     }
 
 
-def assert_red(finding: Finding, named: str) -> None:
+def assert_red(finding: Finding, named: str | None) -> None:
     assert not finding.passed
     check = {check.name: check for check in ITEM_CHECKS}[finding.name]
     assert finding.error == check.error
     assert finding.numbers["what_to_do"] == check.what_to_do
-    assert finding.numbers["items"] == named
+    assert finding.numbers.get("items") == named
 
 
-def test_sound_items_pass_every_check(sound: tuple[SkillItems, Right]) -> None:
-    items, right = sound
-    findings = (*verify_items(items, right, 50), stored_row_matches(items, rows(items), None))
+def test_sound_items_pass_every_check(sound: SkillItems) -> None:
+    findings = (
+        items_have_enough_answers(sound, 50),
+        log_likelihood_beats_constant(COMPARED, "2pl"),
+        item_parameters_inside_bounds(sound),
+        stored_row_matches(sound, rows(sound), None, "2pl"),
+    )
     assert [finding.name for finding in findings] == [check.name for check in ITEM_CHECKS]
     assert all(finding.passed for finding in findings)
 
 
-def test_items_worse_than_a_constant_rate_are_named(sound: tuple[SkillItems, Right]) -> None:
-    items, right = sound
-    worse = changed(items, 1, log_likelihood=float(items.fits.log_likelihood[1]) - 200)
-    finding = log_likelihood_beats_constant(worse, right)
-    assert_red(finding, "b")
-    assert (finding.numbers["items_compared"], finding.numbers["items_worse"]) == (3, 1)
+def test_the_published_item_model_is_held_against_the_success_rate_on_held_out_students() -> None:
+    finding = log_likelihood_beats_constant(COMPARED, "offset")
+    assert finding.passed
+    assert {name: finding.numbers[name] for name in ("actual", "threshold", "bkt_alone", "success_rate")} == {
+        "actual": -0.58,
+        "threshold": -0.62,
+        "bkt_alone": -0.6,
+        "success_rate": -0.62,
+    }
+    assert (finding.numbers["two_pl"], finding.numbers["offset"]) == (-0.59, -0.58)
+    worse = replace(COMPARED, two_pl=-0.63)
+    assert log_likelihood_beats_constant(worse, "offset").passed
+    assert_red(log_likelihood_beats_constant(worse, "2pl"), None)
+
+
+def test_without_students_to_hold_out_nothing_is_compared() -> None:
+    finding = log_likelihood_beats_constant(None, "2pl")
+    assert finding.passed
+    assert "too few students" in str(finding.numbers["actual"])
+
+
+def test_the_sentence_names_the_best_item_model_first_and_all_four_numbers() -> None:
+    assert item_sentence(COMPARED) == (
+        "of the item models, offset predicts held-out answers best: -0.5800 nats per answer, against 2PL -0.5900, BKT alone "
+        "-0.6000, success rate -0.6200; mean over 500 answers"
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,34 +107,43 @@ def test_items_worse_than_a_constant_rate_are_named(sound: tuple[SkillItems, Rig
     ],
 )
 def test_items_outside_the_bounds_are_named_and_not_stored(
-    sound: tuple[SkillItems, Right], wrong: dict[str, float]
+    sound: SkillItems, wrong: dict[str, float]
 ) -> None:
-    items = changed(sound[0], 2, **wrong)
+    items = changed(sound, 2, **wrong)
     assert_red(item_parameters_inside_bounds(items), "c")
     assert items.only(inside_bounds(items)).item_ids == ("a", "b", "all right", "few")
 
 
-def test_too_few_answers_give_a_warning_and_no_other_finding(sound: tuple[SkillItems, Right]) -> None:
-    items, right = sound
-    few = items.only(np.array([False, False, False, False, True]))
-    assert [finding.name for finding in verify_items(few, right[4:], 50)] == ["items_have_enough_answers"]
+def test_too_few_answers_are_a_warning(sound: SkillItems) -> None:
+    few = sound.only(np.array([False, False, False, False, True]))
     finding = items_have_enough_answers(few, 50)
     assert (finding.passed, finding.error, finding.numbers["actual"]) == (False, False, 10)
 
 
-def test_items_that_everybody_got_right_are_not_enough(sound: tuple[SkillItems, Right]) -> None:
-    items, _ = sound
-    only_right = items.only(np.array([False, False, False, True, False]))
-    assert not items_have_enough_answers(only_right, 50).passed
+def test_items_that_everybody_got_right_are_not_enough(sound: SkillItems) -> None:
+    only_right = sound.only(np.array([False, False, False, True, False]))
+    assert not items_have_enough_answers(only_right, 2).passed
 
 
-def test_a_stored_row_that_differs_is_named(sound: tuple[SkillItems, Right]) -> None:
-    items, stored = sound[0], rows(sound[0])
-    shown = {item: row[:2] for item, row in stored.items()}
-    assert stored_row_matches(items, stored, shown).passed
-    assert_red(stored_row_matches(items, stored | {"a": (1.0, *stored["a"][1:])}, None), "a")
-    assert_red(
-        stored_row_matches(items, {item: row for item, row in stored.items() if item != "b"}, None), "b"
-    )
-    assert_red(stored_row_matches(items, stored, shown | {"c": (None, None)}), "c")
-    assert stored_row_matches(items, stored | {"a": None}, None).passed, "another run has written it since"
+def test_a_stored_row_that_differs_is_named(sound: SkillItems) -> None:
+    stored = rows(sound)
+    a, few = stored["a"], stored["few"]
+    assert stored_row_matches(sound, stored, None, "2pl").passed
+    assert_red(stored_row_matches(sound, stored | {"a": (1.0, *a[1:])}, None, "2pl"), "a")
+    assert_red(stored_row_matches(sound, stored | {"few": (*few[:3], 0.1)}, None, "2pl"), "few")
+    assert_red(stored_row_matches(sound, stored | {"few": (1.0, *few[1:])}, None, "2pl"), "few")
+    missing = {item: row for item, row in stored.items() if item != "b"}
+    assert_red(stored_row_matches(sound, missing, None, "2pl"), "b")
+    assert stored_row_matches(sound, stored | {"a": None}, None, "2pl").passed, "the row of another run"
+
+
+def test_a_platforms_row_that_differs_is_named_by_the_model_that_it_gets(sound: SkillItems) -> None:
+    stored = rows(sound)
+    by_2pl = {item: stored[item][:2] for item in ("a", "b", "c")}
+    by_offset = {item: (1.0, -float(stored[item][3] or 0)) for item in ("a", "b", "c", "few")}
+    others = {"all right": (3.0, 3.0)}
+    assert stored_row_matches(sound, stored, by_2pl | others, "2pl").passed
+    assert stored_row_matches(sound, stored, by_offset | others, "offset").passed
+    assert_red(stored_row_matches(sound, stored, by_2pl | {"c": (None, None)}, "2pl"), "c")
+    assert_red(stored_row_matches(sound, stored, by_offset | {"few": (1.0, 0.0)}, "offset"), "few")
+    assert_red(stored_row_matches(sound, stored, by_2pl, "offset"), "a, b, c, few")

@@ -1,6 +1,7 @@
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -10,20 +11,27 @@ from sqlalchemy import Connection, text
 
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.answers import read_answers, reflect_mastery
+from bkt_pipeline.db.attempts import read_windows
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.items import item_rows, load_items, platform_columns, platform_rows, store_items
-from bkt_pipeline.db.ledger import ItemsOutcome, items_of_night, items_of_runs, record
+from bkt_pipeline.db.ledger import ItemsOutcome, item_prior, items_of_night, items_of_runs, record
 from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.params import current_params
 from bkt_pipeline.db.platform import reflect
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.errors import SourceSchemaError
-from bkt_pipeline.model.irt.items import SkillAnswers, SkillItems
+from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.prediction import are_held_out
+from bkt_pipeline.model.irt.comparison import ItemComparison
+from bkt_pipeline.model.irt.items import ItemModel, SkillAnswers, SkillItems
+from bkt_pipeline.model.irt.offset import fit_offsets
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemMoments, learn_item_prior
 from bkt_pipeline.model.irt.two_pl import fit_items
 from bkt_pipeline.model.params import BktParams
 from bkt_pipeline_tests.conftest import Platform
 
 AS_OF = dt.datetime(2026, 3, 1, 7, tzinfo=dt.UTC)
+MOMENTS = (3.0, 0.25, 1.5, 0.5, 0.125, 2.0)
 SECOND = dt.timedelta(seconds=1)
 DAY = dt.timedelta(days=1)
 
@@ -87,6 +95,25 @@ def test_answers_are_read_in_order_with_their_items(any_platform: Platform) -> N
     assert first.responses.tolist() == [1, 1, 0, 1]
     assert (named(second), second.responses.tolist()) == ([str(any_platform.id(21))], [0])
     assert (third.n_answers, third.n_students, third.item_ids) == (0, 0, ())
+    assert third.held_out is not None
+    assert third.held_out.tolist() == []
+
+
+def test_the_same_students_are_held_out_as_from_windows(any_platform: Platform) -> None:
+    add_attempts(any_platform, [(student, 10, True, AS_OF - SECOND) for student in range(100, 130)])
+    (answers,) = read(any_platform, 1)
+    key = str(any_platform.id(1))
+    with connected(any_platform.url) as connection:
+        window = read_windows(connection, reflect(connection), [key], AS_OF, 90)[key]
+    assert isinstance(window, AttemptWindow)
+    assert answers.held_out is not None
+    held = are_held_out(window.student_ids)
+    assert 0 < held.sum() == answers.held_out.sum() < 30
+    if any_platform.id_type != "bigint":
+        # Both are in the order of the ids there; as text, 99 comes after 100.
+        assert answers.held_out.tolist() == [
+            held[window.student_ids.index(s)] for s in sorted(window.student_ids)
+        ]
 
 
 def test_the_item_window_is_ninety_days(any_platform: Platform) -> None:
@@ -168,9 +195,8 @@ def items_of(platform: Platform, *sizes: int, seed: int = 1, skill: int = 1) -> 
         responses[:300] = 1
     ids = tuple(str(platform.id(10 + place)) for place in range(len(sizes)))
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    return SkillItems(
-        str(platform.id(skill)), ids, fit_items(rng.normal(size=responses.size), responses, offsets)
-    )
+    given = rng.normal(size=responses.size), responses, offsets
+    return SkillItems(str(platform.id(skill)), ids, fit_items(*given), fit_offsets(*given))
 
 
 def add_item_columns(platform: Platform, kind: str = "double precision") -> None:
@@ -185,9 +211,9 @@ def store(
     items: SkillItems,
     as_of: dt.datetime = AS_OF,
     run: str = "run",
-    update: bool = False,
+    model: ItemModel | None = None,
 ) -> set[str]:
-    written = store_items(connection, reflect(connection), [items], as_of, run, update_platform=update)
+    written = store_items(connection, reflect(connection), [items], as_of, run, platform_model=model)
     assert {skill for skill, _ in written} <= {items.skill_id}
     return {item for _, item in written}
 
@@ -200,16 +226,22 @@ def test_stored_items_are_loaded_back_and_nan_is_stored_as_null(platform: Platfo
         loaded = load_items(connection, [made.skill_id, "never stored"])[made.skill_id]
         nulls = connection.execute(
             text(
-                "SELECT irt_a IS NULL, se_a IS NULL, log_likelihood IS NULL, calibrated_at IS NULL, status, flags"
-                " FROM bkt_pipeline.item_irt_params ORDER BY item_id"
+                "SELECT irt_a IS NULL, se_a IS NULL, log_likelihood IS NULL, calibrated_at IS NULL, status, flags,"
+                " offset_d, se_d FROM bkt_pipeline.item_irt_params ORDER BY item_id"
             )
         ).all()
     assert loaded.item_ids == made.item_ids
     for name in ("irt_a", "irt_b", "se_a", "se_b", "log_likelihood", "n_attempts", "flags", "status"):
         np.testing.assert_array_equal(getattr(loaded.fits, name), getattr(made.fits, name))
-    assert tuple(nulls[0]) == (True, True, True, True, "skipped", ["all_right"])
-    assert tuple(nulls[1]) == (False, False, False, False, "provisional", [])
-    assert tuple(nulls[2]) == (True, True, True, True, "skipped", [])
+    for name in ("d", "se"):
+        np.testing.assert_array_equal(getattr(loaded.offsets, name), getattr(made.offsets, name))
+    assert tuple(nulls[0][:6]) == (True, True, True, True, "skipped", ["all_right"])
+    assert tuple(nulls[1][:6]) == (False, False, False, False, "provisional", [])
+    assert tuple(nulls[2][:6]) == (True, True, True, True, "skipped", [])
+    offsets = zip(made.offsets.d.tolist(), made.offsets.se.tolist(), strict=True)
+    assert [tuple(row[6:]) for row in nulls] == list(offsets), (
+        "an item has its offset from its first answer on"
+    )
 
 
 def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
@@ -219,7 +251,9 @@ def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
         store(connection, newer, AS_OF, "newer")
         assert store(connection, older, AS_OF - DAY, "older") == {older.item_ids[2]}
         rows = item_rows(connection, [newer.skill_id], "newer")[newer.skill_id]
-    assert {item for item, row in rows.items() if row} == set(newer.item_ids)
+    assert {item: row and row[3] for item, row in rows.items()} == dict(
+        zip(older.item_ids, [*newer.offsets.d.tolist(), None], strict=True)
+    )
 
 
 def test_an_item_with_too_few_answers_keeps_its_parameters(platform: Platform) -> None:
@@ -254,7 +288,7 @@ def check_update(platform: Platform) -> None:
         assert platform_columns(connection, source) == dict.fromkeys(
             ["irt_a", "irt_b", "irt_calibrated_at"], True
         )
-        store(connection, made, update=True)
+        store(connection, made, model="2pl")
         shown = platform_rows(connection, [made.skill_id], source)[made.skill_id]
         moments = connection.execute(
             text("SELECT irt_calibrated_at IS NULL FROM items ORDER BY irt_a NULLS LAST")
@@ -265,6 +299,23 @@ def check_update(platform: Platform) -> None:
         made.item_ids[0]: pytest.approx((fits.irt_a[0], fits.irt_b[0])),
         made.item_ids[1]: pytest.approx((fits.irt_a[1], fits.irt_b[1])),
         made.item_ids[2]: (None, None),
+    }
+
+
+def test_the_platform_may_get_the_offsets_and_one_sided_items_keep_what_they_have(platform: Platform) -> None:
+    add_item_columns(platform)
+    add_attempts(platform, [])
+    made = items_of(platform, 300, 60, 10)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        source = reflect(connection)
+        connection.execute(text("UPDATE items SET irt_a = 3, irt_b = 3"))
+        store(connection, made, model="offset")
+        shown = platform_rows(connection, [made.skill_id], source)[made.skill_id]
+    one_sided, *others = made.item_ids
+    assert shown.pop(one_sided) == (3, 3)
+    assert shown == {
+        item: (1, pytest.approx(-d)) for item, d in zip(others, made.offsets.d[1:].tolist(), strict=True)
     }
 
 
@@ -290,7 +341,9 @@ def test_update_rights_are_found_for_each_column(platform: Platform) -> None:
 
 
 def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> None:
-    newer = ItemsOutcome("s", AS_OF, Outcome.CALIBRATED, None, 3, 2, 1, 0, 900, -512.5)
+    newer = ItemsOutcome(
+        "s", AS_OF, Outcome.CALIBRATED, None, 3, 2, 1, 0, 900, -512.5, MOMENTS, 180, -0.6, -0.62, -0.59, -0.58
+    )
     older = ItemsOutcome("s", AS_OF - SECOND, Outcome.FAILED, "why")
     with connected(platform.url) as connection:
         migrate(connection)
@@ -298,13 +351,33 @@ def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> N
         record(connection, [older], "old")
         assert items_of_night(connection, AS_OF.date()) == items_of_runs(connection, ["new"]) == [newer]
         assert items_of_runs(connection, ["old"]) == []
+    assert newer.comparison == ItemComparison(180, -0.6, -0.62, -0.59, -0.58)
+    assert older.comparison is None
+
+
+def test_the_prior_is_learned_from_what_each_skill_taught_last_before_the_night(platform: Platform) -> None:
+    hard = tuple(2 * number for number in MOMENTS)
+    calibrated = partial(ItemsOutcome, outcome=Outcome.CALIBRATED)
+    with connected(platform.url) as connection:
+        migrate(connection)
+        assert item_prior(connection, AS_OF.date()) == SHIPPED_ITEM_PRIOR
+        record(connection, [calibrated("s", AS_OF - 3 * DAY, moments=MOMENTS)], "first")
+        record(connection, [calibrated("s", AS_OF - 2 * DAY, moments=hard)], "second")
+        record(
+            connection, [calibrated("s", AS_OF - DAY), calibrated("t", AS_OF - DAY, moments=MOMENTS)], "third"
+        )
+        record(connection, [calibrated("s", AS_OF, moments=MOMENTS)], "this night")
+        learned = item_prior(connection, AS_OF.date())
+    assert learned == learn_item_prior([ItemMoments(6, *hard[1:]), ItemMoments(3, *MOMENTS[1:])])
+    assert learned != SHIPPED_ITEM_PRIOR
 
 
 def test_thousands_of_items_are_stored_in_one_transaction(platform: Platform) -> None:
     n = 6000
     rng = np.random.default_rng(1)
-    fits = fit_items(rng.normal(size=2 * n), rng.integers(0, 2, 2 * n), np.arange(n + 1) * 2, min_answers=2)
-    made = SkillItems(str(platform.id(1)), tuple(f"i{number}" for number in range(n)), fits)
+    given = rng.normal(size=2 * n), rng.integers(0, 2, 2 * n), np.arange(n + 1) * 2
+    ids = tuple(f"i{number}" for number in range(n))
+    made = SkillItems(str(platform.id(1)), ids, fit_items(*given, min_answers=2), fit_offsets(*given))
     with connected(platform.url) as connection:
         migrate(connection)
         assert len(store(connection, made)) == n

@@ -9,8 +9,9 @@ import pytest
 
 from bkt_pipeline.errors import InvalidAttempts
 from bkt_pipeline.model import DEFAULT_GRID, BktParams, predict, replay
+from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.prediction import are_held_out, hold_out, most_likely
-from bkt_pipeline.model.irt.comparison import compare_items, pool_comparisons
+from bkt_pipeline.model.irt.comparison import compare_items, params_without_held_out, pool_comparisons
 from bkt_pipeline.model.irt.curve import ability, probability
 from bkt_pipeline.model.irt.items import SkillAnswers, calibrate_items, theta_by_replay
 from bkt_pipeline.model.irt.prior import learn_item_prior
@@ -109,6 +110,18 @@ def test_without_answers_on_both_sides_there_is_nothing_to_compare():
     assert pool_comparisons([]) is None
     with pytest.raises(InvalidAttempts, match="without held_out"):
         compare_items(SkillAnswers("s", given.item_ids, given.items, given.responses, given.offsets), PARAMS)
+
+
+def test_the_skill_is_fitted_anew_without_the_held_out_students():
+    given = skill([0.5, -0.5], n_students=300)
+    found = params_without_held_out(given)
+    by_student = given.responses.reshape(300, 8)
+    assert found == pooled(window(by_student[~given.held_out].tolist()))
+    flipped = np.where(given.held_out[:, None], 1 - by_student, by_student).astype(np.uint8).ravel()
+    other = SkillAnswers("s", given.item_ids, given.items, flipped, given.offsets, held_out=given.held_out)
+    assert params_without_held_out(other) == found
+    with pytest.raises(InvalidAttempts, match="without held_out"):
+        params_without_held_out(SkillAnswers("s", given.item_ids, given.items, flipped, given.offsets))
 
 
 def test_an_answer_that_the_parameters_rule_out_leaves_a_number():

@@ -84,7 +84,6 @@ def test_every_item_is_fitted_to_its_own_answers() -> None:
     theta = theta_by_replay(given, PARAMS)
     items = calibrate_items(given, theta, min_answers=30)
     assert items.item_ids == given.item_ids
-    assert items.offsets is not None
     for place in range(len(items)):
         own = given.items == place
         alone = fit_item(theta[own], given.responses[own], min_answers=30)
@@ -111,7 +110,6 @@ def with_a_one_sided_item() -> SkillItems:
 
 def test_the_platform_gets_the_2pl_or_the_offset_as_a_curve_of_slope_1() -> None:
     items = with_a_one_sided_item()
-    assert items.offsets is not None
     a, b = published(items, "2pl")
     assert np.array_equal(a, items.fits.irt_a, equal_nan=True)
     assert np.array_equal(b, items.fits.irt_b, equal_nan=True)
@@ -122,24 +120,15 @@ def test_the_platform_gets_the_2pl_or_the_offset_as_a_curve_of_slope_1() -> None
 
 def test_an_item_that_everybody_got_right_keeps_its_offset_but_is_not_published() -> None:
     items = with_a_one_sided_item()
-    assert items.offsets is not None
     assert items.fits[1].flags & ItemFlag.ALL_RIGHT
     assert items.offsets.d[1] > 1
     for values in (*published(items, "2pl"), *published(items, "offset")):
         assert np.isnan(values).tolist() == [False, True, False]
 
 
-def test_items_that_were_read_without_offsets_cannot_be_published_as_offsets() -> None:
-    items = with_a_one_sided_item()
-    with pytest.raises(InvalidAttempts, match="without their offsets"):
-        published(SkillItems(items.skill_id, items.item_ids, items.fits), "offset")
-
-
 def test_a_choice_of_items_keeps_each_fit_at_its_item() -> None:
     items = with_a_one_sided_item()
     some = items.only(np.array([False, True, True]))
-    assert items.offsets is not None
-    assert some.offsets is not None
     assert some.item_ids == items.item_ids[1:]
     assert str(some.fits[0]) == str(items.fits[1])
     assert some.offsets.d.tolist() == items.offsets.d[1:].tolist()

@@ -29,6 +29,7 @@ from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, Platf
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model.irt.items import SkillAnswers
+from bkt_pipeline.model.irt.prior import ItemPrior
 from bkt_pipeline.settings import settings
 
 READ_BATCH = 100  # skills whose answers are in memory at a time
@@ -56,7 +57,7 @@ def item_irt_params(
     item_settings: ItemSettings,
     progress: dg.ResourceParam[Progress],
 ):
-    """Discrimination and difficulty of the skill's items, calibrated with the skill's current parameters.
+    """Discrimination, difficulty and offset of the skill's items, calibrated with the skill's current parameters.
 
     Each skill's items are stored before they are reported. A failed skill gets no materialisation, and the run fails
     at the end; all other skills are stored and materialised.
@@ -64,11 +65,14 @@ def item_irt_params(
     keys, opened = chosen_keys(context), database.get()
     as_of, options = resolve_as_of(context, settings, opened), item_settings.options
     update = updates_platform(context, item_settings, opened)
-    verdicts = ItemVerdicts(opened, as_of, context.run.run_id, update_platform=update)
+    verdicts = ItemVerdicts(
+        opened, as_of, context.run.run_id, item_model=options.item_model, update_platform=update
+    )
+    prior = verdicts.school_prior()
     stored: list[ItemsVerdict] = []
     pieces = batches(keys, READ_BATCH)
     for some in progress.track("items", pieces, len(pieces)):
-        judged = judge_batch(opened, some, as_of, options)
+        judged = judge_batch(opened, some, as_of, options, prior)
         stored += verdicts.read_back(verdicts.store(list(judged)))
     yield from report(
         context,
@@ -98,7 +102,7 @@ def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, 
 
 
 def judge_batch(
-    database: Database, keys: Sequence[str], as_of: dt.datetime, options: ItemOptions
+    database: Database, keys: Sequence[str], as_of: dt.datetime, options: ItemOptions, prior: ItemPrior
 ) -> Iterator[ItemsVerdict]:
     """Read the answers to some skills and their current parameters, and yield a verdict for each skill."""
 
@@ -119,4 +123,4 @@ def judge_batch(
             yield ItemsVerdict(key, Outcome.FAILED, reason=f"its answers were not read: {error}")
     for key in unknown:
         yield ItemsVerdict(key, Outcome.FAILED, reason=NO_SKILL)
-    yield from judge_items(answers, current.params, current.unusable, options)
+    yield from judge_items(answers, current.params, current.unusable, options, prior)

@@ -9,11 +9,13 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from bkt_pipeline.calibration.comparison import ITEM_MODELS, item_sentence
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.db.items import flag_names
 from bkt_pipeline.db.ledger import ItemsOutcome
 from bkt_pipeline.defs.metadata.figures import BLUE, GREEN, GREY, MISSING, ORANGE, VERMILION, figure_of, shown
+from bkt_pipeline.model.irt.comparison import pool_comparisons
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
@@ -42,12 +44,17 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
         shown["skill_parameters_calibrated_at"] = verdict.params_since.isoformat()
     if verdict.outcome is not Outcome.CALIBRATED or verdict.items is None:
         return shown
-    fits = verdict.items.fits
+    fits, d = verdict.items.fits, verdict.items.offsets.d
     flags = Counter(name for value in fits.flags for name in flag_names(int(value)))
+    medians = {
+        f"{name}_median": float(np.nanmedian(values))
+        for name, values in (("irt_a", fits.irt_a), ("irt_b", fits.irt_b), ("offset_d", d))
+        if not np.isnan(values).all()
+    }
+    if verdict.log_likelihood is not None:
+        shown["log_likelihood"] = verdict.log_likelihood
     return shown | {
-        "irt_a_median": float(np.nanmedian(fits.irt_a)),
-        "irt_b_median": float(np.nanmedian(fits.irt_b)),
-        "log_likelihood": verdict.log_likelihood,
+        **medians,
         "flags": ", ".join(f"{count} {name}" for name, count in sorted(flags.items())) or "none",
         "items": dg.MetadataValue.table([_record(verdict.items, place) for place in _first(verdict.items)]),
         "dagster/row_count": len(verdict.items),
@@ -61,9 +68,10 @@ def _first(items: SkillItems) -> Sequence[int]:
 
 def _record(items: SkillItems, place: int) -> dg.TableRecord:
     fit = items.fits[place]
+    of_item = {"a": fit.irt_a, "se_a": fit.se_a, "b": fit.irt_b, "se_b": fit.se_b}
+    of_item |= {"d": float(items.offsets.d[place]), "se_d": float(items.offsets.se[place])}
     numbers: dict[str, Any] = {
-        name: "" if np.isnan(value) else round(value, 3)
-        for name, value in (("a", fit.irt_a), ("se_a", fit.se_a), ("b", fit.irt_b), ("se_b", fit.se_b))
+        name: "" if np.isnan(value) else round(value, 3) for name, value in of_item.items()
     }
     shown: dict[str, Any] = {
         "attempts": fit.n_attempts,
@@ -91,12 +99,22 @@ def summary_metadata(
     return {
         "night": night.isoformat(),
         "item_map": item_picture(list(stored), counts),
+        **_comparison(outcomes),
         **counts,
         **{f"skills_{outcome}": became.get(outcome, 0) for outcome in RUN_OUTCOMES},
         "attempts": sum(outcome.attempts for outcome in outcomes),
         "log_likelihood": sum(outcome.log_likelihood or 0.0 for outcome in outcomes),
         "skipped_or_failed": dg.MetadataValue.table(shown) if shown else "none",
     }
+
+
+def _comparison(outcomes: Sequence[ItemsOutcome]) -> dict[str, Any]:
+    """How well each item model predicts held-out answers: one sentence, and the numbers that Dagster plots over nights."""
+    compared = pool_comparisons(outcome.comparison for outcome in outcomes if outcome.comparison)
+    if compared is None:
+        return {"best_item_model": "none: too few students to hold some out"}
+    numbers = {f"held_out_{name}": getattr(compared, name) for name in ITEM_MODELS}
+    return {"best_item_model": item_sentence(compared), **numbers, "held_out_answers": compared.n_answers}
 
 
 def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.MetadataValue | str:

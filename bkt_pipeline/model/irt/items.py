@@ -123,8 +123,8 @@ class SkillItems:
     item_ids : tuple of str, length n_items
     fits : ItemFits
         The 2PL.
-    offsets : OffsetFits, optional
-        The offset model; None where only the 2PL was read.
+    offsets : OffsetFits
+        The offset model.
     moments : ItemMoments, optional
         What these items teach about the prior of the 2PL; None where the fits were read.
     """
@@ -132,7 +132,7 @@ class SkillItems:
     skill_id: str
     item_ids: tuple[str, ...]
     fits: ItemFits
-    offsets: OffsetFits | None = None
+    offsets: OffsetFits
     moments: ItemMoments | None = None
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class SkillItems:
             self.skill_id,
             tuple(item for item, keep in zip(self.item_ids, chosen, strict=True) if keep),
             self.fits.only(chosen),
-            self.offsets and self.offsets.only(chosen),
+            self.offsets.only(chosen),
             self.moments,
         )
 
@@ -257,8 +257,6 @@ def published(items: SkillItems, model: ItemModel) -> tuple[Floats, Floats]:
     """
     if model == "2pl":
         return items.fits.irt_a, items.fits.irt_b
-    if items.offsets is None:
-        raise InvalidAttempts(f"skill {items.skill_id!r}: its items were read without their offsets")
     one_sided = (items.fits.flags & (ItemFlag.ALL_RIGHT | ItemFlag.ALL_WRONG)) != 0
     b = np.where(one_sided, np.nan, -items.offsets.d)
     return np.where(np.isnan(b), np.nan, 1.0), b
