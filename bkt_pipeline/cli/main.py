@@ -9,7 +9,7 @@ from types import FrameType
 
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import doctor, forget, load, migrate, nightly, prune, rollback, ui
-from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, write_line
+from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, open_closed_streams, write_line
 from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.errors import BktError
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 a skill failed or nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.
     """
+    open_closed_streams()
     options = parser().parse_args(arguments)
     for name in ("file", "json"):
         if getattr(options, name, None) not in (None, "", nightly.STDOUT):

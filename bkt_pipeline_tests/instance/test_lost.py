@@ -33,4 +33,5 @@ def test_a_night_survives_dropped_connections_on_both_databases(
     for url in (os.environ["DAGSTER_POSTGRES_URL"], platform.url):
         night(platform)
         drop_connections(url)
-    assert sorted(outcomes(night(platform)).values()) == ["calibrated", "skipped"]
+    run = night(platform)
+    assert sorted(outcomes(run).values()) == ["calibrated", "skipped"], run.outcomes

@@ -4,15 +4,17 @@ import datetime as dt
 import random
 from collections.abc import Callable, Iterator
 
+import dagster as dg
 import psycopg
 import pytest
 
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.tags import night_tags
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.kept_nights import date, keep_night
-from bkt_pipeline_tests.helpers.schools import enrol, outcomes, stored
+from bkt_pipeline_tests.helpers.schools import PARAMS, enrol, outcomes, stored
 
 SKILLS = (1, 2, 3)
 STEPS = 12
@@ -139,24 +141,24 @@ def test_a_trigger_that_drops_the_rows_fails_the_skills(
     ],
 )
 def test_parameters_alone_are_never_calibrated_from_another_window(
-    platform: Platform, database: Database, night, instance, change_of_window: str, says: str
+    platform: Platform, night, instance: dg.DagsterInstance, change_of_window: str, says: str
 ) -> None:
-    from bkt_pipeline.defs.tags import night_tags
-
+    """A run of skill_bkt_params alone uses the stored window, whichever run stored it."""
+    enrol(platform, [20])
     night(platform)
     before = stored(platform)
-    change(platform, f"UPDATE bkt_pipeline.attempt_windows SET {change_of_window}", 1)
+    change(platform, f"UPDATE bkt_pipeline.attempt_windows SET {change_of_window}", 1)  # noqa: S608
     done = (
         build_definitions()
-        .resolve_implicit_global_asset_job_def()
+        .resolve_job_def("calibration")
         .execute_in_process(
             instance=instance,
             partition_key=str(platform.id(1)),
-            asset_selection=[next(iter(build_definitions().resolve_all_asset_keys()))],
+            asset_selection=[PARAMS],
             tags=night_tags(AS_OF + dt.timedelta(hours=1)),
             raise_on_error=False,
         )
     )
     assert not done.success
+    assert says in str([event.step_failure_data.error for event in done.get_step_failure_events()])
     assert stored(platform) == before
-    assert says
