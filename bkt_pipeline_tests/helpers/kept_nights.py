@@ -30,7 +30,10 @@ def keep_night(
     for skill in skills:
         key = str(platform.id(skill))
         window, fit = _calibrated(key, 100 * skill + number % 5)
-        windows[key] = replace(window, as_of=as_of, window_days=window_days)
+        later = (as_of - window.as_of) // dt.timedelta(microseconds=1)
+        windows[key] = replace(
+            window, as_of=as_of, window_days=window_days, answered_at=window.answered_at + later
+        )
         fits.append(replace(fit, as_of=as_of))
     assert list(window_store(database.run).store(windows, f"run {number}")) == []
     database.run(partial(_publish, database=database, fits=fits, run_id=f"run {number}"))
