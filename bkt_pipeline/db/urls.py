@@ -50,7 +50,8 @@ def libpq_url(url: str) -> str:
     Raises
     ------
     InvalidSettings
-        Not a Postgres URL, it has parameters of another driver, or the password is not percent-encoded and parts of it could appear in messages.
+        Not a Postgres URL, it has parameters of another driver, or the password is not percent-encoded and parts of
+        it could appear in messages.
     """
     plain = _DRIVER.sub("postgresql://", url.strip())
     try:
