@@ -37,6 +37,22 @@ class _Forgiving(io.TextIOWrapper):
             super().close()
 
 
+def open_closed_streams() -> None:
+    """Give stdin, stdout and stderr to the null device where they are closed.
+
+    Otherwise the next file or connection would get their numbers, and child processes would write into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The system gives the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def out() -> Console:
     """The console for results."""
     with suppress(AttributeError, OSError, ValueError):

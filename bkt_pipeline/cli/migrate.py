@@ -1,6 +1,7 @@
 """The command `migrate`: create our own tables, or bring them up to date."""
 
 import argparse
+from importlib import resources
 from typing import Any
 
 
@@ -11,13 +12,21 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         help="create our tables or bring them up to date",
         description="Creates the schema bkt_pipeline or brings it up to date, and creates skill_bkt_params if "
         "it is missing. A night does the same if its role has the rights; if not, run this command as the owner of "
-        "the platform's tables, then deploy/grants.sql.",
+        "the platform's tables, then the SQL of --print-grants.",
+    )
+    migrate.add_argument(
+        "--print-grants",
+        action="store_true",
+        help="print the SQL that creates the role of the nights and grants it what it needs; changes nothing",
     )
     migrate.set_defaults(run=run_migrate)
 
 
 def run_migrate(options: argparse.Namespace) -> int:
-    """Open the database, which migrates it."""
+    """Open the database, which migrates it, or print the grants."""
+    if options.print_grants:
+        print(resources.files("bkt_pipeline.db").joinpath("grants.sql").read_text(encoding="utf-8"), end="")
+        return 0
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.db.migrations import current
 

@@ -108,7 +108,7 @@ def _make_ready(engine: Engine) -> Platform:
         raise SchemaNotReady(
             f"the schema bkt_pipeline or the table skill_bkt_params is missing or out of date, and this role "
             f"may not change it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
-            "the platform's tables, then deploy/grants.sql"
+            "the platform's tables, then the SQL of bkt-pipeline migrate --print-grants"
         ) from None
 
 

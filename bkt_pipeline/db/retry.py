@@ -16,23 +16,14 @@ from bkt_pipeline.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 
-# 57014 (statement timeout, or cancelled by a user) is left out: the same statement would only time out again.
-TRANSIENT_STATES = frozenset(
-    [
-        "40001",
-        "40P01",
-        "55P03",
-        "57P01",
-        "57P02",
-        "57P03",
-        "53000",
-        "53100",
-        "53200",
-        "53300",
-        "53400",
-        "25P03",
-    ]
-)
+# Serialisation failure, deadlock and lock timeout; and whole classes: connection lost, transaction state (such as
+# read-only after a failover), resources used up, operator intervention.
+TRANSIENT_STATES = frozenset(["40001", "40P01", "55P03"])
+TRANSIENT_CLASSES = ("08", "25", "53", "57")
+
+
+# Statement timeout, or cancelled by a user: the same statement would only time out again.
+CANCELLED = "57014"
 
 
 # Conflicts with other transactions; every other transient state is a failure of the database itself.
@@ -41,11 +32,20 @@ CONTENTION_STATES = frozenset(["40001", "40P01", "55P03", "25P03"])
 
 # A failed connect has no SQLSTATE. Retrying does not help with these.
 PERMANENT_CONNECT = (
-    "password authentication failed",
+    "authentication failed",
+    "authentication method",
     "does not exist",
     "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "is not currently accepting connections",
+    "permission denied",
     "certificate",
+    "does not support SSL",
     "no password supplied",
+    "definition of service",
+    "service file",
+    "invalid ",
     "could not translate host name",
     "failed to resolve host",
 )
@@ -60,7 +60,8 @@ def is_transient(error: BaseException) -> bool:
     if not isinstance(cause, psycopg.Error):
         return False
     if cause.sqlstate:
-        return cause.sqlstate.startswith("08") or cause.sqlstate in TRANSIENT_STATES
+        known = cause.sqlstate in TRANSIENT_STATES or cause.sqlstate.startswith(TRANSIENT_CLASSES)
+        return known and cause.sqlstate != CANCELLED
     if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
         message = str(cause)
         return _TEMPORARY_DNS in message or not any(words in message for words in PERMANENT_CONNECT)

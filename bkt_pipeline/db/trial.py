@@ -62,7 +62,7 @@ def _undone(connection: Connection, work: Callable[[], str | None]) -> str | Non
         if sqlstate(error) == NOT_ALLOWED:
             return (
                 f"{reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of the platform's "
-                "tables, then deploy/grants.sql"
+                "tables, then the SQL of bkt-pipeline migrate --print-grants"
             )
         return reason(error)
     except BktError as error:
@@ -104,4 +104,9 @@ def _write_own(connection: Connection) -> str | None:
         migrate(connection)
         return None
     refused = connection.execute(_UNWRITABLE).scalar()
-    return f"this role may not write {refused} of {SCHEMA}; run deploy/grants.sql" if refused else None
+    if not refused:
+        return None
+    return (
+        f"this role may not write {refused} of {SCHEMA}; as the owner of the platform's tables, run the SQL of "
+        "bkt-pipeline migrate --print-grants"
+    )

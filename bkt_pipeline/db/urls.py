@@ -33,18 +33,36 @@ _UNREADABLE = (
 )
 
 
+# Parameters that Prisma, Rails and JDBC put into URLs and libpq refuses. Only these are named in messages: any other
+# word could be a part of a password that is not percent-encoded.
+_OF_OTHER_DRIVERS = re.compile(
+    r"[?&](schema|currentSchema|search_path|connection_limit|pool_timeout|socket_timeout|statement_cache_size|pgbouncer|"
+    r"sslaccept|sslidentity|sslpassword_file|ssl|pool|pool_size|max_connections|min_connections|checkout_timeout|"
+    r"idle_timeout|reaping_frequency|prepared_statements|advisory_locks|encoding|reconnect|timeout|variables|"
+    r"single_use_connections)=[^&@]*(?=&|$)"
+)
+_FOR_SCHEMA = "; set BKT_SOURCE_SCHEMA to the schema of the platform's tables instead"
+
+
 def libpq_url(url: str) -> str:
     """Convert any form of Postgres URL (``postgres://``, with a driver name, or ``host=… dbname=…``) for libpq.
 
     Raises
     ------
     InvalidSettings
-        Not a Postgres URL, or the password is not percent-encoded and parts of it could appear in messages.
+        Not a Postgres URL, it has parameters of another driver, or the password is not percent-encoded and parts of
+        it could appear in messages.
     """
     plain = _DRIVER.sub("postgresql://", url.strip())
     try:
         parts = conninfo_to_dict(plain)
     except psycopg.ProgrammingError:
+        if found := _OF_OTHER_DRIVERS.search(plain):
+            name = found[1]
+            raise InvalidSettings(
+                f"the database URL has the parameter {name}, which Postgres does not know; remove it"
+                + (_FOR_SCHEMA if name in ("schema", "currentSchema", "search_path") else "")
+            ) from None
         # Not chained: the cause quotes the string, including the password.
         raise InvalidSettings(_UNREADABLE) from None
     misread = (

@@ -6,6 +6,7 @@ queue, and inactive skills would never be retired. A run with its own ECS task i
 ECS for the task's state.
 """
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -15,6 +16,8 @@ import dagster as dg
 
 PROCESS_TAG = "bkt/process"
 ECS_TASK_TAG = "ecs/task_arn"  # from dagster-aws
+PROC = Path("/proc")
+FIRST_NAMESPACE = "4026531836"  # the machine's own PID namespace; the kernel's constant PROC_PID_INIT_INO
 
 UNFINISHED_STATUSES = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -27,7 +30,7 @@ UNFINISHED_STATUSES = [
 
 def process_tag() -> dict[str, str]:
     """The tag that records the current process as the run's process."""
-    return {PROCESS_TAG: f"{platform.node()} {os.getpid()} {_began(os.getpid())}"}
+    return {PROCESS_TAG: f"{_place()} {os.getpid()} {_began(os.getpid())}"}
 
 
 def note_process(context: dg.InitResourceContext) -> None:
@@ -48,21 +51,58 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def is_dead(run: dg.DagsterRun) -> bool:
-    """Whether the run's process is known to be gone; False for a process on another machine."""
+    """Whether it is proved that the run's process is gone.
+
+    False for a process of another machine or another PID namespace, and where processes of other users are hidden.
+    """
     if ECS_TASK_TAG in run.tags:
-        # Containers may share a host name but have separate pid namespaces.
         return False
-    host, pid, began, of_run = [*run.tags.get(PROCESS_TAG, "").split(" "), "", "", "", ""][:4]
+    place, pid, began, of_run = [*run.tags.get(PROCESS_TAG, "").split(" "), "", "", "", ""][:4]
     # A retried run has the tags of the run that died until it records its own process.
     is_its_own = of_run == run.run_id if of_run else run.parent_run_id is None
-    return is_its_own and host == platform.node() and pid.isdecimal() and _began(int(pid)) != began
+    if not is_its_own or not pid.isdecimal() or not began:
+        return False
+    if _ended_with_boot(place):
+        return True
+    return place == _place() and _sees_every_process() and _began(int(pid)) != began
+
+
+def _place() -> str:
+    """Where a process id always means the same process: host, machine, boot and PID namespace.
+
+    Containers may share a host name, and machines may do so too.
+    """
+    if not PROC.exists():
+        return platform.node()
+    machine = Path("/etc/machine-id")
+    # systemd asks programs not to publish the id itself.
+    named = hashlib.sha256(b"bkt_pipeline" + machine.read_bytes()).hexdigest() if machine.exists() else ""
+    boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{platform.node()}/{named[:16]}/{boot}/{(PROC / 'self/ns/pid').stat().st_ino}"
+
+
+def _ended_with_boot(place: str) -> bool:
+    """Whether the machine itself, not a container on it, has been started again since."""
+    then, now = place.split("/"), _place().split("/")
+    same_machine = then[:2] == now[:2] and then[3:] == now[3:] == [FIRST_NAMESPACE] and now[1] != ""
+    return same_machine and then[2] != now[2]
+
+
+def _sees_every_process() -> bool:
+    """Whether /proc shows the processes of other users; its mount option hidepid hides them."""
+    mounts = PROC / "self/mounts"
+    if not mounts.exists():
+        return True
+    options = [line.split()[3] for line in mounts.read_text().splitlines() if line.split()[1] == str(PROC)]
+    hidden = [word for word in ",".join(options).split(",") if word.startswith("hidepid=")]
+    return all(word in ("hidepid=0", "hidepid=off") for word in hidden)
 
 
 def _began(pid: int) -> str:
     """The process's start time, which distinguishes it from a later process with the same pid; empty if it is gone."""
-    if Path("/proc/self/stat").exists():
+    if (PROC / "self/stat").exists():
         try:
-            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            state, *fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return ""
         return "" if state in "ZX" else fields[18]

@@ -23,6 +23,7 @@ from bkt_pipeline.embedded.home import home
 from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage
+from bkt_pipeline.instance.lost import replace_lost_connections
 from bkt_pipeline.settings import settings
 
 EMBEDDED_NAME = "dagster"
@@ -101,6 +102,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         else:
             dsn = embedded_dsn()
             url, creating = sqlalchemy_url(dsn), creating_tables_atomically(dsn)
+        replace_lost_connections()
         with creating:
             super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
         self._event_log = BatchingEventLogStorage(url, should_autocreate_tables=False)

@@ -95,7 +95,7 @@ class PostgresWindows(WindowStore):
         except (DBAPIError, psycopg.Error) as error:
             raise WindowStoreUnavailable(
                 f"windows cannot be stored in {self.location}: {reason(error)}; run bkt-pipeline migrate as the owner "
-                "of the platform's tables, then deploy/grants.sql"
+                "of the platform's tables, then the SQL of bkt-pipeline migrate --print-grants"
             ) from None
 
     def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import platform as platform_module
 import re
 import shutil
 import time
@@ -23,7 +22,7 @@ from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import run_night
 from bkt_pipeline.errors import EmbeddedPostgresError, InvalidSettings
-from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead
+from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead, process_tag
 from bkt_pipeline.instance.storage import embedded_dsn
 from bkt_pipeline.settings import settings
 from bkt_pipeline.windows.postgres import PostgresWindows
@@ -118,7 +117,7 @@ def test_every_file_is_in_the_readme() -> None:
 
 def test_a_run_on_ecs_never_counts_as_dead_because_of_its_process() -> None:
     """Two containers may share a host name but have separate pid namespaces."""
-    gone = {PROCESS_TAG: f"{platform_module.node()} 999999999 then"}
+    gone = {PROCESS_TAG: f"{process_tag()[PROCESS_TAG].split()[0]} 999999999 then"}
     assert is_dead(dg.DagsterRun(job_name="calibration", tags=gone))
     assert not is_dead(dg.DagsterRun(job_name="calibration", tags=gone | {"ecs/task_arn": "arn:aws:ecs:…"}))
 

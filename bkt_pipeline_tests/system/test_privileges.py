@@ -64,7 +64,9 @@ def granted(owned: Platform) -> Platform:
 
 def grant(url: str) -> None:
     with psycopg.connect(url) as connection:
-        connection.execute((PROJECT / "deploy/grants.sql").read_text())
+        lines = (PROJECT / "deploy/grants.sql").read_text().splitlines()
+        # Commands of psql itself.
+        connection.execute("\n".join(line for line in lines if not line.startswith("\\")))
 
 
 def migrate_by_command(url: str) -> None:

@@ -1,0 +1,171 @@
+"""The command `nightly` with broken streams, files and settings, and interrupted: output never costs a result."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.helpers.nights import AS_OF, Night
+from bkt_pipeline_tests.helpers.processes import COMMAND
+from bkt_pipeline_tests.helpers.schools import enrol, stored
+
+FULL = Path("/dev/full")
+
+
+def nightly(
+    night: Night, *arguments: str, redirect: str = "", **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own, started by a shell that redirects its streams."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, "nightly", "--skip-irt", *arguments],
+        env=os.environ | night.environment | environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+@pytest.fixture
+def night(platform: Platform, make_night: Callable[[Platform], Night]) -> Night:
+    enrol(platform, [20, 3])
+    return make_night(platform)
+
+
+def outcomes(url: str) -> dict[str, str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT skill_id, outcome FROM bkt_pipeline.night_skills").fetchall()
+    return dict(rows)
+
+
+@pytest.mark.parametrize(
+    ("redirect", "encoding"),
+    [
+        (">&-", ""),
+        ("2>&-", ""),
+        (">&- 2>&- <&-", ""),
+        pytest.param(">/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
+        pytest.param("2>/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
+        ("", "latin-1"),
+        ("| head -c 1 >&2", ""),
+    ],
+)
+def test_a_broken_stream_costs_the_night_nothing(night: Night, redirect: str, encoding: str) -> None:
+    """A skill's name that Rich would take for markup, and that Latin-1 does not have, is no obstacle either."""
+    with psycopg.connect(night.url) as connection:
+        connection.execute("ALTER TABLE skills ALTER id DROP DEFAULT")
+        for table, column in (("items", "skill_id"), ("skills", "id")):
+            connection.execute("ALTER TABLE items DROP CONSTRAINT IF EXISTS items_skill_id_fkey")
+            connection.execute(
+                f"ALTER TABLE {table} ALTER {column} TYPE text USING {column}::text || '\\[/]Σ'"
+            )
+    done = nightly(
+        night, "--as-of", AS_OF, redirect=redirect, **{"PYTHONIOENCODING": encoding} if encoding else {}
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    assert sorted(outcomes(night.url).values()) == ["calibrated", "skipped"]
+
+
+def test_a_json_file_is_whole_and_an_unwritable_path_fails_before_the_night(
+    night: Night, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "missing" / "night.json", tmp_path):
+        done = nightly(night, "--as-of", AS_OF, "--json", str(path))
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        with psycopg.connect(night.url) as connection:
+            assert connection.execute("SELECT to_regclass('bkt_pipeline.night_skills')").fetchone() == (None,)
+    file = tmp_path / "night.json"
+    file.write_text("earlier")
+    assert nightly(night, "--as-of", AS_OF, "--json", str(file)).returncode == 0
+    assert json.loads(file.read_text())["count"] == 1
+    assert list(tmp_path.glob(".night.json*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "before", "code"),
+    [
+        (["--as-of", "9999-12-31T23:59-12:00"], {}, "", 2),
+        (["--as-of", "9999-12-31T23:59:59Z"], {}, "", 2),
+        (["--as-of", "0001-01-01"], {}, "", 2),
+        (["--as-of", "0001-01-01T00:00+12:00"], {}, "", 2),
+        (["--as-of", "never"], {}, "", 2),
+        (["--window-days", "0"], {}, "", 2),
+        ([], {"DAGSTER_HOME": "", "BKT_PIPELINE_HOME": "/proc/nowhere"}, "", 2),
+        ([], {"BKT_WINDOW_DAYS": "many"}, "", 2),
+        (["--as-of", AS_OF], {}, "ALTER ROLE CURRENT_USER SET DateStyle = 'SQL, DMY'", 0),
+        (["--as-of", AS_OF], {}, "ALTER ROLE CURRENT_USER SET IntervalStyle = 'sql_standard'", 0),
+        (["--as-of", AS_OF], {}, "ALTER ROLE CURRENT_USER SET extra_float_digits = -15", 0),
+        (["--as-of", AS_OF], {}, "ALTER ROLE CURRENT_USER SET bytea_output = 'escape'", 0),
+        (["--as-of", AS_OF], {}, "ALTER ROLE CURRENT_USER SET TimeZone = 'Asia/Kathmandu'", 0),
+    ],
+)
+def test_a_failure_is_one_line_and_a_setting_of_the_role_is_none(
+    night: Night, arguments: list[str], environment: dict[str, str], before: str, code: int
+) -> None:
+    with psycopg.connect(night.url, autocommit=True) as connection:
+        if before:
+            connection.execute(before)
+        try:
+            done = nightly(night, *arguments, **environment)
+        finally:
+            connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code:
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    else:
+        assert sorted(outcomes(night.url).values()) == ["calibrated", "skipped"]
+
+
+STAGES = {
+    "before the first run": "SELECT count(*) > 1 FROM pg_stat_activity WHERE datname = current_database()",
+    "once its tables are there": "SELECT to_regclass('bkt_pipeline.night_skills') IS NOT NULL",
+    "once a window is stored": "SELECT count(*) > 0 FROM bkt_pipeline.attempt_windows",
+    "once a skill is published": "SELECT count(*) > 0 FROM bkt_pipeline.published_params",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_the_night_and_keeps_what_was_stored(
+    platform: Platform, make_night: Callable[[Platform], Night], number: signal.Signals, stage: str
+) -> None:
+    enrol(platform, [20] * 60)
+    night = make_night(platform)
+    process = subprocess.Popen(
+        [*COMMAND, "nightly", "--as-of", AS_OF],
+        env=os.environ | night.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with psycopg.connect(night.url, autocommit=True) as connection:
+        while process.poll() is None:
+            try:
+                if connection.execute(STAGES[stage]).fetchone() == (True,):
+                    break
+            except psycopg.errors.UndefinedTable:
+                pass
+            time.sleep(0.01)
+        process.send_signal(number)
+        try:
+            printed, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, told
+    assert "interrupted; everything stored so far is kept" in told
+    assert "Traceback" not in printed + told
+    found = outcomes(night.url) if "tables" not in stage and "first" not in stage else {}
+    assert set(found.values()) <= {"calibrated"}
+    kept = stored(Platform(night.url, "uuid", "timestamptz")) if found else {}
+    assert kept.keys() == found.keys()
+    assert nightly(night, "--as-of", AS_OF).returncode == 0
+    assert list(outcomes(night.url).values()) == ["calibrated"] * 60
