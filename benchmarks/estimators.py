@@ -2,7 +2,7 @@
 
     python benchmarks/estimators.py --write
 
-prints a table for glops42 (`../shared/data/glops42.csv.gz`, or --glops FILE) and writes it to estimators.md. The students of
+prints a table for glops42 (the file that BKT_GLOPS_FILE or --glops names) and writes it to estimators.md. The students of
 a skill are cut into five folds. Each fold is predicted by parameters that were fitted to students of the other four, drawn
 in a fixed random order until they have so many attempts.
 """
@@ -12,12 +12,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from answers import glops
+from answers import GLOPS, glops
 
 from bkt_pipeline import model
 from bkt_pipeline.model import SHIPPED_PRIOR, AttemptWindow, BktParams, log_likelihood
 
-GLOPS = Path(__file__).parents[2] / "shared" / "data" / "glops42.csv.gz"
 FOLDS = 5
 SIZES = (20, 50, 100, 200, 500, 2000, None)
 ROWS = {
