@@ -153,7 +153,7 @@ def _show(night: "NightRun", seconds: float) -> None:
             shown.print(night.comparison, markup=False, soft_wrap=True)
         if night.item_comparison:
             shown.print(night.item_comparison, markup=False, soft_wrap=True)
-        shown.print("Look at it in the browser: bkt-pipeline ui", markup=False)
+        shown.print("To see the night in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 
 

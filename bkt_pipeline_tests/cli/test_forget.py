@@ -23,9 +23,9 @@ def test_a_student_is_forgotten_in_every_window(
         store = window_store(database.run)
         put(store, *windows.values())
         assert main(["forget", "--student", "s0001"]) == 0
-        told = capfd.readouterr()
-        assert told.out == "deleted the answers of the student from 2 windows\n"
-        assert "s0001" not in told.out + told.err
+        printed = capfd.readouterr()
+        assert printed.out == "deleted the answers of the student from 2 windows\n"
+        assert "s0001" not in printed.out + printed.err
         left = get(store, *windows)
     assert {key: window.student_ids for key, window in left.items()} == {
         "fractions": ("s0000", "s0002"),

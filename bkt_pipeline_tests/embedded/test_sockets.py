@@ -31,7 +31,7 @@ pytestmark = [
 
 
 def as_hostile(script: str, *arguments: object) -> "subprocess.Popen[str]":
-    """A program of the other user, which has said something when it is ready."""
+    """A program of the other user, which prints a line when it is ready."""
     process = subprocess.Popen(
         [str(PYTHON), "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -157,12 +157,12 @@ def test_a_signal_ends_the_night_and_keeps_what_was_stored(
             time.sleep(0.01)
         process.send_signal(number)
         try:
-            printed, told = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130, told
-    assert "interrupted; everything stored so far is kept" in told
-    assert "Traceback" not in printed + told
+    assert process.returncode == 130, stderr
+    assert "interrupted; everything stored so far is kept" in stderr
+    assert "Traceback" not in stdout + stderr
     found = outcomes(night.url) if "tables" not in stage and "first" not in stage else {}
     assert set(found.values()) <= {"calibrated"}
     kept = stored(Platform(night.url, "uuid", "timestamptz")) if found else {}

@@ -389,7 +389,7 @@ def test_a_window_that_cannot_be_stored_fails_its_skill_alone(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "says"),
+    ("failure", "says"),
     [
         ({"ATTEMPT_WINDOW_STORE": "s3://no-such-bucket/x"}, "there is no bucket no-such-bucket"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "S3 cannot be reached"),
@@ -402,13 +402,13 @@ def test_where_no_window_can_be_kept_one_line_reports_what_to_do(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    trouble: dict[str, str | None],
+    failure: dict[str, str | None],
     says: str,
 ) -> None:
     enrol(platform, [30, 30])
     monkeypatch.setenv("DATABASE_URL", platform.url)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name, value in trouble.items():
+    for name, value in failure.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     for command in ("nightly", "doctor"):
         capfd.readouterr()
@@ -421,10 +421,10 @@ def test_where_no_window_can_be_kept_one_line_reports_what_to_do(
 def test_a_refused_role_learns_what_it_needs() -> None:
     """moto refuses no role; this is the answer that S3 gives."""
     refused = ClientError({"Error": {"Code": "AccessDenied", "Message": "…"}}, "GetObject")
-    trouble = explain(refused, "bucket-a", "s3://bucket-a/x")
-    assert isinstance(trouble, WindowStoreUnavailable)
-    assert "AccessDenied at GetObject" in str(trouble)
-    assert "deploy/aws/iam/run.json" in str(trouble)
+    failure = explain(refused, "bucket-a", "s3://bucket-a/x")
+    assert isinstance(failure, WindowStoreUnavailable)
+    assert "AccessDenied at GetObject" in str(failure)
+    assert "deploy/aws/iam/run.json" in str(failure)
 
 
 def test_doctor_and_prune_know_the_store(

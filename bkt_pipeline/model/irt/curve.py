@@ -4,7 +4,7 @@
 
 The ability of a student at an answer is eta, the logit of the P(right) that Bayesian Knowledge Tracing predicts before
 the answer (see `ability`). On that scale a = 1, b = 0 is an item like the average of its skill, whatever the skill's
-slip and guess, and an item's b is how much harder it is than that, in logits. The logit of P(known) is no such scale:
+slip and guess, and an item's b is how much harder it is than that, in logits. The logit of P(known) is not such a scale:
 there the curve of an average item has another a and b in every skill.
 """
 
