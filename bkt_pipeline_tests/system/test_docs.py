@@ -20,6 +20,7 @@ from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.cli.main import parser
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.settings import default_of, variables
 from bkt_pipeline_tests.conftest import PROJECT
@@ -152,3 +153,13 @@ def test_the_readmes_table_of_variables_matches_the_settings() -> None:
 def test_every_check_is_in_the_readme_as_it_describes_itself(check: Check) -> None:
     severity = "error" if check.error else "warning"
     assert f"| `{check.name}` | {severity} | {check.description} |" in README
+
+
+@pytest.mark.parametrize(
+    ("resource", "kind"), [("settings", CalibrationSettings), ("item_settings", ItemSettings)]
+)
+def test_every_setting_of_the_launchpad_is_in_the_readme(
+    resource: str, kind: type[CalibrationSettings]
+) -> None:
+    for name, field in kind.model_fields.items():
+        assert f"| `{resource}` | `{name}` | {field.description} |" in README, name
