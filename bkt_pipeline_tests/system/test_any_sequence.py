@@ -22,8 +22,8 @@ STEPS = 12
 CLOCK_ERROR = """
     UPDATE bkt_pipeline.published_params SET as_of = now() + interval '100 years' WHERE skill_id = %(key)s;
     UPDATE bkt_pipeline.attempt_windows SET as_of = now() + interval '100 years' WHERE skill_id = %(key)s;
-    INSERT INTO bkt_pipeline.night_skills (night, skill_id, as_of, outcome, run_id)
-        SELECT '2126-01-01', %(key)s, '2126-01-01 07:00Z', 'calibrated', 'wrong clock' ON CONFLICT DO NOTHING;
+    INSERT INTO bkt_pipeline.night_skills (night, skill_id, as_of, outcome, run_id, recorded_at)
+        SELECT '2126-01-01', %(key)s, '2126-01-01 07:00Z', 'calibrated', 'wrong clock', now() ON CONFLICT DO NOTHING;
     INSERT INTO bkt_pipeline.skill_fits
         SELECT (jsonb_populate_record(f, '{"night": "2126-01-01", "as_of": "2126-01-01 07:00Z"}')).*
         FROM bkt_pipeline.skill_fits f WHERE skill_id = %(key)s ORDER BY night DESC LIMIT 1 ON CONFLICT DO NOTHING;
@@ -136,8 +136,8 @@ def test_a_trigger_that_drops_the_rows_fails_the_skills(
     ("change_of_window", "says"),
     [
         ("as_of = as_of + interval '1 day'", "newer than the run's as_of"),
-        ("window_days = 12", "has 12 days, and the run asks for 30"),
-        ("sequences = 'from_first_answer'", "has sequences from_first_answer, and the run asks for window"),
+        ("window_days = 12", "has 12 days, but the run asks for 30"),
+        ("sequences = 'from_first_answer'", "has sequences from_first_answer, but the run asks for window"),
     ],
 )
 def test_parameters_alone_are_never_calibrated_from_another_window(
