@@ -127,7 +127,7 @@ def other_window(window: AttemptWindow, as_of: dt.datetime, options: SkillOption
     if window.as_of > as_of:
         found = f"is as of {window.as_of.isoformat()}, newer than the run's as_of {as_of.isoformat()}"
     elif window.window_days != options.window_days:
-        found = f"has {window.window_days} days, and the run asks for {options.window_days}"
+        found = f"has {window.window_days} days, but the run asks for {options.window_days}"
     elif window.sequences != options.sequences:
         found = f"has sequences {window.sequences}, but the run asks for {options.sequences}"
     else:
