@@ -14,7 +14,15 @@ from bkt_pipeline.instance.runs import PROCESS_TAG, is_dead, process_tag
 PRINT_TAG = "from bkt_pipeline.instance.runs import *; print(process_tag()[PROCESS_TAG], flush=True); input()"
 IMPORTS = "import os, sys, dagster as dg; from bkt_pipeline.instance.runs import *;"
 PRINT_DEATH = "print(is_dead(dg.DagsterRun('job', tags={PROCESS_TAG: sys.argv[1]})))"
-AS_NOBODY = "os.setuid(65534);"
+# The child looks for its parent, which lives and is hidden from it.
+LOOK_AS_NOBODY = """
+run = dg.DagsterRun('job', tags=process_tag())
+if os.fork() == 0:
+    os.setuid(65534)
+    print(is_dead(run), flush=True)
+else:
+    os.wait()
+"""
 
 
 def run_of(process: str) -> dg.DagsterRun:
@@ -82,20 +90,12 @@ def test_a_living_process_is_not_dead_to_another_pid_namespace() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look as another user")
 def test_a_living_process_is_not_dead_to_another_user_under_hidepid() -> None:
-    command = unshared("--mount")
-    hides = ["sh", "-c", 'mount -o remount,hidepid=2 /proc && exec "$@"', "sh"]
+    # In a PID namespace of its own, since the option counts for all mounts of a namespace's /proc.
+    command = unshared("--pid", "--fork", "--mount")
+    hides = ["sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh"]
     if subprocess.run([*command, *hides, "true"], capture_output=True).returncode:
         pytest.skip("/proc cannot be mounted with hidepid here")
     looked = subprocess.run(
-        [
-            *command,
-            *hides,
-            sys.executable,
-            "-c",
-            IMPORTS + AS_NOBODY + PRINT_DEATH,
-            process_tag()[PROCESS_TAG],
-        ],
-        capture_output=True,
-        text=True,
+        [*command, *hides, sys.executable, "-c", IMPORTS + LOOK_AS_NOBODY], capture_output=True, text=True
     )
     assert looked.stdout == "False\n", looked.stderr
