@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,6 +18,7 @@ from bkt_pipeline.calibration.item_checks import (
     log_likelihood_beats_constant,
 )
 from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.model.bkt.calibrate import cores
 from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, params_without_held_out
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import (
@@ -104,7 +106,7 @@ def judge_items(
     options: ItemOptions,
     prior: ItemPrior = SHIPPED_ITEM_PRIOR,
 ) -> Iterator[ItemsVerdict]:
-    """Yield one verdict for each skill.
+    """Yield one verdict for each skill, in their order; as many are judged at a time as this process has cores.
 
     Parameters
     ----------
@@ -119,26 +121,39 @@ def judge_items(
     prior
         The school's prior on (log a, b) of the 2PL.
     """
-    for key, of_skill in answers.items():
-        current = params.get(key)
-        verdict = ItemsVerdict(
-            key,
-            Outcome.CALIBRATED,
-            answers=of_skill.n_answers,
-            students=of_skill.n_students,
-            params_since=current[1] if current else None,
-        )
-        if key in unusable:
-            yield replace(verdict, outcome=Outcome.FAILED, reason=unusable[key])
-        elif current is None:
-            reason = "the skill was never calibrated, so there are no parameters to predict its answers with"
-            yield replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
-        else:
-            ability_of = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
-            try:
-                yield _judge(verdict, of_skill, ability_of(of_skill, current[0]), options, prior)
-            except Exception as error:
-                yield replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
+
+    def judged(key: str) -> ItemsVerdict:
+        return _judge_skill(key, answers[key], params.get(key), unusable.get(key), options, prior)
+
+    with ThreadPoolExecutor(cores(), thread_name_prefix="items") as pool:
+        yield from pool.map(judged, answers)
+
+
+def _judge_skill(
+    key: str,
+    answers: SkillAnswers,
+    current: tuple[BktParams, dt.datetime] | None,
+    unusable: str | None,
+    options: ItemOptions,
+    prior: ItemPrior,
+) -> ItemsVerdict:
+    verdict = ItemsVerdict(
+        key,
+        Outcome.CALIBRATED,
+        answers=answers.n_answers,
+        students=answers.n_students,
+        params_since=current[1] if current else None,
+    )
+    if unusable is not None:
+        return replace(verdict, outcome=Outcome.FAILED, reason=unusable)
+    if current is None:
+        reason = "the skill was never calibrated, so there are no parameters to predict its answers with"
+        return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
+    ability_of = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
+    try:
+        return _judge(verdict, answers, ability_of(answers, current[0]), options, prior)
+    except Exception as error:
+        return replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
 
 
 def _judge(

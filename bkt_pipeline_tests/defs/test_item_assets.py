@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -10,13 +11,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from bkt_pipeline.calibration.comparison import item_sentence
 from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
 from bkt_pipeline.db.database import open_database
+from bkt_pipeline.db.ledger import item_prior
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.irt.comparison import pool_comparisons
 from bkt_pipeline.model.irt.curve import ability, probability
+from bkt_pipeline.model.irt.offset import fit_offsets
+from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR
 from bkt_pipeline.model.irt.two_pl import fit_item
 from bkt_pipeline.model.params import BktParams
 from bkt_pipeline_tests.conftest import AS_OF, Platform
@@ -112,6 +118,13 @@ def expected(answers: dict[str, tuple[np.ndarray, np.ndarray]], **settings: Any)
         item: (None, None) if np.isnan(fit.irt_a) else pytest.approx((fit.irt_a, fit.irt_b), abs=1e-6)
         for item, fit in fits.items()
     }
+
+
+def add_item_columns(platform: Platform) -> None:
+    with psycopg.connect(platform.url) as connection:
+        connection.execute(
+            "ALTER TABLE items ADD irt_a float8, ADD irt_b float8, ADD irt_calibrated_at timestamptz"
+        )
 
 
 def latest(instance: dg.DagsterInstance, partition: str) -> dict[str, Any]:
@@ -264,6 +277,7 @@ def test_a_night_continues_without_the_right_to_update_items(
         connection.execute(sql.SQL("CREATE ROLE {}").format(role))
         for grant in (
             "SELECT ON ALL TABLES IN SCHEMA public",
+            "INSERT, UPDATE ON skill_bkt_params",
             "ALL ON SCHEMA bkt_pipeline",
             "ALL ON ALL TABLES IN SCHEMA bkt_pipeline",
         ):
@@ -290,7 +304,147 @@ def test_an_invalid_setting_is_named(
 ) -> None:
     enrol(ready, 1, [(1.0, 0.0)])
     monkeypatch.setenv("BKT_UPDATE_ITEMS", "perhaps")
-    (failure,) = [e for e in calibrate(1).all_events if e.is_step_failure]
-    assert (
-        "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in failure.step_failure_data.error.to_string()
-    )
+    (failure,) = [e for e in calibrate(1).all_events if e.is_job_failure]
+    error = failure.job_failure_data.error
+    assert error is not None
+    assert "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in error.to_string()
+
+
+def platform_items(platform: Platform) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute("SELECT skill_id::text, id::text, irt_a, irt_b FROM items").fetchall()
+    return {(skill, item): (a, b) for skill, item, a, b in rows}
+
+
+def stored_offsets(platform: Platform) -> dict[tuple[str, str], tuple[float, list[str]]]:
+    with psycopg.connect(platform.url) as connection:
+        rows = connection.execute(
+            "SELECT skill_id, item_id, offset_d, flags FROM bkt_pipeline.item_irt_params"
+        ).fetchall()
+    return {(skill, item): (d, flags) for skill, item, d, flags in rows}
+
+
+def red_checks(instance: dg.DagsterInstance, *keys: str) -> list[str]:
+    found = [check for key in keys for check in checks_of(instance, key) if check.asset_key == ITEMS]
+    assert found
+    return [check.check_name for check in found if not check.passed]
+
+
+def test_with_offsets_an_item_gets_numbers_from_its_first_answers(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_item_columns(ready)
+    answers = enrol(ready, 1, [(1.0, 0.0), (1.0, 1.0), (1.0, -1.0)], n_students=9)
+    key = str(ready.id(1))
+    monkeypatch.setenv("BKT_ITEM_MODEL", "offset")
+    result = calibrate(1)
+    assert result.success
+    metadata = latest(instance, key)
+    assert (metadata["outcome"], metadata["skipped"]) == ("calibrated", 3)
+    assert red_checks(instance, key) == []
+    assert platform_items(ready) == {
+        (key, item): (1, pytest.approx(-fit_offsets(theta, right, [0, right.size]).d[0]))
+        for item, (theta, right) in answers.items()
+    }
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["bkt/item_model"] == "offset"
+
+
+def test_fewer_answers_never_take_a_2pl_away_whatever_the_model(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance
+) -> None:
+    add_item_columns(ready)
+    enrol(ready, 1, [(1.0, 0.0)], n_students=20)
+    calibrate(1, item_model="offset")
+    full, shown = stored(ready), platform_items(ready)
+    later = AS_OF + dt.timedelta(days=1)
+    with psycopg.connect(ready.url) as connection:
+        connection.execute("DELETE FROM attempts WHERE student_id > %s", [ready.id(3)])
+    assert calibrate(1, as_of=later, item_model="offset").success
+    assert (stored(ready), platform_items(ready)) == (full, shown)
+    metadata = latest(instance, str(ready.id(1)))
+    assert (metadata["outcome"], "fitted on more answers" in metadata["reason"]) == ("skipped", True)
+
+
+@pytest.mark.parametrize("model", ["2pl", "offset"])
+def test_an_item_that_everybody_got_right_is_flagged_and_the_platform_keeps_what_it_has(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance, model: str
+) -> None:
+    add_item_columns(ready)
+    easy, hard = enrol(ready, 1, [(1.0, 0.0), (1.0, 0.5)])
+    key = str(ready.id(1))
+    with psycopg.connect(ready.url) as connection:
+        connection.execute("UPDATE attempts SET is_correct = true WHERE item_id = %s", [easy])
+        connection.execute("UPDATE items SET irt_a = 2, irt_b = -3")
+    assert calibrate(1, item_model=model).success
+    found, shown = stored_offsets(ready), platform_items(ready)
+    assert found[key, easy][1] == ["all_right"]
+    assert found[key, easy][0] > 0
+    assert shown[key, easy] == (2, -3)
+    a, b = shown[key, hard]
+    assert (a, b) != (2, -3)
+    if model == "offset":
+        assert (a, b) == (1, pytest.approx(-found[key, hard][0]))
+    assert red_checks(instance, key) == []
+
+
+def test_an_item_of_two_skills_has_parameters_in_each(
+    ready: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key is the pair of item and skill; a night calibrates it in both."""
+    add_item_columns(ready)
+    with psycopg.connect(ready.url) as connection:
+        connection.execute(
+            "ALTER TABLE items DROP CONSTRAINT items_pkey CASCADE, ADD PRIMARY KEY (id, skill_id)"
+        )
+    items = enrol(ready, 1, [(1.0, -0.5), (1.0, 0.0), (1.2, 0.5), (1.0, 1.0)], n_students=60, when=AS_OF)
+    first, second = str(ready.id(1)), str(ready.id(2))
+    both = list(items)[2:]
+    with psycopg.connect(ready.url) as connection:
+        connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [second])
+        for item in both:
+            connection.execute("INSERT INTO items (id, skill_id) VALUES (%s, %s)", [item, second])
+    monkeypatch.setenv("BKT_ITEM_MODEL", "offset")
+    with open_database() as database:
+        run = run_night(database, build_definitions(), instance, AS_OF)
+    assert [outcome.outcome for outcome in run.outcomes] == ["calibrated", "calibrated"]
+    found = stored_offsets(ready)
+    pairs = {(first, item) for item in items} | {(second, item) for item in both}
+    assert found.keys() == pairs
+    assert platform_items(ready) == {pair: (1, pytest.approx(-found[pair][0])) for pair in pairs}
+    assert all(found[first, item][0] != found[second, item][0] for item in both)
+    failed = set(red_checks(instance, first, second))
+    assert failed <= {"log_likelihood_beats_constant"}, "a warning that so few answers may give"
+
+
+def test_a_night_compares_the_item_models_and_learns_the_prior_for_the_next(
+    ready: Platform, instance: dg.DagsterInstance
+) -> None:
+    enrol(ready, 1, [(1.0, -1.5), (1.0, 0.0), (1.0, 1.5)], n_students=200, when=AS_OF)
+    enrol(ready, 2, [(1.0, -1.0), (1.0, 1.0)], n_students=100, when=AS_OF)
+    with open_database() as database:
+        run = run_night(database, build_definitions(), instance, AS_OF)
+        first = database.run(partial(item_prior, night=AS_OF.date()))
+        second = database.run(partial(item_prior, night=AS_OF.date() + dt.timedelta(days=1)))
+        alone = stored(ready)
+        assert run.items is not None
+        scores = [outcome.comparison for outcome in run.items]
+        run_night(database, build_definitions(), instance, AS_OF + dt.timedelta(days=1))
+    one, two = (score for score in scores if score is not None)
+    assert (one.n_answers % 8, two.n_answers % 8) == (0, 0)
+    assert one.offset > one.bkt
+    pooled = pool_comparisons([one, two])
+    assert pooled is not None
+    assert run.item_comparison == item_sentence(pooled)
+    summary = instance.get_latest_materialization_event(dg.AssetKey("item_summary"))
+    assert summary is not None
+    assert summary.asset_materialization is not None
+    told = summary.asset_materialization.metadata
+    assert str(told["best_item_model"].value).startswith("of the item models, ")
+    assert {f"held_out_{name}" for name in ("bkt", "success_rate", "two_pl", "offset")} <= told.keys()
+    assert first == SHIPPED_ITEM_PRIOR
+    assert second != SHIPPED_ITEM_PRIOR
+    again = stored(ready)
+    assert again.keys() == alone.keys()
+    assert again != alone, "the second night's prior is learned from the first"

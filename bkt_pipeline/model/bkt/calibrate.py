@@ -22,7 +22,7 @@ from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.bkt.uncertainty import uncertainty
 from bkt_pipeline.model.params import SAFE_DEFAULT
 
-__all__ = ["calibrate", "calibrate_all", "warm_up"]
+__all__ = ["calibrate", "calibrate_all", "cores", "warm_up"]
 
 
 def calibrate(
@@ -144,12 +144,17 @@ def calibrate_all(
     [('1000', 1000), ('500', 500)]
     """
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = cores()
     if threads < 1:
         raise InvalidSettings(f"threads is {threads}; need at least 1")
     largest_first = sorted(windows, key=lambda key: -windows[key].n_attempts)
     fit = partial(calibrate, grid=grid, prior=prior, polished=polished, estimator=estimator, scored=scored)
     return _calibrate_all(windows, largest_first, fit, threads)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _calibrate_all(
