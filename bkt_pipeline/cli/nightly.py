@@ -154,6 +154,8 @@ def _show(night: "NightRun", seconds: float) -> None:
             shown.print(night.comparison, markup=False, soft_wrap=True)
         if night.item_comparison:
             shown.print(night.item_comparison, markup=False, soft_wrap=True)
+        if night.left_out:
+            shown.print(night.left_out, markup=False, soft_wrap=True)
         shown.print("To see the night in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 

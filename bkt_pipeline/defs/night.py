@@ -27,9 +27,12 @@ from bkt_pipeline.db.ledger import (
     record,
 )
 from bkt_pipeline.db.nights import attempts_of_earlier_nights, compare_night, read_night
+from bkt_pipeline.db.older_answers import older_answers
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.night_counts import of_summary, sentence
 from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
+from bkt_pipeline.defs.resources import CalibrationSettings
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
@@ -66,6 +69,8 @@ class NightRun:
         Which estimator predicts this school best, in one sentence; None without held-out students.
     item_comparison
         The same of the item models.
+    left_out
+        Which attempts the windows left out, or hold in doubt, in one sentence; None if there are none.
     """
 
     outcomes: list[SkillOutcome]
@@ -76,6 +81,7 @@ class NightRun:
     warning: str | None = None
     comparison: str | None = None
     item_comparison: str | None = None
+    left_out: str | None = None
 
     @property
     def any_failed(self) -> bool:
@@ -175,6 +181,7 @@ def run_night(
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
     chosen = [key for key in present if key in skills] if skills else present
+    window_days = CalibrationSettings(**(settings or {})).options.window_days
     run_ids = runner.cover(calibration_job.name, chosen, present, SkillOutcome, database)
     started = time.perf_counter()
     item_runs = []
@@ -195,19 +202,27 @@ def run_night(
         items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
-        warning=None if skills else _warning(database, outcomes, as_of.date()),
+        warning=None if skills else _warning(database, outcomes, as_of, window_days),
         comparison=_comparison(database, as_of.date(), set(chosen)),
         item_comparison=_item_comparison(items or ()),
+        left_out=sentence(of_summary(summary)),
     )
 
 
-def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.date) -> str | None:
+def _warning(
+    database: Database, outcomes: Sequence[SkillOutcome], as_of: dt.datetime, window_days: int
+) -> str | None:
     """What the night's checks found wrong with the night as a whole; None if they all passed."""
-    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    earlier = database.run(partial(attempts_of_earlier_nights, night=as_of.date(), nights=USUAL_NIGHTS))
     counts = Counter(outcome.outcome for outcome in outcomes)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
     failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
-    return "; ".join(f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed) or None
+    warnings = [f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed]
+    if not attempts:
+        source = database.platform
+        older = partial(older_answers, source=source, as_of=as_of, window_days=window_days)
+        warnings += [why for why in [database.run(older)] if why]
+    return "; ".join(warnings) or None
 
 
 def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> str | None:
