@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,6 @@ import dagster as dg
 from sqlalchemy import Connection
 
 from bkt_pipeline.calibration.comparison import item_sentence
-from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
 from bkt_pipeline.db.clock import refuse_future
@@ -26,11 +24,11 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
-from bkt_pipeline.db.nights import attempts_of_earlier_nights, compare_night, read_night
-from bkt_pipeline.db.older_answers import older_answers
+from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.night_counts import of_summary, sentence
+from bkt_pipeline.defs.night_warning import night_warning
 from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
@@ -202,27 +200,11 @@ def run_night(
         items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
-        warning=None if skills else _warning(database, outcomes, as_of, window_days),
+        warning=None if skills else night_warning(database, outcomes, as_of, window_days),
         comparison=_comparison(database, as_of.date(), set(chosen)),
         item_comparison=_item_comparison(items or ()),
         left_out=sentence(of_summary(summary)),
     )
-
-
-def _warning(
-    database: Database, outcomes: Sequence[SkillOutcome], as_of: dt.datetime, window_days: int
-) -> str | None:
-    """What the night's checks found wrong with the night as a whole; None if they all passed."""
-    earlier = database.run(partial(attempts_of_earlier_nights, night=as_of.date(), nights=USUAL_NIGHTS))
-    counts = Counter(outcome.outcome for outcome in outcomes)
-    attempts = sum(outcome.attempts or 0 for outcome in outcomes)
-    failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
-    warnings = [f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed]
-    if not attempts:
-        source = database.platform
-        older = partial(older_answers, source=source, as_of=as_of, window_days=window_days)
-        warnings += [why for why in [database.run(older)] if why]
-    return "; ".join(warnings) or None
 
 
 def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> str | None:

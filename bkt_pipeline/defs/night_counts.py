@@ -35,19 +35,24 @@ def counted_in_windows(instance: dg.DagsterInstance, as_of: dt.datetime) -> dict
             window = record.asset_materialization
             if window is None or record.partition_key in seen:
                 continue
-            if not str(window.metadata["as_of"].value).startswith(night):
+            # A materialisation that a person reported in the UI has no metadata.
+            shown = {name: value.value for name, value in window.metadata.items()}
+            if not str(shown.get("as_of", "")).startswith(night):
                 continue
             seen.add(record.partition_key)
             for name in COUNTED:
-                value = window.metadata[name].value
-                assert isinstance(value, int)
-                sums[name] += value
+                value = shown.get(name)
+                sums[name] += value if isinstance(value, int) else 0
     return sums
 
 
 def sentence(counts: Mapping[str, Any]) -> str | None:
     """The counts of a night's summary for a person; None if all are zero."""
-    parts = [f"{counts[name]:,} {words}" for name, words in _WORDS.items() if counts.get(name)]
+    parts = [
+        f"{counts[name]:,} {words}"
+        for name, words in _WORDS.items()
+        if isinstance(counts.get(name), int) and counts[name]
+    ]
     return f"Attempts in the window: {', '.join(parts)}; bkt-pipeline doctor explains them" if parts else None
 
 

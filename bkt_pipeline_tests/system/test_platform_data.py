@@ -156,3 +156,23 @@ def test_a_partition_that_is_no_skill_fails_alone(
     run = night(platform, dt.datetime.now(dt.UTC))
     assert outcomes(run) == {"1": "calibrated", "2": "calibrated"}
     assert "abc" not in instance.get_dynamic_partitions("skill")
+
+
+@pytest.mark.parametrize("students", [40, 1])
+def test_rows_that_cannot_be_read_cost_neither_the_other_skills_nor_the_report(
+    make_platform: Callable[..., Platform], night: RunNight, instance: dg.DagsterInstance, students: int
+) -> None:
+    platform = make_platform("bigint")
+    enrol(platform, [students, 40])
+    change(
+        platform,
+        "ALTER TABLE attempts RENAME TO answers; CREATE VIEW attempts AS SELECT id, student_id, item_id, is_correct,"
+        " created_at + (1 / (item_id - 2)) * interval '0 s' AS created_at FROM answers",
+    )
+    run = night(platform)
+    assert outcomes(run) == {"1": "calibrated" if students == 40 else "skipped", "2": "failed"}
+    counted = summary(instance)["attempts_without_item"].value
+    assert str(counted).startswith("could not be counted: division by zero")
+    if students == 1:
+        assert run.warning is not None
+        assert "some_skill_is_calibrated failed" in run.warning

@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
@@ -13,6 +14,7 @@ from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
 from bkt_pipeline.db.left_out import count_orphans
 from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_as_of, latest_night_date, read_night
+from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
 from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
@@ -79,15 +81,19 @@ def nightly_summary(
 
 def _left_out(
     instance: dg.DagsterInstance, database: Database, night: dt.date, window_days: int
-) -> dict[str, int]:
+) -> dict[str, int | str]:
     """How many attempts of the night's window belong to no skill, and what was counted in the skills' windows."""
     as_of = database.run(partial(latest_as_of, night=night))
     if as_of is None:
         return {}
     source = database.platform
-    orphans = database.run(partial(count_orphans, source=source, as_of=as_of, window_days=window_days))
-    return {
+    counted: dict[str, int | str] = {**counted_in_windows(instance, as_of)}
+    try:
+        orphans = database.run(partial(count_orphans, source=source, as_of=as_of, window_days=window_days))
+    except DBAPIError as error:
+        # One skill's rows that cannot be read must not cost the night its summary.
+        return counted | {"attempts_without_item": f"could not be counted: {reason(error)}"}
+    return counted | {
         "attempts_without_item": orphans.without_item,
         "attempts_without_skill": orphans.without_skill,
-        **counted_in_windows(instance, as_of),
     }
