@@ -12,7 +12,7 @@ from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline_tests.conftest import Platform
-from bkt_pipeline_tests.helpers.schools import enrol, outcomes, shift, stored, summary
+from bkt_pipeline_tests.helpers.schools import checks_of, enrol, outcomes, shift, stored, summary
 
 RunNight = Callable[..., NightRun]
 NEVER = ("NULL", "'infinity'", "'-infinity'", "'4000-01-01'")
@@ -122,6 +122,10 @@ def test_the_summary_counts_what_the_windows_leave_out(
         assert (shown["without_student"], shown["ungraded"]) == (3, 5)
         assert (shown["repeated_attempts"],) == repeats
         assert (shown["answers_of_unknown_order"],) == tied
+        (order,) = [
+            one for one in checks_of(instance, unordered) if one.check_name == "attempt_order_is_known"
+        ][-1:]
+        assert (order.passed, order.severity) == (False, dg.AssetCheckSeverity.WARN)
         assert run.left_out is not None
         assert (
             "240 left out because items has no row of their item_id, 240 left out because their item"
