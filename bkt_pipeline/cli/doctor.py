@@ -4,6 +4,8 @@ import argparse
 from functools import partial
 from typing import Any
 
+from bkt_pipeline.errors import BktError
+
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command line."""
@@ -26,7 +28,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     from bkt_pipeline.cli.console import out, printable
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
-    from bkt_pipeline.db.doctor import diagnose
+    from bkt_pipeline.db.doctor import WOULD_FAIL, diagnose
     from bkt_pipeline.db.retry import retrying
     from bkt_pipeline.windows.store import window_store
 
@@ -34,6 +36,8 @@ def run_doctor(options: argparse.Namespace) -> int:
         out().print(Text.assemble((f"{name:<16} ", "bold"), printable(value)), soft_wrap=True)
 
     found = diagnose()
+    if fault := _fault_of_the_storage():
+        found.add("fails", fault, WOULD_FAIL)
     for name, value in found.lines:
         report(name, value)
     engine, _ = connect(budget_seconds=0)
@@ -44,3 +48,19 @@ def run_doctor(options: argparse.Namespace) -> int:
         close(engine)
     report("windows", f"{windows.location}, which can be read and written")
     return found.exit_code
+
+
+def _fault_of_the_storage() -> str | None:
+    """Why DAGSTER_POSTGRES_URL cannot be used; None if it can, or is not set."""
+    from bkt_pipeline.settings import settings
+
+    if settings().dagster_postgres_url is None:
+        return None
+    # It loads Dagster, which takes seconds.
+    from bkt_pipeline.instance.storage import check_storage
+
+    try:
+        check_storage()
+    except BktError as error:
+        return str(error)
+    return None

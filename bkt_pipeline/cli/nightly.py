@@ -96,7 +96,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     from bkt_pipeline.defs.night import run_night
     from bkt_pipeline.defs.resources import CalibrationSettings, shared
     from bkt_pipeline.defs.tags import parse_moment
-    from bkt_pipeline.instance.storage import dagster_instance
+    from bkt_pipeline.instance.storage import check_storage, dagster_instance
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
@@ -107,6 +107,7 @@ def run_nightly(options: argparse.Namespace) -> int:
         raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
     to_file = options.json and options.json != STDOUT
     with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
+        check_storage()
         with open_database() as database, dagster_instance() as instance:
             night = run_night(
                 database,
@@ -153,6 +154,8 @@ def _show(night: "NightRun", seconds: float) -> None:
             shown.print(night.comparison, markup=False, soft_wrap=True)
         if night.item_comparison:
             shown.print(night.item_comparison, markup=False, soft_wrap=True)
+        if night.left_out:
+            shown.print(night.left_out, markup=False, soft_wrap=True)
         shown.print("To see the night in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 

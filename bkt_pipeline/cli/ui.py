@@ -58,7 +58,7 @@ def run_ui(options: argparse.Namespace) -> int:
     from bkt_pipeline.cli.guard import TOKEN, Address, loopback_addresses, read_address
     from bkt_pipeline.cli.processes import running
     from bkt_pipeline.db.database import open_database
-    from bkt_pipeline.instance.storage import use_dagster_home
+    from bkt_pipeline.instance.storage import check_storage, use_dagster_home
 
     port = read_port(options.port)
     named = Address("http", options.host, port)
@@ -67,6 +67,7 @@ def run_ui(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         # First of all: a taken port must not cost a second daemon on the same storage.
         sockets = [stack.enter_context(one) for one in listen(options.host, port)]
+        check_storage()
         open_database().close()
         dagster_home = use_dagster_home()
         # Private to this account: who can write to the code server's socket can run code.

@@ -17,6 +17,7 @@ from bkt_pipeline.db.isolation import printable, unusable_keys
 from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, left_out
 from bkt_pipeline.db.migrations import current, newest
 from bkt_pipeline.db.nights import latest_night_date
+from bkt_pipeline.db.older_answers import older_answers
 from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, reflect_source
 from bkt_pipeline.db.relations import find_relations, kind_of
 from bkt_pipeline.db.retry import is_transient, reason, retrying
@@ -176,23 +177,8 @@ def _attempts(connection: Connection, source: Source) -> Iterator[tuple[str, str
     )
     if odd_grades:
         yield "fails", f"{odd_grades:,} attempts have an is_correct other than 0 and 1; their skills fail"
-    if not in_it:
-        yield from _older_attempts(connection, source, now)
-
-
-def _older_attempts(connection: Connection, source: Source, now: dt.datetime) -> Iterator[tuple[str, str]]:
-    created_at = source.attempts.c.created_at
-    bound = now if source.zoned else now.replace(tzinfo=None)
-    newest_of_all = connection.execute(
-        select(func.max(created_at)).where(created_at <= bound, func.isfinite(created_at))
-    ).scalar()
-    if newest_of_all is not None:
-        day = newest_of_all.date() + dt.timedelta(days=1)
-        yield (
-            "",
-            f"the newest attempt is of {newest_of_all:%Y-%m-%d}, older than the window: a night would calibrate "
-            f"nothing; try bkt-pipeline nightly --as-of {day}",
-        )
+    if in_it == ungraded and (older := older_answers(connection, source, now, settings().window_days)):
+        yield "", older
 
 
 def _left_out(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,14 @@ def latest_night_date(connection: Connection) -> dt.date | None:
     return night
 
 
+def latest_as_of(connection: Connection, night: dt.date) -> dt.datetime | None:
+    """The latest end of a window in the night."""
+    as_of: dt.datetime | None = connection.execute(
+        select(func.max(night_skills.c.as_of)).where(night_skills.c.night == night)
+    ).scalar()
+    return as_of
+
+
 def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
     """How many graded attempts each of the last `nights` nights before `night` read, latest first."""
     ledger = night_skills

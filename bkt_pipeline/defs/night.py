@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,6 @@ import dagster as dg
 from sqlalchemy import Connection
 
 from bkt_pipeline.calibration.comparison import item_sentence
-from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
 from bkt_pipeline.db.clock import refuse_future
@@ -26,10 +24,13 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
-from bkt_pipeline.db.nights import attempts_of_earlier_nights, compare_night, read_night
+from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.night_counts import of_summary, sentence
+from bkt_pipeline.defs.night_warning import night_warning
 from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
+from bkt_pipeline.defs.resources import CalibrationSettings
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
@@ -66,6 +67,8 @@ class NightRun:
         Which estimator predicts this school best, in one sentence; None without held-out students.
     item_comparison
         The same of the item models.
+    left_out
+        Which attempts the windows left out, or hold in doubt, in one sentence; None if there are none.
     """
 
     outcomes: list[SkillOutcome]
@@ -76,6 +79,7 @@ class NightRun:
     warning: str | None = None
     comparison: str | None = None
     item_comparison: str | None = None
+    left_out: str | None = None
 
     @property
     def any_failed(self) -> bool:
@@ -175,6 +179,7 @@ def run_night(
     if unknown := sorted(set(skills) - set(present)):
         raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
     chosen = [key for key in present if key in skills] if skills else present
+    window_days = CalibrationSettings(**(settings or {})).options.window_days
     run_ids = runner.cover(calibration_job.name, chosen, present, SkillOutcome, database)
     started = time.perf_counter()
     item_runs = []
@@ -195,19 +200,11 @@ def run_night(
         items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
-        warning=None if skills else _warning(database, outcomes, as_of.date()),
+        warning=None if skills else night_warning(database, outcomes, as_of, window_days),
         comparison=_comparison(database, as_of.date(), set(chosen)),
         item_comparison=_item_comparison(items or ()),
+        left_out=sentence(of_summary(summary)),
     )
-
-
-def _warning(database: Database, outcomes: Sequence[SkillOutcome], night: dt.date) -> str | None:
-    """What the night's checks found wrong with the night as a whole; None if they all passed."""
-    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
-    counts = Counter(outcome.outcome for outcome in outcomes)
-    attempts = sum(outcome.attempts or 0 for outcome in outcomes)
-    failed = [finding for finding in verify_night(counts, attempts, earlier) if not finding.passed]
-    return "; ".join(f"{f.name} failed: {f.numbers['what_to_do']}" for f in failed) or None
 
 
 def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> str | None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import dagster as dg
 import psycopg2
+from alembic.util import CommandError
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import DagsterPostgresException
+from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection_fn
 from psycopg2.extensions import parse_dsn
-from sqlalchemy import URL
+from sqlalchemy import URL, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.retry import reason
@@ -23,6 +24,7 @@ from bkt_pipeline.embedded.home import home
 from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage
+from bkt_pipeline.instance.foreign_tables import foreign, refuse_foreign_tables
 from bkt_pipeline.instance.lost import replace_lost_connections
 from bkt_pipeline.settings import settings
 
@@ -99,12 +101,17 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         if configured := settings().dagster_postgres_url:
             # A database that the user named may hold other tables, so nothing there is ever dropped.
             url, creating = psycopg2_url(configured.get_secret_value()), nullcontext()
+            _refuse_foreign_tables(url)
         else:
             dsn = embedded_dsn()
             url, creating = sqlalchemy_url(dsn), creating_tables_atomically(dsn)
         replace_lost_connections()
         with creating:
-            super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+            try:
+                super().__init__(postgres_url=url, should_autocreate_tables=True, inst_data=inst_data)
+            except CommandError:
+                # Its alembic_version holds another program's revision beside tables of Dagster.
+                raise foreign() from None
         self._event_log = BatchingEventLogStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):
             storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=1800, max_overflow=20)
@@ -122,19 +129,52 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         return cls(inst_data=inst_data)
 
 
+def check_storage() -> None:
+    """Check, before anything is created, that DAGSTER_POSTGRES_URL names a database that Dagster can have.
+
+    Raises
+    ------
+    InvalidSettings
+        Tables of another program are in the way.
+    DatabaseUnavailable
+        It cannot be reached.
+    """
+    if configured := settings().dagster_postgres_url:
+        with _naming_the_storage():
+            _refuse_foreign_tables(psycopg2_url(configured.get_secret_value()))
+
+
+def _refuse_foreign_tables(url: str) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+
+    def check() -> None:
+        with engine.connect() as connection:
+            refuse_foreign_tables(connection)
+
+    retry_pg_connection_fn(check)
+
+
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """The Dagster instance, the same one that the UI shows.
 
     Raises
     ------
+    InvalidSettings
+        DAGSTER_POSTGRES_URL names a database with another program's tables.
     DatabaseUnavailable
         Its storage cannot be reached, or the connection was lost during the work.
     """
     use_dagster_home()
+    with _naming_the_storage(), dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+@contextmanager
+def _naming_the_storage() -> Iterator[None]:
+    """Name Dagster's storage in the errors of its connections."""
     try:
-        with dg.DagsterInstance.get() as instance:
-            yield instance
+        yield
     except (DagsterPostgresException, DBAPIError) as error:
         # Only Dagster's storage uses psycopg2, so errors of another driver come from the platform's database.
         cause = error.orig if isinstance(error, DBAPIError) else error.__cause__

@@ -3,7 +3,7 @@
 Importing this package loads numpy only; the compiled kernels are loaded when something is first calibrated.
 """
 
-from bkt_pipeline.model.attempts import AttemptObservation, AttemptWindow
+from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.calibrate import calibrate, calibrate_all, warm_up
 from bkt_pipeline.model.bkt.evidence import FLAGS, Evidence, Tier, on_edge
 from bkt_pipeline.model.bkt.fit import SkillFit
@@ -16,6 +16,7 @@ from bkt_pipeline.model.bkt.replay import answers_to_mastery, predict, replay
 from bkt_pipeline.model.bkt.scores import HeldOut, Scores, held_out_scores
 from bkt_pipeline.model.bkt.search import calibrate_skill
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.observations import AttemptObservation
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
 __all__ = [

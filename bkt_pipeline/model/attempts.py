@@ -1,81 +1,23 @@
-"""Answers as the model takes them: single attempts, and a skill's window of them.
+"""A skill's window of answers, as the model takes it.
 
-Frozen, validated when they are made, equal by value. Their repr never holds a student's id or an answer.
+Frozen, validated when it is made, equal by value. Its repr never holds a student's id or an answer.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from numbers import Integral, Real
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 
-__all__ = ["SEQUENCES", "AttemptObservation", "AttemptWindow", "Id"]
+__all__ = ["SEQUENCES", "AttemptWindow"]
 
-Id = str | int | UUID
 SEQUENCES = ("window", "from_first_answer")  # where a student's sequence may begin
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptObservation:
-    """One graded answer of one student.
-
-    Parameters
-    ----------
-    student_id, skill_id : str, int or UUID
-        Who answered, and what the item belongs to.
-    is_correct : bool
-        Whether the answer was right; 0 and 1 are taken too.
-    timestamp : float
-        When, in Unix seconds.
-
-    Raises
-    ------
-    InvalidAttempts
-        If the answer is not 0, 1 or a bool, the time is no finite number, or an id is missing.
-
-    Examples
-    --------
-    >>> AttemptObservation("s1", "fractions-add", True, 1767225600.0).is_correct
-    True
-    """
-
-    student_id: Id
-    skill_id: Id
-    is_correct: bool
-    timestamp: float
-
-    def __post_init__(self) -> None:
-        for name in ("student_id", "skill_id"):
-            if getattr(self, name) is None or getattr(self, name) == "":
-                raise InvalidAttempts(f"{name} is missing; give the id that the platform uses")
-        answer: Any = self.is_correct
-        if not isinstance(answer, bool | np.bool_) and not (
-            isinstance(answer, Integral) and answer in (0, 1)
-        ):
-            raise InvalidAttempts(
-                f"is_correct is {answer!r}; an answer is True, False, 1 or 0 "
-                "(leave out an attempt that is not graded yet)"
-            )
-        time: Any = self.timestamp
-        if isinstance(time, bool) or not isinstance(time, Real) or not math.isfinite(time):
-            raise InvalidAttempts(
-                f"timestamp is {time!r}; give finite Unix seconds (for a datetime, its .timestamp())"
-            )
-        object.__setattr__(self, "is_correct", bool(answer))
-        object.__setattr__(self, "timestamp", float(time))
-
-    def __repr__(self) -> str:
-        return f"AttemptObservation(skill_id={self.skill_id!r}, …)"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -255,48 +197,3 @@ def _check_times(
             f"{where}: answers from {first} to {last} µs, but the window of {days} days up to "
             f"{as_of.isoformat()} is ({begin}, {end}]; leave out what is outside"
         )
-
-
-def sequences_of(
-    attempts: Sequence[AttemptObservation],
-) -> tuple[Id, tuple[str, ...], npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Group a list of answers to one skill by student, each student's by time (equal times in list order).
-
-    Parameters
-    ----------
-    attempts : sequence of AttemptObservation
-
-    Returns
-    -------
-    skill_id, student_ids, responses, answered_at, offsets
-        As `AttemptWindow` takes them.
-
-    Raises
-    ------
-    InvalidAttempts
-        If the list is empty, holds something else, or answers to several skills.
-    """
-    if not attempts:
-        raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
-    given: Sequence[object] = attempts
-    for number, attempt in enumerate(given):
-        if not isinstance(attempt, AttemptObservation):
-            kind = type(attempt).__name__
-            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
-    skills = sorted({str(one.skill_id) for one in attempts})
-    if len(skills) > 1:
-        raise InvalidAttempts(
-            f"attempts of {len(skills)} skills, such as {skills[:2]}; calibrate one at a time"
-        )
-    names = [str(one.student_id) for one in attempts]
-    place = {student: number for number, student in enumerate(sorted(set(names)))}
-    rows = np.array([place[name] for name in names])
-    seconds = np.array([one.timestamp for one in attempts])
-    order = np.lexsort((seconds, rows))
-    return (
-        attempts[0].skill_id,
-        tuple(place),
-        np.array([attempt.is_correct for attempt in attempts], np.uint8)[order],
-        np.rint(seconds * 1e6).astype(np.int64)[order],
-        np.append(0, np.cumsum(np.bincount(rows))),
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.errors import InvalidAttempts, InvalidParams
-from bkt_pipeline.model import AttemptObservation, AttemptWindow, BktParams
+from bkt_pipeline.model import AttemptWindow, BktParams
 from bkt_pipeline_tests.helpers.windows import AS_OF, AS_OF_US, window
 
 
@@ -112,32 +112,6 @@ def test_as_of_may_be_in_any_zone():
 
 def test_booleans_are_answers():
     assert make(responses=np.array([True, False, True])) == make()
-
-
-@pytest.mark.parametrize("answer", [2, -1, 0.5, "1", None, float("nan")])
-def test_an_observation_refuses_what_is_no_answer(answer):
-    with pytest.raises(InvalidAttempts, match="an answer is True, False, 1 or 0") as error:
-        AttemptObservation("anna", "algebra", answer, 1.0)
-    assert "anna" not in str(error.value)
-
-
-@pytest.mark.parametrize("time", [float("nan"), float("inf"), None, "noon", AS_OF, True])
-def test_an_observation_refuses_what_is_no_time(time):
-    with pytest.raises(InvalidAttempts, match="Unix seconds"):
-        AttemptObservation("anna", "algebra", True, time)
-
-
-@pytest.mark.parametrize(("student", "skill"), [("", "algebra"), (None, "algebra"), ("anna", None)])
-def test_an_observation_needs_its_ids(student, skill):
-    with pytest.raises(InvalidAttempts, match="is missing"):
-        AttemptObservation(student, skill, True, 1.0)
-
-
-@pytest.mark.parametrize("answer", [1, True, np.uint8(1), np.bool_(True)])
-def test_an_observation_takes_every_kind_of_right(answer):
-    observation = AttemptObservation("anna", "algebra", answer, 1)
-    assert observation.is_correct is True
-    assert "anna" not in repr(observation)
 
 
 @pytest.mark.parametrize(

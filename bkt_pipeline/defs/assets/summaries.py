@@ -5,18 +5,23 @@ from collections import Counter
 from functools import partial
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
+from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
-from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_night_date, read_night
+from bkt_pipeline.db.left_out import count_orphans
+from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_as_of, latest_night_date, read_night
+from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
 from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS
+from bkt_pipeline.defs.night_counts import counted_in_windows
 from bkt_pipeline.defs.partitions import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
@@ -49,8 +54,10 @@ def item_summary(
     code_version=__version__,
     check_specs=nightly_summary_checks,
 )
-def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabase) -> dg.MaterializeResult:
-    """The night in numbers: outcomes, largest changes, worst fits, and the skipped or failed skills."""
+def nightly_summary(
+    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+) -> dg.MaterializeResult:
+    """The night in numbers: outcomes, largest changes, worst fits, the skipped or failed skills, and what was left out."""
     opened = database.get()
     tag = context.run.tags.get(NIGHT_TAG)
     night = dt.date.fromisoformat(tag) if tag else opened.run(latest_night_date)
@@ -65,6 +72,28 @@ def nightly_summary(context: dg.AssetExecutionContext, database: PlatformDatabas
     known = skill_keys(context.instance)
     without = set(known) - {skill.skill_id for skill in skills}
     return dg.MaterializeResult(
-        metadata=night_metadata(night, skills) | {"without_outcome": len(without)},
+        metadata=night_metadata(night, skills)
+        | {"without_outcome": len(without)}
+        | _left_out(context.instance, opened, night, settings.options.window_days),
         check_results=[as_check_result(finding, nightly_summary_checks) for finding in findings],
     )
+
+
+def _left_out(
+    instance: dg.DagsterInstance, database: Database, night: dt.date, window_days: int
+) -> dict[str, int | str]:
+    """How many attempts of the night's window belong to no skill, and what was counted in the skills' windows."""
+    as_of = database.run(partial(latest_as_of, night=night))
+    if as_of is None:
+        return {}
+    source = database.platform
+    counted: dict[str, int | str] = {**counted_in_windows(instance, as_of)}
+    try:
+        orphans = database.run(partial(count_orphans, source=source, as_of=as_of, window_days=window_days))
+    except DBAPIError as error:
+        # One skill's rows that cannot be read must not cost the night its summary.
+        return counted | {"attempts_without_item": f"could not be counted: {reason(error)}"}
+    return counted | {
+        "attempts_without_item": orphans.without_item,
+        "attempts_without_skill": orphans.without_skill,
+    }

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model.attempts import AttemptObservation, sequences_of
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.bkt.likelihood import exact_sum
+from bkt_pipeline.model.observations import AttemptObservation, sequences_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
 __all__ = ["calibrate_skill", "search"]
@@ -100,7 +100,8 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
     Raises
     ------
     InvalidAttempts
-        If the list is empty, mixes skills, or holds something else than attempts.
+        If the list is empty, mixes skills, holds something else than attempts, or ids of different types that are
+        the same text. Attempts are numbered from 0, as in the list.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
     >>> params.values, round(params.log_likelihood, 3)
     ((0.25, 0.55, 0.05, 0.05), -5.317)
     """
-    _, _, responses, _, offsets = sequences_of(attempts)
+    responses, offsets = sequences_of(attempts)
     for array in (responses, offsets):
         # As a window's arrays are: kernels are compiled anew for arrays that can be written.
         array.flags.writeable = False

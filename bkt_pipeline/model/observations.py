@@ -1,0 +1,153 @@
+"""Single answers as Python code hands them in, and a list of them as sequences.
+
+Frozen, validated when they are made. Their repr and their errors never hold a student's id.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from bkt_pipeline.errors import InvalidAttempts
+
+__all__ = ["AttemptObservation", "Id"]
+
+Id = str | int | UUID
+
+_MISSING_AS_TEXT = ("nan", "NaN", "NaT", "None", "<NA>")  # what str() and pandas make of a missing id
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptObservation:
+    """One graded answer of one student.
+
+    Parameters
+    ----------
+    student_id, skill_id : str, int or UUID
+        Who answered, and what the item belongs to. NumPy's integers and strings are taken too.
+    is_correct : bool
+        Whether the answer was right; 0 and 1 are taken too, as any kind of number.
+    timestamp : float
+        When, in Unix seconds.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the answer is not 0, 1 or a bool, the time is no finite number, or an id is missing (None, NaN, NaT,
+        pandas.NA, blank, or the text of one of these) or of another type.
+
+    Examples
+    --------
+    >>> AttemptObservation("s1", "fractions-add", True, 1767225600.0).is_correct
+    True
+    """
+
+    student_id: Id
+    skill_id: Id
+    is_correct: bool
+    timestamp: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "student_id", _id("student_id", self.student_id))
+        object.__setattr__(self, "skill_id", _id("skill_id", self.skill_id))
+        answer: Any = self.is_correct
+        if not isinstance(answer, Real | np.bool_) or answer not in (0, 1):
+            raise InvalidAttempts(
+                f"is_correct is {answer!r}; an answer is True, False, 1 or 0 "
+                "(leave out an attempt that is not graded yet)"
+            )
+        time: Any = self.timestamp
+        if isinstance(time, bool) or not isinstance(time, Real) or not math.isfinite(time):
+            raise InvalidAttempts(
+                f"timestamp is {time!r}; give finite Unix seconds (for a datetime, its .timestamp())"
+            )
+        object.__setattr__(self, "is_correct", bool(answer))
+        object.__setattr__(self, "timestamp", float(time))
+
+    def __repr__(self) -> str:
+        return f"AttemptObservation(skill_id={self.skill_id!r}, …)"
+
+
+def _id(name: str, value: Any) -> Id:
+    """The id as plain Python type."""
+    if isinstance(value, str):
+        if not value.strip() or value in _MISSING_AS_TEXT:
+            raise InvalidAttempts(f"{name} is missing ({value!r}); give the id that the platform uses")
+        return str(value)
+    if isinstance(value, UUID):
+        return value
+    kind = type(value).__name__
+    if isinstance(value, Integral) and kind != "bool":
+        return int(value)
+    if value is None or kind in ("NAType", "NaTType") or (isinstance(value, Real) and math.isnan(value)):
+        raise InvalidAttempts(f"{name} is missing ({value}); give the id that the platform uses")
+    # Not even a whole float: two large ids become equal as floats.
+    raise InvalidAttempts(f"{name} is of type {kind}; give a str, an int or a UUID")
+
+
+def sequences_of(
+    attempts: Sequence[AttemptObservation],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Group a list of answers to one skill by student, each student's by time (equal times in list order).
+
+    Parameters
+    ----------
+    attempts : sequence of AttemptObservation
+
+    Returns
+    -------
+    responses, offsets
+        As `AttemptWindow` takes them; students are in the order of their ids as text.
+
+    Raises
+    ------
+    InvalidAttempts
+        If the list is empty, holds something else, answers to several skills, or ids of different types that are the
+        same text, such as 1 and "1". Attempts are numbered from 0, as in the list.
+    """
+    if not len(attempts):
+        raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
+    given: Sequence[object] = attempts
+    for number, attempt in enumerate(given):
+        if not isinstance(attempt, AttemptObservation):
+            kind = type(attempt).__name__
+            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
+    _check_one_skill([one.skill_id for one in attempts])
+    students = [one.student_id for one in attempts]
+    distinct = set(students)
+    if len({str(student) for student in distinct}) < len(distinct):
+        raise _alike(students)
+    place = {student: number for number, student in enumerate(sorted(distinct, key=str))}
+    rows = np.array([place[student] for student in students])
+    order = np.lexsort((np.array([one.timestamp for one in attempts]), rows))
+    responses = np.array([one.is_correct for one in attempts], np.uint8)[order]
+    return responses, np.append(0, np.cumsum(np.bincount(rows)))
+
+
+def _check_one_skill(skills: Sequence[Id]) -> None:
+    different = len(set(skills))
+    if different > 1:
+        number = next(number for number, skill in enumerate(skills) if skill != skills[0])
+        raise InvalidAttempts(
+            f"attempts of {different} skills: attempt number 0 is of {skills[0]!r}, attempt number {number} of "
+            f"{skills[number]!r}; calibrate one skill at a time"
+        )
+
+
+def _alike(students: Sequence[Id]) -> InvalidAttempts:
+    """The error for ids that are not equal but the same text: whether they mean one student is unknown."""
+    seen: dict[str, int] = {}
+    for number, student in enumerate(students):
+        first = seen.setdefault(str(student), number)
+        if students[first] != student:
+            break
+    kinds = f"{type(students[first]).__name__} and {type(student).__name__}"
+    return InvalidAttempts(
+        f"the student_ids of attempts number {first} and {number} are the same text, but of the types {kinds}; "
+        "give all ids as one type"
+    )
