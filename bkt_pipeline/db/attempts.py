@@ -153,7 +153,7 @@ def window_statement(
     if sequences == "window":
         return statement.where(inside)
     answered_inside = func.count().filter(inside & graded) > 0
-    return statement.where(attempts.c.created_at <= _bound(source, as_of)).having(answered_inside)
+    return statement.where(attempts.c.created_at <= bound(source, as_of)).having(answered_inside)
 
 
 def student_text(student_id: Column[Any]) -> ColumnElement[Any]:
@@ -164,15 +164,15 @@ def student_text(student_id: Column[Any]) -> ColumnElement[Any]:
 
 def in_window(source: Source, as_of: dt.datetime, window_days: int) -> ColumnElement[bool]:
     """Whether an attempt lies in the window that ends at `as_of`."""
-    bound = _bound(source, as_of)
+    end = bound(source, as_of)
     created_at = source.attempts.c.created_at
-    return (created_at > bound - dt.timedelta(days=window_days)) & (created_at <= bound)
+    return (created_at > end - dt.timedelta(days=window_days)) & (created_at <= end)
 
 
-def _bound(source: Source, as_of: dt.datetime) -> dt.datetime:
+def bound(source: Source, as_of: dt.datetime) -> dt.datetime:
     """The end of the window as a value of created_at's type."""
-    bound = as_of.astimezone(dt.UTC)
-    return bound if source.zoned else bound.replace(tzinfo=None)
+    end = as_of.astimezone(dt.UTC)
+    return end if source.zoned else end.replace(tzinfo=None)
 
 
 def build_window(

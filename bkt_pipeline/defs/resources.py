@@ -27,6 +27,7 @@ T = TypeVar("T")
 # Enumerations, because the launchpad refuses a value that is not in one before it starts a run.
 EstimatorName = StrEnum("EstimatorName", ["grid", "polished", "pooled"])
 SequencesName = StrEnum("SequencesName", ["window", "from_first_answer"])
+ItemModelName = StrEnum("ItemModelName", ["2pl", "offset"])
 ThetaSource = StrEnum("ThetaSource", ["replay", "mastery"])
 
 
@@ -192,9 +193,8 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         description="Source of a student's ability. replay: P(known) just before each attempt; mastery: the platform's "
         "table student_skill_mastery. Default: BKT_THETA_FROM, or replay.",
     )
-    item_model: str | None = Field(
+    item_model: ItemModelName | None = Field(
         default=None,
-        pattern="^(2pl|offset)$",
         description=_described(
             "item_model",
             "Which model the platform's items.irt_a and irt_b come from: the two-parameter logistic model, 2pl, or the "
@@ -214,7 +214,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         return ItemOptions(
             window_days=_given(self.window_days, settings().item_window_days),
             theta_from="mastery" if theta_from == "mastery" else "replay",
-            item_model=cast(ItemModel, _given(self.item_model, settings().item_model)),
+            item_model=cast(ItemModel, str(_given(self.item_model, settings().item_model))),
             method=self.method,
             min_answers=self.min_answers,
             calibrated_answers=self.calibrated_answers,

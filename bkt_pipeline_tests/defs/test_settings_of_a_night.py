@@ -10,7 +10,13 @@ import pytest
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.partitions import range_tags, skill_keys
-from bkt_pipeline.defs.resources import EstimatorName, PlatformDatabase, SequencesName, ThetaSource
+from bkt_pipeline.defs.resources import (
+    EstimatorName,
+    ItemModelName,
+    PlatformDatabase,
+    SequencesName,
+    ThetaSource,
+)
 from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 from bkt_pipeline.defs.tags import AS_OF_TAG, night_of, night_tags
 from bkt_pipeline.errors import InvalidSettings
@@ -80,6 +86,7 @@ def test_each_source_of_settings_replaces_the_one_before(
         {"settings": {"config": {"publish": "maybe"}}},
         {"settings": {"config": {"estimater": "grid"}}},
         {"item_settings": {"config": {"theta_from": "thin air"}}},
+        {"item_settings": {"config": {"item_model": "3pl"}}},
     ],
     ids=str,
 )
@@ -93,6 +100,7 @@ def test_the_launchpad_offers_what_the_environment_may_be() -> None:
         ("estimator", EstimatorName),
         ("sequences", SequencesName),
         ("theta_from", ThetaSource),
+        ("item_model", ItemModelName),
     ):
         assert tuple(choices) == get_args(Settings.model_fields[name].annotation)
 

@@ -1,7 +1,6 @@
 """A rehearsal runs a night and leaves everything that was published alone; `compare` shows how they differ."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -20,12 +19,10 @@ NIGHT = AS_OF.date().isoformat()
 
 
 @pytest.fixture
-def school(
-    platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Platform]:
+def school(platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Platform:
     monkeypatch.setenv("DATABASE_URL", platform.url)
     enrol(platform, [40, 60, 3])
-    yield platform
+    return platform
 
 
 def nightly(*options: str) -> int:
