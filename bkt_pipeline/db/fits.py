@@ -175,7 +175,12 @@ def earlier_fits(
     )
     recent = (
         select(fits)
-        .where(fits.c.skill_id == given.c.skill_id, fits.c.night < night, fits.c.log_likelihood.is_not(None))
+        .where(
+            fits.c.skill_id == given.c.skill_id,
+            fits.c.night < night,
+            fits.c.log_likelihood.is_not(None),
+            fits.c.attempts > 0,
+        )
         .order_by(fits.c.night.desc())
         .limit(nights)
         .lateral("recent")

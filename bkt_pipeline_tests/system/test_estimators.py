@@ -17,12 +17,10 @@ from bkt_pipeline.model import SHIPPED_PRIOR, AttemptWindow, BktParams, calibrat
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import (
-    PARAMS,
     enrol,
     insert,
     latest,
     outcomes,
-    refuse,
     stored,
     summary,
 )
@@ -86,7 +84,7 @@ def test_every_night_stores_all_estimates_and_publishes_the_chosen_one(
             assert shown[f"{name}_low"] <= shown[name] <= shown[f"{name}_high"], (estimator, name)
         assert 0 <= shown["parameters_on_grid_edge"] <= 4
         assert shown["estimator"] == estimator
-    shown = {name: value for name, value in summary(instance).items()}
+    shown = summary(instance)
     assert shown["best_estimator"].value == run.comparison
     assert run.comparison is not None
     assert "predicts held-out answers best" in run.comparison
@@ -137,7 +135,9 @@ def test_a_thin_fit_never_replaces_a_full_one(platform: Platform, nights: Night)
     whole = simulate(BktParams(0.3, 0.15, 0.1, 0.2), n_students=30, seed=3, lengths=6, skill_id=key)
 
     def night(day: int) -> str:
-        return outcomes(nights(AS_OF + day * DAY, estimator="pooled", min_attempts=0))[key]
+        run = nights(AS_OF + day * DAY, estimator="pooled", min_attempts=0)
+        assert run.failed_runs == {}
+        return outcomes(run)[key]
 
     def answer(window: AttemptWindow) -> None:
         with psycopg.connect(platform.url) as connection:
@@ -187,7 +187,8 @@ def test_a_row_that_the_platform_seeded_is_not_replaced_by_a_thin_fit(
         connection.execute("DELETE FROM bkt_pipeline.published_params")
         with connection.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO skill_bkt_params (skill_id, p_l0, p_transit, p_slip, p_guess) VALUES (%s, %s, %s, %s, %s)",
+                "INSERT INTO skill_bkt_params (skill_id, p_l0, p_transit, p_slip, p_guess, calibrated_at)"
+                " VALUES (%s, %s, %s, %s, %s, now())",
                 [(key, *seeded) for key in (thin, full)],
             )
     assert outcomes(nights(estimator="pooled", min_attempts=0)) == {thin: "skipped", full: "calibrated"}

@@ -63,7 +63,9 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
             shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
     likelihood = fit.published.log_likelihood
     if likelihood is not None:
-        shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
+        shown["log_likelihood"] = likelihood
+        if fit.n_attempts:
+            shown["log_likelihood_per_attempt"] = likelihood / fit.n_attempts
     if fit.polished is not None:
         shown |= {
             "estimator": fit.estimator,
