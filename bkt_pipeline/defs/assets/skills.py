@@ -210,7 +210,7 @@ def skill_bkt_params(
 
 
 def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
-    """The picture of a skill that was calibrated alone; runs over several skills draw none."""
-    if len(keys) > 1 or verdict.fit is None or verdict.window is None:
+    """The picture of a skill that was calibrated alone; runs over several skills draw none, nor do skills without answers."""
+    if len(keys) > 1 or verdict.fit is None or verdict.window is None or not verdict.window.n_attempts:
         return {}
     return {"picture": skill_picture(verdict.window, verdict.fit)}
