@@ -1,5 +1,8 @@
 """Assembles the Dagster definitions; nothing else belongs here."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
 
 from bkt_pipeline.defs.assets.items import item_irt_params
@@ -9,18 +12,39 @@ from bkt_pipeline.defs.assets.summaries import item_summary, nightly_summary
 from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.progress import Progress
-from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase, with_defaults
 from bkt_pipeline.defs.schedules import nightly_bkt
 from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 
 
 def build_definitions(
-    progress: Progress | None = None, database: PlatformDatabase | None = None
+    progress: Progress | None = None,
+    database: PlatformDatabase | None = None,
+    *,
+    estimator: str | None = None,
+    sequences: str | None = None,
+    window_days: int | None = None,
+    min_attempts: int | None = None,
+    items: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The asset graph with its jobs and resources.
 
-    Runs report to `progress`. Without a `database`, each process opens its own.
+    Runs report to `progress`. Without a `database`, each process opens its own. The settings replace those of the
+    environment, in the schedule's nights too; `items` are fields of `ItemSettings`. A run's own config, from the
+    launchpad or from an option of `nightly`, replaces both.
+
+    Raises
+    ------
+    InvalidSettings
+        A setting is invalid.
     """
+    skills = {
+        "estimator": estimator,
+        "sequences": sequences,
+        "window_days": window_days,
+        "min_attempts": min_attempts,
+    }
+    given = {name: value for name, value in skills.items() if value is not None}
     database = database or PlatformDatabase()
     return dg.Definitions(
         assets=[
@@ -37,8 +61,8 @@ def build_definitions(
         sensors=[start_shards, nightly_irt],
         resources={
             "database": database,
-            "settings": CalibrationSettings(),
-            "item_settings": ItemSettings(),
+            "settings": with_defaults(CalibrationSettings, given),
+            "item_settings": with_defaults(ItemSettings, items or {}),
             "io_manager": PostgresUpsertIOManager(database=database),
             "progress": progress or Progress(),
         },

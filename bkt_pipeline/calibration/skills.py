@@ -28,6 +28,7 @@ class SkillOptions:
     min_attempts: int = MIN_ATTEMPTS
     estimator: Estimator = "grid"
     sequences: str = "window"
+    publish: bool = True
 
 
 @dataclass(frozen=True)

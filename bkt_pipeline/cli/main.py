@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from bkt_pipeline import __version__
-from bkt_pipeline.cli import doctor, forget, load, migrate, nightly, prune, rollback, ui
+from bkt_pipeline.cli import compare, doctor, forget, load, migrate, nightly, prune, rollback, ui
 from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, open_closed_streams, write_line
 from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.errors import BktError
@@ -21,7 +21,7 @@ DATABASE_URL names the Postgres database with the platform's skills, items and a
 embedded Postgres is used. It keeps its data under BKT_PIPELINE_HOME and starts with a synthetic school,
 so that every command works without any setup."""
 
-COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune, forget)
+COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune, forget, compare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,10 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from bkt_pipeline.cli.console import DONE, SOME_FAILED, ConsoleProgress, write_line
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
 if TYPE_CHECKING:
@@ -83,6 +80,12 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         f"{MIN_ATTEMPTS})",
     )
     nightly.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="calibrate the skills and store the fits apart, without publishing anything; see bkt-pipeline compare. The "
+        "items, which are fitted with the published parameters, are left out",
+    )
+    nightly.add_argument(
         "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"
     )
     nightly.set_defaults(run=run_nightly)
@@ -94,17 +97,15 @@ def run_nightly(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.defs.night import run_night
-    from bkt_pipeline.defs.resources import CalibrationSettings, shared
+    from bkt_pipeline.defs.resources import CalibrationSettings, shared, validated
     from bkt_pipeline.defs.tags import parse_moment
     from bkt_pipeline.instance.storage import check_storage, dagster_instance
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
-    try:
-        _ = CalibrationSettings(**given).options
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
+    if options.rehearse:
+        given["publish"] = False
+    _ = validated(CalibrationSettings, given).options
     to_file = options.json and options.json != STDOUT
     with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
         check_storage()
@@ -124,7 +125,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     if options.json == STDOUT:
         print(json.dumps(night.result, indent=2), flush=True)
     else:
-        _show(night, time.perf_counter() - started)
+        _show(night, time.perf_counter() - started, rehearsed=options.rehearse)
     return _exit_code(night, options)
 
 
@@ -136,7 +137,7 @@ def _exit_code(night: "NightRun", options: argparse.Namespace) -> int:
     return SOME_FAILED if night.failed_runs or night.warning or night.any_failed else DONE
 
 
-def _show(night: "NightRun", seconds: float) -> None:
+def _show(night: "NightRun", seconds: float, *, rehearsed: bool) -> None:
     """Print the table and the totals. If output cannot be written, the night still counts as done."""
     from bkt_pipeline.cli import tables
     from bkt_pipeline.cli.console import out
@@ -156,6 +157,8 @@ def _show(night: "NightRun", seconds: float) -> None:
             shown.print(night.item_comparison, markup=False, soft_wrap=True)
         if night.left_out:
             shown.print(night.left_out, markup=False, soft_wrap=True)
+        if rehearsed:
+            shown.print("Nothing was published. Compare it with a night: bkt-pipeline compare DATE rehearsal")
         shown.print("To see the night in the browser: bkt-pipeline ui", markup=False)
         sys.stdout.flush()
 

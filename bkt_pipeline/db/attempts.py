@@ -164,15 +164,15 @@ def student_text(student_id: Column[Any]) -> ColumnElement[Any]:
 
 def in_window(source: Source, as_of: dt.datetime, window_days: int) -> ColumnElement[bool]:
     """Whether an attempt lies in the window that ends at `as_of`."""
-    bound = end_of_window(source, as_of)
+    end = end_of_window(source, as_of)
     created_at = source.attempts.c.created_at
-    return (created_at > bound - dt.timedelta(days=window_days)) & (created_at <= bound)
+    return (created_at > end - dt.timedelta(days=window_days)) & (created_at <= end)
 
 
 def end_of_window(source: Source, as_of: dt.datetime) -> dt.datetime:
     """The end of the window as a value of created_at's type."""
-    bound = as_of.astimezone(dt.UTC)
-    return bound if source.zoned else bound.replace(tzinfo=None)
+    end = as_of.astimezone(dt.UTC)
+    return end if source.zoned else end.replace(tzinfo=None)
 
 
 def build_window(

@@ -21,6 +21,7 @@ from bkt_pipeline.db.older_answers import older_answers
 from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, reflect_source
 from bkt_pipeline.db.relations import find_relations, kind_of
 from bkt_pipeline.db.retry import is_transient, reason, retrying
+from bkt_pipeline.db.returning import returning_students, sampled
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
@@ -94,7 +95,7 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
         for name, why in try_writes(connection, source, target, schema).items():
             fails = _FAILS.get(name, True)
             found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
-    for section in (_mastery, _attempts, _left_out, _order, _indexes, _last_night):
+    for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes, _last_night):
         _add(connection, source, found, section)
     return found
 
@@ -205,6 +206,19 @@ def _left_out(connection: Connection, source: Source) -> Iterator[tuple[str, str
             "repeats",
             f"{sum(repeats.values()):,} attempts repeat another one (same student, item, time and answer; "
             f"{len(repeats):,} skills); they count as answers",
+        )
+
+
+def _returning(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+    keys = sampled(_active_keys(connection, source))
+    students, returning = returning_students(
+        connection, source, keys, dt.datetime.now(dt.UTC), settings().window_days
+    )
+    if students:
+        yield (
+            "returning",
+            f"{returning / students:.0%} of the window's students answered the skill before it ({len(keys):,} skills); "
+            "BKT_SEQUENCES=from_first_answer counts none of them as a beginner",
         )
 
 

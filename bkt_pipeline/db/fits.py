@@ -21,11 +21,12 @@ from bkt_pipeline.model.params import BktParams
 
 def store_fits(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
     """Store the fits under the night of their as_of."""
-    rows = [_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
+    rows = [fit_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
     upsert(connection, skill_fits, rows, keys=["night", "skill_id"], guard=unless_newer, stamp="stored_at")
 
 
-def _row(fit: SkillFit) -> dict[str, Any]:
+def fit_row(fit: SkillFit) -> dict[str, Any]:
+    """The fit as a row of `skill_fits`, without the run that made it."""
     return {
         # Set every column, so nothing survives from an earlier fit of the night.
         **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
@@ -174,7 +175,12 @@ def earlier_fits(
     )
     recent = (
         select(fits)
-        .where(fits.c.skill_id == given.c.skill_id, fits.c.night < night, fits.c.log_likelihood.is_not(None))
+        .where(
+            fits.c.skill_id == given.c.skill_id,
+            fits.c.night < night,
+            fits.c.log_likelihood.is_not(None),
+            fits.c.attempts > 0,
+        )
         .order_by(fits.c.night.desc())
         .limit(nights)
         .lateral("recent")

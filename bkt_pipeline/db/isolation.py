@@ -53,12 +53,14 @@ def printable(key: str) -> str:
     )
 
 
-def record_failed(connection: Connection, rows: Sequence[SkillOutcome], run_id: str) -> None:
+def record_failed(
+    connection: Connection, rows: Sequence[SkillOutcome], run_id: str, *, rehearsal: bool = False
+) -> None:
     """Record failed skills one by one, because the ledger cannot store every possible id."""
     for row in rows:
         try:
             with connection.begin_nested():
-                record(connection, [row], run_id)
+                record(connection, [row], run_id, rehearsal=rehearsal)
         except (DBAPIError, UnicodeError) as error:
             if isinstance(error, DBAPIError) and is_transient(error):
                 raise

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.db.rehearsals import KEYS, rehearsed_skills
 from bkt_pipeline.db.schema import COMPARED_ITEMS, night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.model.irt.comparison import ItemComparison
@@ -122,19 +123,24 @@ def _only_a_newer_calibration_stays(new: Any, stored: Any) -> Any:
     return (new.as_of >= stored.as_of) | (stored.outcome != Outcome.CALIBRATED.value)
 
 
-def record(connection: Connection, rows: Sequence[LedgerRow], run_id: str) -> None:
-    """Record the outcomes, either all of skills or all of items; they replace earlier ones of the same night."""
+def record(
+    connection: Connection, rows: Sequence[LedgerRow], run_id: str, *, rehearsal: bool = False
+) -> None:
+    """Record the outcomes, either all of skills or all of items; they replace earlier ones of the same night.
+
+    The outcomes of a rehearsal go to a table of their own.
+    """
     if not rows:
         return
     upsert(
         connection,
-        _ledger_of(type(rows[0])),
+        rehearsed_skills if rehearsal else _ledger_of(type(rows[0])),
         [
             {**asdict(row), "outcome": row.outcome.value, "night": row.night, "run_id": run_id}
             for row in sorted(rows, key=lambda row: row.skill_id)
         ],
-        keys=["night", "skill_id"],
-        guard=_only_a_newer_calibration_stays,
+        keys=KEYS if rehearsal else ["night", "skill_id"],
+        guard=None if rehearsal else _only_a_newer_calibration_stays,
         stamp="recorded_at",
     )
 
@@ -144,8 +150,13 @@ def _ledger_of(kind: type[LedgerRow]) -> Table:
 
 
 def outcomes_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[SkillOutcome]:
-    """The outcomes of skills that these runs recorded, ordered by skill id."""
-    return _read(connection, SkillOutcome, night_skills.c.run_id.in_(run_ids))
+    """The outcomes of skills that these runs recorded, those of rehearsals too, ordered by skill id."""
+    found = [
+        outcome
+        for table in (night_skills, rehearsed_skills)
+        for outcome in _read(connection, SkillOutcome, table.c.run_id.in_(run_ids), table)
+    ]
+    return sorted(found, key=lambda outcome: outcome.skill_id)
 
 
 def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
@@ -185,8 +196,8 @@ def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, Outc
     return {row.skill_id: Outcome(row.outcome) for row in rows}
 
 
-def _read(connection: Connection, kind: type[Row], which: Any) -> list[Row]:
-    table = _ledger_of(kind)
+def _read(connection: Connection, kind: type[Row], which: Any, table: Table | None = None) -> list[Row]:
+    table = _ledger_of(kind) if table is None else table
     rows = connection.execute(
         select(*(table.c[field.name] for field in fields(kind))).where(which).order_by(table.c.skill_id)
     )

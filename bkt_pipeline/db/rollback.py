@@ -118,7 +118,7 @@ def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: 
     connection.execute(
         update(published_params)
         .where(published_params.c.skill_id == fit.skill_id)
-        .values(as_of=fit.as_of, run_id=fit.run_id)
+        .values(as_of=fit.as_of, run_id=fit.run_id, attempts=fit.attempts)
     )
     # Restoring a later night removes the mark of an earlier rollback and leaves no new one.
     if fit.as_of < gone.as_of:

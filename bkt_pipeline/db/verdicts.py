@@ -25,6 +25,7 @@ from bkt_pipeline.db.fits import earlier_fits, school_prior
 from bkt_pipeline.db.items import item_rows, platform_rows, store_items
 from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, item_prior, outcomes_of_runs, record
 from bkt_pipeline.db.params import current_since, kept_from_thin_fits, publish, rows_of_run
+from bkt_pipeline.db.rehearsals import store_rehearsed
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import DatabaseUnavailable
@@ -47,6 +48,7 @@ class Verdicts(ABC, Generic[V]):
         self.database = database
         self.as_of = as_of
         self.run_id = run_id
+        self.rehearsal = False
 
     @abstractmethod
     def _publish(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
@@ -74,7 +76,8 @@ class Verdicts(ABC, Generic[V]):
 
     def _store(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
         final = self._publish(connection, verdicts)
-        record(connection, [self._ledger_row(verdict) for verdict in final], self.run_id)
+        rows = [self._ledger_row(verdict) for verdict in final]
+        record(connection, rows, self.run_id, rehearsal=self.rehearsal)
         return final
 
     def _store_alone(self, verdict: V) -> V:
@@ -86,7 +89,9 @@ class Verdicts(ABC, Generic[V]):
             failed = verdict.without_result(Outcome.FAILED, f"it was not stored: {reason(error)}")
         try:
             row = self._ledger_row(failed)
-            self.database.run(lambda connection: record(connection, [row], self.run_id))
+            self.database.run(
+                lambda connection: record(connection, [row], self.run_id, rehearsal=self.rehearsal)
+            )
         except DatabaseUnavailable:
             raise
         except Exception as error:
@@ -96,7 +101,16 @@ class Verdicts(ABC, Generic[V]):
 
 
 class SkillVerdicts(Verdicts[SkillVerdict]):
-    """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger."""
+    """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger.
+
+    Those of a rehearsal are stored apart, and nothing is published.
+    """
+
+    def __init__(
+        self, database: Database, as_of: dt.datetime, run_id: str, *, rehearsal: bool = False
+    ) -> None:
+        super().__init__(database, as_of, run_id)
+        self.rehearsal = rehearsal
 
     def history(self, keys: Sequence[str], nights: int) -> dict[str, History]:
         """The earlier nights of each skill; a new skill is left out."""
@@ -121,6 +135,9 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         platform = self.database.platform
         fits = [verdict.fit for verdict in verdicts if verdict.fit is not None]
         lock_skills(connection, [fit.skill_id for fit in fits])
+        if self.rehearsal:
+            store_rehearsed(connection, fits, self.run_id, __version__)
+            return list(verdicts)
         kept = kept_from_thin_fits(connection, platform, fits)
         full = [fit for fit in fits if fit.skill_id not in kept]
         written = publish(connection, platform, full, self.run_id, __version__) if full else ()

@@ -19,6 +19,10 @@ from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.windows.store import window_store
 
 
+class RehearsedWindows(dict[str, AttemptWindow]):
+    """The windows of a rehearsal: handed on within the run, and never stored."""
+
+
 class PostgresUpsertIOManager(dg.ConfigurableIOManager):
     """Stores the values of a run's partitions, and loads them as ``{partition key: value}``.
 
@@ -37,6 +41,9 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         the calibration downstream reports it.
         """
         if not obj:
+            return
+        if isinstance(obj, RehearsedWindows):
+            self._stored = {context.run_id: obj}
             return
         database = self.database.get()
         failed = {}

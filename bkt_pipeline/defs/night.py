@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import dagster as dg
 from sqlalchemy import Connection
 
-from bkt_pipeline.calibration.comparison import item_sentence
+from bkt_pipeline.calibration.comparison import compare_estimators, item_sentence
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import overtaken
 from bkt_pipeline.db.clock import refuse_future
 from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.fits import scores_of
 from bkt_pipeline.db.ledger import (
     ItemsOutcome,
     LedgerRow,
@@ -26,6 +27,7 @@ from bkt_pipeline.db.ledger import (
 )
 from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
+from bkt_pipeline.db.rehearsals import fits_of_rehearsal, rehearsed_result
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.night_counts import of_summary, sentence
 from bkt_pipeline.defs.night_warning import night_warning
@@ -156,7 +158,8 @@ def run_night(
 ) -> NightRun:
     """Calibrate the `skills` (default: all active ones) as of `as_of`, then their items.
 
-    `settings` are those of `CalibrationSettings` that differ from the environment's.
+    `settings` are those of `CalibrationSettings` that differ from the environment's. A rehearsal (`publish` False)
+    has neither items, which would be fitted with the published parameters, nor a summary.
 
     Raises
     ------
@@ -168,6 +171,8 @@ def run_night(
         The database or the window store was lost during the night; everything stored until then is kept.
     """
     database.run(partial(refuse_future, as_of=as_of))
+    rehearsal = not (settings or {}).get("publish", True)
+    with_items = with_items and not rehearsal
     runner = _Runner(definitions, instance, as_of, log_events=log_events, settings=settings or {})
     end_dead_runs(instance)
     first = runner.run(active_skills_job.name)
@@ -186,29 +191,39 @@ def run_night(
     if with_items:
         item_runs = runner.cover(nightly_irt_job.name, chosen, present, ItemsOutcome, database)
     seconds = time.perf_counter() - started
-    summary = runner.run(night_summary_job.name)
-    if not summary.success and _was_interrupted(summary):
+    summary = None if rehearsal else runner.run(night_summary_job.name)
+    if summary and not summary.success and _was_interrupted(summary):
         raise KeyboardInterrupt
-    if not summary.success:
+    if summary and not summary.success:
         # Without its summary the night is still complete.
         log.warning("the night's summary failed: %s", _cause(summary))
     items = database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None
     outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
         outcomes=outcomes,
-        result=database.run(partial(night_result, night=as_of.date(), run_ids=run_ids)),
+        result=database.run(
+            partial(rehearsed_result, run_ids=run_ids)
+            if rehearsal
+            else partial(night_result, night=as_of.date(), run_ids=run_ids)
+        ),
         items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
         warning=None if skills else night_warning(database, outcomes, as_of, window_days),
-        comparison=_comparison(database, as_of.date(), set(chosen)),
+        comparison=_comparison(database, as_of.date(), set(chosen), run_ids if rehearsal else None),
         item_comparison=_item_comparison(items or ()),
-        left_out=sentence(of_summary(summary)),
+        left_out=sentence(of_summary(summary)) if summary else None,
     )
 
 
-def _comparison(database: Database, night: dt.date, keys: Collection[str]) -> str | None:
-    """Which estimator predicts the night's skills best, in one sentence."""
+def _comparison(
+    database: Database, night: dt.date, keys: Collection[str], rehearsed_by: Sequence[str] | None
+) -> str | None:
+    """Which estimator predicts the skills of the night, or of the rehearsal, best, in one sentence."""
+    if rehearsed_by is not None:
+        fits = list(database.run(partial(fits_of_rehearsal, run_ids=rehearsed_by)).values())
+        found = compare_estimators([scores_of(fit) for fit in fits], fits[0]["estimator"]) if fits else None
+        return found.sentence if found else None
     skills = [skill for skill in database.run(partial(read_night, night=night)) if skill.skill_id in keys]
     compared = compare_night(skills)
     return compared.sentence if compared else None

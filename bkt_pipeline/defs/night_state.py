@@ -8,7 +8,7 @@ import dagster as dg
 
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
 from bkt_pipeline.defs.partitions import skill_keys, unfinished_skill_runs
-from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, WILL_RETRY_TAG
+from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG
 
 PAGE = 50  # run records read at a time
 
@@ -41,13 +41,14 @@ def waits_for(night: NightState) -> str | None:
     return None
 
 
-def latest_night_run(instance: dg.DagsterInstance) -> dg.RunRecord | None:
+def latest_night_run(instance: dg.DagsterInstance, *, rehearsals: bool = True) -> dg.RunRecord | None:
     """The latest successful run that began a night. Nights of the command are left out: they need no sensors."""
     succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
     cursor = None
     while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
         for record in records:
-            if COMMAND_TAG not in record.dagster_run.tags:
+            tags = record.dagster_run.tags
+            if COMMAND_TAG not in tags and (rehearsals or REHEARSAL_TAG not in tags):
                 return record
         cursor = records[-1].dagster_run.run_id
     return None

@@ -81,4 +81,6 @@ class WindowReader:
     def _fail(self, reasons: Mapping[str, str]) -> None:
         if reasons:
             rows = [SkillOutcome(key, self.as_of, Outcome.FAILED, why) for key, why in reasons.items()]
-            self.database.run(partial(record_failed, rows=rows, run_id=self.run_id))
+            self.database.run(
+                partial(record_failed, rows=rows, run_id=self.run_id, rehearsal=not self.options.publish)
+            )

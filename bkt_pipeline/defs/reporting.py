@@ -5,6 +5,7 @@ Here an asset instead yields one materialisation for each skill that did not fai
 but Dagster needs it to run the downstream assets in the same run.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -48,6 +49,21 @@ def report(
     failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
     if failed:
         raise failed_skills(what, failed)
+    yield unmaterialised_output({})
+
+
+def rehearsed(
+    context: dg.AssetExecutionContext,
+    verdicts: Sequence[SkillVerdict],
+    checks: Sequence[dg.AssetCheckSpec],
+) -> Iterator[Any]:
+    """Report a rehearsal: nothing was published, so no partition is materialised and no check evaluated."""
+    counts = Counter(str(verdict.outcome) for verdict in verdicts)
+    context.log.info("rehearsed, nothing was published: %s", dict(counts))
+    yield from evaluations(context, checks, {}, ())
+    failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
+    if failed:
+        raise failed_skills("the rehearsed skills", failed)
     yield unmaterialised_output({})
 
 

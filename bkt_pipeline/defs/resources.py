@@ -2,15 +2,18 @@
 
 import datetime as dt
 import threading
+from collections.abc import Mapping
+from copy import copy
+from enum import StrEnum
 from typing import Any, Literal, TypeVar, cast
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
 
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.defs.tags import night_of, parse_moment
+from bkt_pipeline.defs.tags import REHEARSAL_TAG, night_of, parse_moment
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
@@ -19,6 +22,13 @@ from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.settings import Settings, settings
 
 T = TypeVar("T")
+
+
+# Enumerations, because the launchpad refuses a value that is not in one before it starts a run.
+EstimatorName = StrEnum("EstimatorName", ["grid", "polished", "pooled"])
+SequencesName = StrEnum("SequencesName", ["window", "from_first_answer"])
+ItemModelName = StrEnum("ItemModelName", ["2pl", "offset"])
+ThetaSource = StrEnum("ThetaSource", ["replay", "mastery"])
 
 
 def _described(name: str, meaning: str) -> str:
@@ -88,23 +98,26 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
             "A skill with fewer graded attempts in the window is skipped; 0 needs estimator pooled.",
         ),
     )
-    estimator: str | None = Field(
+    estimator: EstimatorName | None = Field(
         default=None,
-        pattern="^(grid|polished|pooled)$",
         description=_described(
             "estimator",
             "Which estimates are published in skill_bkt_params: the best grid point, the polished continuous optimum, or "
             "the pooled estimate, which borrows from the school's other skills. Every night computes all three.",
         ),
     )
-    sequences: str | None = Field(
+    sequences: SequencesName | None = Field(
         default=None,
-        pattern="^(window|from_first_answer)$",
         description=_described(
             "sequences",
             "Which answers are used. window: those in the window; from_first_answer: all answers, from their first, of "
             "the students who answered in the window.",
         ),
+    )
+
+    publish: bool = Field(
+        default=True,
+        description="False: a rehearsal, which stores its fits apart and publishes nothing; see bkt-pipeline compare.",
     )
 
     @field_validator("as_of")
@@ -127,8 +140,9 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
         options = SkillOptions(
             window_days=_given(self.window_days, environment.window_days),
             min_attempts=_given(self.min_attempts, environment.min_attempts),
-            estimator=cast(Estimator, _given(self.estimator, environment.estimator)),
-            sequences=_given(self.sequences, environment.sequences),
+            estimator=cast(Estimator, str(_given(self.estimator, environment.estimator))),
+            sequences=str(_given(self.sequences, environment.sequences)),
+            publish=self.publish,
         )
         if options.min_attempts < 1 and options.estimator != "pooled":
             raise InvalidSettings(
@@ -149,10 +163,11 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
 def settings_tags(options: SkillOptions) -> dict[str, str]:
     """The tags that record the settings of a run."""
-    return {
+    tags = {
         f"bkt/{name}": str(getattr(options, name))
         for name in ("estimator", "sequences", "window_days", "min_attempts")
     }
+    return tags if options.publish else tags | {REHEARSAL_TAG: "true"}
 
 
 class ItemSettings(dg.ConfigurableResource[Any]):
@@ -173,15 +188,13 @@ class ItemSettings(dg.ConfigurableResource[Any]):
     method: Literal["map", "ml"] = Field(
         default="map", description="Maximum a posteriori with weak priors, or maximum likelihood."
     )
-    theta_from: str | None = Field(
+    theta_from: ThetaSource | None = Field(
         default=None,
-        pattern="^(replay|mastery)$",
         description="Source of a student's ability. replay: P(known) just before each attempt; mastery: the platform's "
         "table student_skill_mastery. Default: BKT_THETA_FROM, or replay.",
     )
-    item_model: str | None = Field(
+    item_model: ItemModelName | None = Field(
         default=None,
-        pattern="^(2pl|offset)$",
         description=_described(
             "item_model",
             "Which model the platform's items.irt_a and irt_b come from: the two-parameter logistic model, 2pl, or the "
@@ -201,7 +214,7 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         return ItemOptions(
             window_days=_given(self.window_days, settings().item_window_days),
             theta_from="mastery" if theta_from == "mastery" else "replay",
-            item_model=cast(ItemModel, _given(self.item_model, settings().item_model)),
+            item_model=cast(ItemModel, str(_given(self.item_model, settings().item_model))),
             method=self.method,
             min_answers=self.min_answers,
             calibrated_answers=self.calibrated_answers,
@@ -217,3 +230,44 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         if self.update_items is not None:
             return self.update_items
         return settings().update_items
+
+
+Kind = TypeVar("Kind", CalibrationSettings, ItemSettings)
+
+
+def with_defaults(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """Settings whose defaults are these values, which the launchpad shows and a run's config replaces.
+
+    They are defaults of a class of their own, because Dagster drops the values of an instance as soon as a run's
+    config names any setting.
+
+    Raises
+    ------
+    InvalidSettings
+        A value is invalid.
+    """
+    checked = validated(kind, values)
+    fields: dict[str, Any] = {}
+    for name in values:
+        field = copy(kind.model_fields[name])
+        field.default = getattr(checked, name)
+        fields[name] = (field.annotation, field)
+    made: type[Kind] = create_model(kind.__name__, __base__=kind, **fields)
+    return made()
+
+
+def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """The settings with these values.
+
+    Raises
+    ------
+    InvalidSettings
+        A value is invalid.
+    """
+    if unknown := sorted(set(values) - set(kind.model_fields)):
+        raise InvalidSettings(f"{unknown[0]} is not a setting; choose from {', '.join(kind.model_fields)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None

@@ -7,12 +7,15 @@
 4. When these have ended, `nightly_irt` starts the job `night_summary`. A night without a calibrated skill
    skips step 3.
 
+A night's other runs get the settings that its first run was started with. A rehearsal ends with its shards.
+
 Every run of a night carries the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick. Decisions are
 pure functions below the sensors and in `night_state`.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +30,15 @@ from bkt_pipeline.defs.night_state import (
 )
 from bkt_pipeline.defs.partitions import shards, skill_keys
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.defs.tags import AS_OF_TAG, CALIBRATED_TAG, FAILED_TAG, SHARD_TAG, night_of, night_tags
+from bkt_pipeline.defs.tags import (
+    AS_OF_TAG,
+    CALIBRATED_TAG,
+    FAILED_TAG,
+    SHARD_TAG,
+    config_of,
+    night_of,
+    night_tags,
+)
 from bkt_pipeline.instance.runs import end_dead_runs
 from bkt_pipeline.settings import settings
 
@@ -54,7 +65,11 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         )
     keys = skill_keys(context.instance)
     requests = [
-        dg.RunRequest(run_key=f"{as_of} {tags[SHARD_TAG]}", tags=settings().shard_tags | night | tags)
+        dg.RunRequest(
+            run_key=f"{as_of} {tags[SHARD_TAG]}",
+            tags=settings().shard_tags | night | tags,
+            run_config=handed_on(record),
+        )
         for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=as_of)
@@ -72,7 +87,7 @@ def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
 ) -> dg.SensorResult | dg.SkipReason:
     end_dead_runs(context.instance)
-    record = latest_night_run(context.instance)
+    record = latest_night_run(context.instance, rehearsals=False)
     if record is None:
         return dg.SkipReason(NO_NIGHT)
     night = night_tags(night_of(record))
@@ -84,7 +99,7 @@ def nightly_irt(
     if context.cursor == items_started(as_of):
         if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
             return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
-        return sum_up(night, cursor=as_of)
+        return sum_up(record, night, cursor=as_of)
     outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
     state = night_state(context.instance, night, outcomes)
     if reason := waits_for(state):
@@ -94,7 +109,7 @@ def nightly_irt(
             return dg.SkipReason(
                 f"waiting for the night as of {as_of}: no skill was calibrated, so items cannot be calibrated"
             )
-        return sum_up(night, cursor=without_items(as_of))
+        return sum_up(record, night, cursor=without_items(as_of))
     failed = state.outcomes.get("failed", 0) + state.missing
     counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
     keys = skill_keys(context.instance)
@@ -103,10 +118,17 @@ def nightly_irt(
             job_name=nightly_irt_job.name,
             run_key=f"{as_of} {tags[SHARD_TAG]}",
             tags=settings().shard_tags | night | counts | tags,
+            run_config=handed_on(record),
         )
         for tags in shards(keys, settings().skills_per_run)
     ]
     return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
+
+
+def handed_on(record: dg.RunRecord) -> dict[str, Any]:
+    """The settings that the night was started with, as the config of its other runs."""
+    given = config_of(record, "settings", "item_settings")
+    return {"resources": given} if given else {}
 
 
 def items_started(as_of: str) -> str:
@@ -122,9 +144,11 @@ def without_items(as_of: str) -> str:
     return f"{as_of} without items"
 
 
-def sum_up(night: Mapping[str, str], cursor: str) -> dg.SensorResult:
+def sum_up(record: dg.RunRecord, night: Mapping[str, str], cursor: str) -> dg.SensorResult:
     """Start the night's summary once for each value of the cursor."""
-    summary = dg.RunRequest(job_name=night_summary_job.name, run_key=cursor, tags=dict(night))
+    summary = dg.RunRequest(
+        job_name=night_summary_job.name, run_key=cursor, tags=dict(night), run_config=handed_on(record)
+    )
     return dg.SensorResult(run_requests=[summary], cursor=cursor)
 
 

@@ -1,6 +1,7 @@
 """The tags of a night's runs, and the times that they contain."""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
 
@@ -27,6 +28,9 @@ NIGHT_TAG = "bkt/night"
 AS_OF_TAG = "bkt/as_of"
 
 
+REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
+
+
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
 # Earlier than any platform's data, and late enough that every window begins after the year 1.
@@ -40,9 +44,17 @@ def night_tags(as_of: dt.datetime) -> dict[str, str]:
 
 
 def night_of(record: dg.RunRecord) -> dt.datetime:
-    """The as_of in the run's tag; without the tag, the time when the run was created."""
-    value = record.dagster_run.tags.get(AS_OF_TAG)
+    """The as_of in the run's config or tag; without either, the time when the run was created."""
+    settings = config_of(record, "settings").get("settings", {}).get("config", {})
+    value = settings.get("as_of") or record.dagster_run.tags.get(AS_OF_TAG)
     return parse_moment(value) if value else record.create_timestamp.astimezone(dt.UTC)
+
+
+def config_of(record: dg.RunRecord, *resources: str) -> dict[str, Any]:
+    """The run's config of these resources; one without config is not in the result."""
+    config: Any = record.dagster_run.run_config
+    given = (config.get("resources") or {}) if isinstance(config, dict) else {}
+    return {name: given[name] for name in resources if given.get(name)}
 
 
 def parse_moment(value: str) -> dt.datetime:

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.db.doctor import CAN_RUN, UNUSABLE, WOULD_FAIL, Diagnosis, diagnose
+from bkt_pipeline.settings import settings
 from bkt_pipeline_tests.helpers.sources import create
 
 Ask = Callable[..., Diagnosis]
@@ -230,3 +231,15 @@ def test_a_missing_demo_database_is_not_a_failure(own_server: Path, monkeypatch:
     found = diagnose()
     assert found.exit_code == CAN_RUN
     assert lines(found, "tables") == ["not there yet; the first night or load creates them"]
+
+
+def test_returning_students_are_reported_as_a_share(ask: Ask) -> None:
+    found = ask()
+    assert [text[:26] for text in lines(found, "returning")] == ["0% of the window's student"]
+    with psycopg.connect(settings().database_url.get_secret_value()) as connection:
+        connection.execute(
+            "INSERT INTO attempts (student_id, item_id, is_correct, created_at) "
+            "SELECT student_id, item_id, is_correct, created_at - interval '60 days' FROM attempts "
+            "WHERE student_id IN ('1', '2', '3')"
+        )
+    assert [text[:27] for text in lines(diagnose(), "returning")] == ["50% of the window's student"]

@@ -38,8 +38,7 @@ def target(connection: Connection) -> Platform:
 
 def fit(*, polished: bool = False, lengths: int = 5) -> SkillFit:
     window = simulate(BktParams(0.3, 0.2, 0.1, 0.2), n_students=40, seed=1, lengths=lengths, skill_id=KEY)
-    # The ledger has no columns for these.
-    return replace(calibrate(window, polished=polished), pooled=None, moments=None)
+    return calibrate(window, polished=polished)
 
 
 @pytest.mark.parametrize("kind", [{}, {"polished": True}, {"lengths": 1}], ids=str)

@@ -17,6 +17,7 @@ from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
+from bkt_pipeline.defs.io_manager import RehearsedWindows
 from bkt_pipeline.defs.metadata.figures import skill_picture
 from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, own_table, target_table
@@ -29,7 +30,13 @@ from bkt_pipeline.defs.partitions import (
 )
 from bkt_pipeline.defs.progress import Progress, gathered
 from bkt_pipeline.defs.reading import WindowReader
-from bkt_pipeline.defs.reporting import failed_skills, materialisations, report, unmaterialised_output
+from bkt_pipeline.defs.reporting import (
+    failed_skills,
+    materialisations,
+    rehearsed,
+    report,
+    unmaterialised_output,
+)
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.model import warm_up
@@ -81,7 +88,14 @@ def active_skills(
     if reasons:
         context.log.warning("these skills cannot be partitions and are left out: %s", refused)
         rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in reasons.items()]
-        opened.run(partial(record_failed, rows=rows, run_id=context.run.run_id))
+        opened.run(
+            partial(
+                record_failed,
+                rows=rows,
+                run_id=context.run.run_id,
+                rehearsal=not settings.options.publish,
+            )
+        )
     return dg.MaterializeResult(
         metadata={
             "active": len(active),
@@ -125,6 +139,10 @@ def attempt_window(
     as_of, run_id = resolve_as_of(context, settings, opened), context.run.run_id
     reader = WindowReader(opened, as_of, settings.options, run_id)
     windows = reader.read(keys, progress)
+    if not settings.options.publish:
+        yield unmaterialised_output(RehearsedWindows(windows))
+        yield from evaluations(context, attempt_window_checks, {}, ())
+        return
     yield unmaterialised_output(windows)
     failed = SkillVerdicts(opened, as_of, run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
@@ -167,13 +185,17 @@ def skill_bkt_params(
     """
     keys, opened = chosen_keys(context), database.get()
     as_of = resolve_as_of(context, settings, opened)
-    verdicts = SkillVerdicts(opened, as_of, context.run.run_id)
+    rehearsal = not settings.options.publish
+    verdicts = SkillVerdicts(opened, as_of, context.run.run_id, rehearsal=rehearsal)
     history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
     warm_up(on_compile=lambda: progress.say("compiling the kernel (once on this machine, a few seconds) …"))
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     stored: list[SkillVerdict] = []
     for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
         stored += verdicts.store(some)
+    if rehearsal:
+        yield from rehearsed(context, stored, skill_bkt_params_checks)
+        return
     stored = verdicts.read_back(stored)
     since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
     yield from report(
@@ -188,7 +210,7 @@ def skill_bkt_params(
 
 
 def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
-    """The picture of a skill that was calibrated alone; runs over several skills draw none."""
-    if len(keys) > 1 or verdict.fit is None or verdict.window is None:
+    """The picture of a skill that was calibrated alone; runs over several skills draw none, nor do skills without answers."""
+    if len(keys) > 1 or verdict.fit is None or verdict.window is None or not verdict.window.n_attempts:
         return {}
     return {"picture": skill_picture(verdict.window, verdict.fit)}

@@ -8,6 +8,7 @@ from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.calibration.window_checks import WindowCounts, newest_attempt
 from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.model import DEFAULT_GRID, on_edge
 from bkt_pipeline.model.attempts import AttemptWindow
 
 
@@ -62,7 +63,9 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
             shown[f"{name}_change"] = round(shown[name] - getattr(verdict.previous, name), 12)
     likelihood = fit.published.log_likelihood
     if likelihood is not None:
-        shown |= {"log_likelihood": likelihood, "log_likelihood_per_attempt": likelihood / fit.n_attempts}
+        shown["log_likelihood"] = likelihood
+        if fit.n_attempts:
+            shown["log_likelihood_per_attempt"] = likelihood / fit.n_attempts
     if fit.polished is not None:
         shown |= {
             "estimator": fit.estimator,
@@ -70,6 +73,7 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
         }
     return shown | {
         "tier": str(fit.evidence.tier),
+        "parameters_on_grid_edge": on_edge(fit.params, DEFAULT_GRID),
         "distinct_sequences": fit.n_distinct,
         "fit_milliseconds": round(fit.seconds * 1000, 3),
         "dagster/row_count": 1,

@@ -177,4 +177,5 @@ def _of_students(window: AttemptWindow, chosen: npt.NDArray[np.bool_]) -> Attemp
         np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
         window.as_of,
         window.window_days,
+        sequences=window.sequences,
     )

@@ -1,0 +1,87 @@
+"""Rehearsed nights: what a night would have published, kept apart from the nights that did.
+
+The tables have the columns of `skill_fits` and `night_skills`, so nothing that reads those ever sees a rehearsal. A
+rehearsal replaces an earlier one of the same as_of.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, RowMapping, Table, delete, func, select
+
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.db.fits import fit_row
+from bkt_pipeline.db.schema import PARAMETERS, night_skills, own, skill_fits
+from bkt_pipeline.db.upsert import upsert
+from bkt_pipeline.model.bkt.fit import SkillFit
+
+__all__ = ["own", "rehearsed_fits", "rehearsed_skills"]
+
+KEYS = ("as_of", "skill_id")
+KEPT_DAYS = 30
+
+
+def _like(table: Table, name: str, comment: str) -> Table:
+    columns: list[Column[Any]] = [
+        Column(
+            column.name,
+            column.type,
+            primary_key=column.name in KEYS,
+            nullable=column.nullable,
+            comment=column.comment,
+        )
+        for column in table.c
+    ]
+    return Table(name, own, *columns, comment=comment)
+
+
+rehearsed_fits = _like(skill_fits, "rehearsed_fits", "The parameters of rehearsals, which were not published")
+rehearsed_skills = _like(night_skills, "rehearsed_skills", "The outcome of each skill in rehearsals")
+
+
+def store_rehearsed(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
+    """Store the fits of a rehearsal, and delete rehearsals that are older than `KEPT_DAYS`."""
+    old = func.now() - dt.timedelta(days=KEPT_DAYS)
+    connection.execute(delete(rehearsed_fits).where(rehearsed_fits.c.stored_at < old))
+    connection.execute(delete(rehearsed_skills).where(rehearsed_skills.c.recorded_at < old))
+    rows = [fit_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
+    upsert(connection, rehearsed_fits, rows, keys=KEYS, stamp="stored_at")
+
+
+def rehearsed_result(connection: Connection, run_ids: Sequence[str]) -> dict[str, Any]:
+    """What the runs would have published, in the form of `night_result`."""
+    names = (*PARAMETERS, "log_likelihood")
+    rows = connection.execute(
+        select(rehearsed_fits).where(rehearsed_fits.c.run_id.in_(run_ids)).order_by(rehearsed_fits.c.skill_id)
+    )
+    skills = {row["skill_id"]: {name: row[name] for name in names} for row in rows.mappings()}
+    return {"calibrated_skills": skills, "count": len(skills)}
+
+
+def fits_of_rehearsal(connection: Connection, run_ids: Sequence[str] | None = None) -> dict[str, RowMapping]:
+    """The stored rows of these runs, by skill; without run ids, those of the latest rehearsal."""
+    fits = rehearsed_fits.c
+    if run_ids is None:
+        last = select(fits.as_of).order_by(fits.stored_at.desc()).limit(1).scalar_subquery()
+        chosen = fits.as_of == last
+    else:
+        chosen = fits.run_id.in_(run_ids)
+    rows = connection.execute(select(rehearsed_fits).where(chosen).order_by(fits.skill_id))
+    return {row["skill_id"]: row for row in rows.mappings()}
+
+
+def fits_of_night(connection: Connection, night: dt.date) -> dict[str, RowMapping]:
+    """The stored rows of the skills that the night calibrated, by skill."""
+    calibrated = (
+        (night_skills.c.night == skill_fits.c.night)
+        & (night_skills.c.skill_id == skill_fits.c.skill_id)
+        & (night_skills.c.outcome == Outcome.CALIBRATED.value)
+    )
+    rows = connection.execute(
+        select(skill_fits)
+        .join(night_skills, calibrated)
+        .where(skill_fits.c.night == night)
+        .order_by(skill_fits.c.skill_id)
+    )
+    return {row["skill_id"]: row for row in rows.mappings()}
