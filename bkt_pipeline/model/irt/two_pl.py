@@ -35,7 +35,7 @@ A_BOUNDS = (0.25, 4.0)
 B_BOUNDS = (-5.0, 5.0)
 MIN_ANSWERS = 50
 CALIBRATED_ANSWERS = 200
-# Below this, 200 answers give a a standard error near 0.6, so the prior says more about a than the answers do.
+# Below this, 200 answers give `a` a standard error near 0.6, so the prior says more about `a` than the answers do.
 MIN_THETA_SD = 0.25
 NO_PRIOR = (0.0, 0.0, 0.0, 0.0, 0.0)
 
