@@ -58,7 +58,7 @@ def reflect_mastery(connection: Connection, schema: str | None = None) -> Table:
     found = find_relations(connection, [MASTERY], schema)
     if MASTERY not in found:
         raise SourceSchemaError(
-            f"theta is to come from the platform's mastery, but the database has no table {MASTERY}"
+            f"theta_from is mastery, but the database has no table {MASTERY}"
             f"({', '.join(MASTERY_COLUMNS)}) in its {f'schema {schema}' if schema else 'search path'}; set "
             "theta_from to replay"
         )

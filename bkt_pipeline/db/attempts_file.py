@@ -174,7 +174,7 @@ def _name_items(
             if len(skill.encode()) + len(name.encode()) > LONGEST_KEY:
                 raise InvalidFile(
                     f"{path} has item ids that occur in several skills, and one of the names skill_id/item_id that "
-                    f"would keep them apart is too long for an index of Postgres: use shorter ids."
+                    f"would distinguish them is too long for a Postgres index: use shorter ids."
                 )
     by_skill = sorted((skill, name) for (skill, _), name in zip(named, names, strict=True))
     return np.array(names, dtype=object)[pair_of_row], tuple((name, skill) for skill, name in by_skill)

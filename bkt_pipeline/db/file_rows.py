@@ -27,8 +27,8 @@ CHUNK = 10_000
 
 
 TOO_LONG_TOGETHER = (
-    f"skill_id, student_id and item_id together are longer than {LONGEST_KEY:,} bytes, more than an index of "
-    "Postgres takes"
+    f"skill_id, student_id and item_id together are longer than {LONGEST_KEY:,} bytes, too long for a Postgres "
+    "index"
 )
 
 

@@ -95,7 +95,7 @@ class Ids(dict[str, int]):
                 f"{self.column} is not valid in this encoding; name another with --encoding, such as latin-1"
             )
         if len(cell.encode()) > LONGEST_ID:
-            return f"{self.column} is longer than {LONGEST_ID:,} bytes, more than an index of Postgres takes"
+            return f"{self.column} is longer than {LONGEST_ID:,} bytes, too long for a Postgres index"
         return ""
 
 

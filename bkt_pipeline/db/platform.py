@@ -191,8 +191,8 @@ def reflect_source(connection: Connection, schema: str | None = None) -> Source:
     if len(source.attempt_order) == 1:
         raise SourceSchemaError(
             f"{kind_of(source.attempts)} attempts has neither a primary key nor a column "
-            f"{' or '.join(reversed(ORDER_COLUMNS))} to order attempts of equal created_at by; "
-            "add a column attempt_order that counts the attempts up"
+            f"{' or '.join(reversed(ORDER_COLUMNS))} to order attempts with equal created_at; "
+            "add a column attempt_order with increasing numbers"
         )
     require_readable(connection, source.skills, REQUIRED_COLUMNS["skills"])
     require_readable(connection, source.items, REQUIRED_COLUMNS["items"])

@@ -102,7 +102,7 @@ _GRADED = {1: True, 0: False, -1: None}
 
 
 _ELSEWHERE = (
-    "Load into an empty database, where the tables are made: set DATABASE_URL to one, or BKT_PIPELINE_HOME to "
+    "Load into an empty database, where the tables are created: set DATABASE_URL to one, or BKT_PIPELINE_HOME to "
     "a new folder for an embedded one."
 )
 
@@ -167,7 +167,7 @@ def _require_empty_tables(connection: Connection) -> None:
                 )
         if connection.execute(select(exists().select_from(_source.tables[name]))).scalar():
             raise DatabaseError(
-                f"The table {name} holds rows already, and a load never mixes with other data. {_ELSEWHERE}"
+                f"The table {name} holds rows already, and a load never adds to other data. {_ELSEWHERE}"
             )
 
 

@@ -99,7 +99,7 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
 def _start_server(
     folder: Path, sockets: Path, lock: int, options: Sequence[str]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the server, which inherits `lock` (on server.lock); returns it and the position in its log."""
+    """Start the server, which inherits `lock` (on server.lock); returns it and where its log begins."""
     account = account_for(folder)
     binaries = usable_binaries(folder, account)
     initialise(folder, binaries, account, sync="fsync=off" not in options)

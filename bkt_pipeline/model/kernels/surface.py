@@ -111,9 +111,9 @@ def _rescale(bits: Ints, slot: int) -> None:
 
 @inlined
 def _emit(bits: Ints, slot: int, count: int) -> None:
-    """Scale the masses of a finished sequence by a power of 2 so that the larger one is in [1, 2).
+    """Compute the powers of 2 that scale the masses of a finished sequence so that the larger one is in [1, 2).
 
-    The exponent that is removed is added `count` times.
+    The exponent that is taken out is added `count` times.
     """
     for m in range(TILE):
         ea = bits[slot + _EA, m]
