@@ -25,7 +25,7 @@ ITEM_WINDOW_DAYS = 90
 
 
 def _whole_number(value: object) -> object:
-    """Digits only: int() would also take 1_000 and 1.0."""
+    """Accept only digits; pydantic's int would also accept 1_000 and 1.0."""
     if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
         raise ValueError("a whole number")
     return value
@@ -59,7 +59,7 @@ def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: A
 
 
 class Settings(BaseSettings):
-    """The settings of this process, as its environment has them now."""
+    """The settings of this process, read from its environment."""
 
     model_config = SettingsConfigDict(
         case_sensitive=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment and nothing else."""
+        """Only the environment."""
         return (env_settings,)
 
     @model_validator(mode="before")
@@ -203,24 +203,24 @@ class Settings(BaseSettings):
 
 
 def settings() -> Settings:
-    """The settings as the environment has them now.
+    """The current settings, read from the environment.
 
     Raises
     ------
     InvalidSettings
-        A variable has an invalid value. The message names the variable, its value unless it is a secret, and
-        what is allowed.
+        A variable has an invalid value. The message names the variable, shows its value unless that is a secret,
+        and lists what is allowed.
     """
     return _settings(tuple(map(os.environ.get, variables())))
 
 
-# A transaction asks for its time limits, so this is called thousands of times a night.
+# Every transaction reads its time limits, so this is called thousands of times a night.
 @lru_cache(maxsize=1)
 def _settings(environment: tuple[str | None, ...]) -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        # Not chained: its text holds the value.
+        # Not chained: its text contains the value, which may be a secret.
         problem = error.errors(include_url=False)[0]
     name = str(problem["loc"][0])
     field = variables()[name]
@@ -235,7 +235,7 @@ def variables() -> dict[str, FieldInfo]:
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default as a person reads it."""
+    """The default, as the README shows it."""
     shown = field.json_schema_extra["default"] if isinstance(field.json_schema_extra, dict) else ""
     if shown:
         return str(shown)
@@ -247,7 +247,7 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a setting may be, where its type and limits tell."""
+    """The values that a setting accepts, from its type and limits; empty if they do not define it."""
     if field.annotation is int:
         limits = {
             name: getattr(limit, name)
@@ -265,5 +265,5 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _expected(message: str) -> str:
-    """What a setting may be, in the words of its validator."""
+    """The values that a setting accepts, taken from the message of its validator."""
     return message.removeprefix("Value error, ").removeprefix("Input should be ")

@@ -1,7 +1,7 @@
 """The working folder: nothing in it is used unless the command line or a setting names it.
 
-A person runs a command in whatever folder they happen to be in, and a stranger may have written its files.
-Python would import a secrets.py there, Dagster read a .env, numba and matplotlib their own settings.
+Users run commands in any folder, and someone else may have written its files. Python would import a secrets.py from
+there, Dagster would read a .env, and numba and matplotlib would read their own settings.
 """
 
 import os
@@ -29,7 +29,7 @@ PATH_VARIABLES = (
     "PGSSLKEY",
     "PGSSLROOTCERT",
 )
-# Of a Postgres URL or of a `host=... sslkey=...` string.
+# A file in a Postgres URL or in a `host=... sslkey=...` string.
 _FILE_PARAMETER = re.compile(
     r"(?<=[?&\s])(passfile|sslcert|sslcrl|sslcrldir|sslkey|sslrootcert)=([^&\s']+)", re.ASCII
 )
@@ -37,7 +37,7 @@ _FILE_PARAMETER = re.compile(
 
 @contextmanager
 def outside_the_working_folder() -> Iterator[None]:
-    """Work in the root folder, with all settings as they were; child processes inherit both."""
+    """Work in the root folder without changing what any setting refers to; child processes inherit both."""
     before = working_folder()
     moved = environment_elsewhere(os.environ, before)
     changed = {name: os.environ.get(name) for name in moved if os.environ.get(name) != moved[name]}
@@ -64,10 +64,10 @@ def working_folder() -> Path:
 
 
 def environment_elsewhere(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The variables with every relative path made absolute from the folder, for a Python that imports nothing there."""
+    """The variables with relative paths made absolute from the folder, and set so that Python imports nothing there."""
 
     def absolute(path: str) -> str:
-        # `system` is a value of sslrootcert; a home folder is for who reads the variable to find.
+        # `system` is a value of sslrootcert. A home folder (~) is expanded by the program that reads the variable.
         return path if path == "system" or path.startswith("~") else os.path.normpath(folder / path)
 
     def absolute_parameter(match: re.Match[str]) -> str:
@@ -82,7 +82,7 @@ def environment_elsewhere(environment: Mapping[str, str], folder: Path) -> dict[
         if moved.get(name):
             moved[name] = _FILE_PARAMETER.sub(absolute_parameter, moved[name])
     if "PYTHONPATH" in moved:
-        # An empty part means the working folder, and mostly comes about by accident.
+        # An empty part means the working folder, and is usually there by accident.
         parts = [absolute(part) for part in moved["PYTHONPATH"].split(os.pathsep) if part]
         moved["PYTHONPATH"] = os.pathsep.join(parts)
     return moved

@@ -1,10 +1,10 @@
-"""The guard before Dagster's web server, which has no login of its own.
+"""The guard in front of Dagster's web server, which has no login of its own.
 
-Any web page that a browser on this machine opens can send requests to 127.0.0.1, and so can every account
-here. The guard answers only a browser that was given the secret of this start, at an address that is ours,
-and lets a mutation in only as a page of ours sends it.
+Any web page that is open in a browser on this machine can send requests to 127.0.0.1, and so can every account here.
+The guard answers only a browser that has the secret of this start, at one of our addresses, and accepts a mutation only
+in the form in which our pages send it.
 
-It is plain ASGI around Dagster's app: responses stream, and a WebSocket costs one look at its headers.
+It is plain ASGI around Dagster's app, so responses are streamed, and a WebSocket only has its headers checked.
 """
 
 import secrets
@@ -24,7 +24,7 @@ TOKEN = "token"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 READING = ("GET", "HEAD")
 
-# A second policy beside Dagster's own: a browser applies both.
+# A second policy in addition to Dagster's own; a browser applies both.
 FRAMES = "frame-ancestors 'none'"
 HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -37,7 +37,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Address:
-    """One way to write where the UI is, as browsers send it in `Host` and `Origin`."""
+    """An address of the UI, in the form that browsers send in `Host` and `Origin`."""
 
     scheme: str
     host: str
@@ -58,7 +58,7 @@ def read_address(url: str) -> Address:
     Raises
     ------
     InvalidSettings
-        It is not an http or https URL, or has more than a scheme, a host and a port.
+        The URL is not http or https, or has more than a scheme, a host and a port.
     """
     try:
         parts = urlsplit(url)
@@ -74,7 +74,7 @@ def read_address(url: str) -> Address:
 
 
 class Guard:
-    """ASGI middleware that refuses whatever a page or person without the secret could send.
+    """ASGI middleware that refuses every request from a page or user without the secret.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ class Guard:
     secret
         The secret of this start. ``/?token=SECRET`` turns it into a cookie for the browser session.
     addresses
-        The addresses that are ours. The IP address that a connection arrived at is one as well: a page that
-        rebinds its own name to this machine still sends that name.
+        Our addresses. The IP address at which a connection arrived is also one of them. That is safe, because a page
+        that rebinds its own name to this machine still sends that name.
     cookie
         The cookie's name. Browsers share cookies between the ports of a host, so it differs by port.
     """
@@ -111,7 +111,7 @@ class Guard:
             await answer(scope, receive, _with_headers(send))
 
     def _answer(self, request: HTTPConnection) -> Response | None:
-        """What to answer instead of Dagster; None where Dagster may answer."""
+        """The answer to send instead of Dagster's; None if Dagster may answer."""
         hosts = request.headers.getlist("host")
         here = _arrived_at(request.scope)
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts | {here.netloc}:
@@ -134,7 +134,7 @@ class Guard:
         return secrets.compare_digest(value.encode(errors="replace"), self.secret)
 
     def _let_in(self, *, secure: bool) -> Response:
-        """Exchange the secret in the address for a cookie, and go on to the address without it."""
+        """Exchange the secret in the address for a cookie, and redirect to the address without it."""
         answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
         answer.set_cookie(self.cookie, self.secret.decode(), httponly=True, samesite="strict", secure=secure)
         return answer
@@ -146,11 +146,11 @@ def _arrived_at(scope: Scope) -> Address:
 
 
 def _refuse_unsafe(request: HTTPConnection) -> Response | None:
-    """Let a request change something only as a POST of JSON, which no form and no image can send."""
+    """Allow changes only by a POST with JSON, which no form and no image can send."""
     method = request.scope["method"]
     if method in READING:
         asks_graphql = request.scope["path"].rstrip("/") == "/graphql"
-        # Dagster answers this one with the page of its query editor, whatever the query.
+        # Dagster answers a request for text/html with the page of its query editor and does not run the query.
         if asks_graphql and "text/html" not in request.headers.get("accept", ""):
             return _refused("GraphQL is answered to POST requests only.", status=405)
         return None
@@ -183,5 +183,5 @@ def _with_headers(send: Send) -> Send:
 
 
 def loopback_addresses(port: int) -> list[Address]:
-    """What a browser on this machine may call the port."""
+    """The addresses that a browser on this machine may use for the port."""
     return [Address("http", name, port) for name in LOOPBACK_NAMES]

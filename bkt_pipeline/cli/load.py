@@ -1,4 +1,4 @@
-"""The command `load`: a file of answers into the database, with a report of what was loaded and what was not."""
+"""The command `load`: loads a file of answers into the database and reports what was loaded and what was not."""
 
 import argparse
 import datetime as dt
@@ -131,7 +131,7 @@ def _moment(microseconds: int) -> dt.datetime:
 
 
 def _as_of(newest: dt.datetime, now: dt.datetime) -> str:
-    """The option that makes a night find answers, where those of the file are too old for a night now."""
+    """The option with which a night finds answers, if the file's answers are too old for a night now."""
     from bkt_pipeline.settings import WINDOW_DAYS
 
     if newest > now - dt.timedelta(days=WINDOW_DAYS):

@@ -39,7 +39,7 @@ class Service:
             self._orders.close()
 
     def stop(self) -> None:
-        """Wait until nothing of it lives; kill what is left after the time that a service gives itself."""
+        """Wait until all its processes have ended; kill those that are left after STOP_SECONDS."""
         end = time.monotonic() + STOP_SECONDS
         while self._lives() and time.monotonic() < end:
             time.sleep(0.05)
@@ -58,7 +58,7 @@ class Service:
 
 
 class Services:
-    """Services that are started one after another and end together."""
+    """Services that are started one after another and stopped together."""
 
     def __init__(self) -> None:
         self._started: list[Service] = []
@@ -89,7 +89,7 @@ class Services:
 
 @contextmanager
 def running() -> Iterator[Services]:
-    """Services that stop at the end of the block; by themselves where this process is killed before it."""
+    """Services that are stopped at the end of the block, and stop by themselves if this process is killed."""
     services = Services()
     try:
         yield services

@@ -2,10 +2,9 @@
 
     python -P -m bkt_pipeline.cli.service < orders
 
-The first line on stdin is a JSON object with the orders; the secret goes this way because arguments and
-environment of a process are seen by others. The end of stdin is the end of the parent, however that ended:
-the service then stops itself and all of its own children, the runs among them. It must be the leader of a
-process group.
+The first line on stdin is a JSON object with the orders. The secret is passed this way because other users can see the
+arguments and environment of a process. Stdin ends when the parent ends for any reason; the service then stops itself and
+all of its children, including the runs. It must be the leader of a process group.
 """
 
 import json
@@ -24,10 +23,10 @@ CLOSE_SECONDS = 2  # time for a browser to finish a request
 
 def main() -> None:
     """Run the service until its parent ends or closes our stdin."""
-    # Dagster has SIGTERM do what SIGINT does, which is nothing where a shell had this process ignore it.
+    # Dagster makes SIGTERM do what SIGINT does, which is nothing if a shell started this process with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # No account but ours may write to the sockets of the code servers, which run code.
+    # Only our account may write to the sockets of the code servers, because they run code.
     os.umask(os.umask(0) | 0o022)
     orders = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -61,9 +60,9 @@ def serve_ui(
         config = uvicorn.Config(
             guard,
             log_level="warning",
-            # Its lines would hold the secret.
+            # The access log would contain the secret.
             access_log=False,
-            # Headers that any client can send must not change what a request is.
+            # Any client can send proxy headers, so they must not change how a request is seen.
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=CLOSE_SECONDS,
@@ -72,7 +71,7 @@ def serve_ui(
 
 
 def run_dagster(command: str, arguments: list[str]) -> None:
-    """Run a command that Dagster's package installs, in this process."""
+    """Run a command of Dagster's package in this process."""
     (entry,) = entry_points(group="console_scripts", name=command)
     sys.argv = [command, *arguments]
     run: Any = entry.load()

@@ -1,4 +1,4 @@
-"""The night as text: a table of the skills, the reasons grouped below it, and totals."""
+"""A night as text: a table of the skills, the grouped reasons below it, and totals."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _LOW_DATA = re.compile(r"\d+ (graded attempts in \d+ days), fewer than (\d+)")
 def night_table(
     outcomes: Sequence[SkillOutcome], parameters: dict[str, dict[str, float]], width: int
 ) -> tuple[Table, list[str]]:
-    """A table with one row per skill, and the lines with the reasons to print below it."""
+    """A table with one row per skill, and the lines with reasons to print below it."""
     wide = width >= NARROW
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("skill", overflow="fold")
@@ -53,7 +53,7 @@ def night_table(
 
 
 def shortened(name: str, longest: int) -> str:
-    """The name, with its middle left out if it is long, because names often differ at either end."""
+    """The name, without its middle if it is long, because names often differ at the beginning or the end."""
     if len(name) <= longest:
         return name
     tail = longest // 3

@@ -1,6 +1,7 @@
 """`bkt-pipeline ui`: Dagster's UI and daemon on this machine, for users who have the address that it prints.
 
-This process holds the port and stops the others: the code server, the web server behind the guard, the daemon.
+This process opens the port, and starts and stops the others: the code server, the web server behind the guard, and the
+daemon.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_ui(options: argparse.Namespace) -> int:
-    """Start the services, print the address, and wait until a person or the end of a service ends them all."""
+    """Start the services, print the address, and stop all services on Ctrl-C or when one of them ends."""
     if find_spec("dagster_webserver") is None:
         raise InvalidSettings("the package dagster-webserver is missing; pip install 'bkt_pipeline[ui]'")
     from bkt_pipeline.cli.guard import TOKEN, Address, loopback_addresses, read_address
@@ -65,12 +66,12 @@ def run_ui(options: argparse.Namespace) -> int:
     shown = read_address(options.public_url) if options.public_url else named
     secret = secrets.token_urlsafe(32)
     with ExitStack() as stack:
-        # First of all: a taken port must not cost a second daemon on the same storage.
+        # First, so that a second daemon on the same storage never starts if the port is taken.
         sockets = [stack.enter_context(one) for one in listen(options.host, port)]
         check_storage()
         open_database().close()
         dagster_home = use_dagster_home()
-        # Private to this account: who can write to the code server's socket can run code.
+        # Private to this account, because anyone who can write to the code server's socket can run code.
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bkt-pipeline-")))
         services = stack.enter_context(running())
         try:
@@ -89,7 +90,7 @@ def run_ui(options: argparse.Namespace) -> int:
             }
             services.start("web server", web, pass_fds=numbers)
             services.start("daemon", daemon(workspace))
-            # Only the web server may hold the port from now on.
+            # From now on, only the web server holds the port.
             for one in sockets:
                 one.close()
             if options.host not in (LOCAL, "localhost", "::1"):
@@ -111,12 +112,12 @@ def run_ui(options: argparse.Namespace) -> int:
 
 
 def read_port(text: str) -> int:
-    """The port that a person typed.
+    """The port that the user gave.
 
     Raises
     ------
     InvalidSettings
-        It is not a whole number from 1 to 65535.
+        The port is not a whole number from 1 to 65535.
     """
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
         raise InvalidSettings(f"--port is {text!r}; it must be a whole number from 1 to 65535")
@@ -124,7 +125,7 @@ def read_port(text: str) -> int:
 
 
 def listen(host: str, port: int) -> Sequence[socket.socket]:
-    """Sockets that listen on each address of the host; a browser that comes early waits in their queue.
+    """Sockets that listen on each address of the host; an early browser waits in their queue.
 
     Raises
     ------
@@ -153,14 +154,14 @@ def listen(host: str, port: int) -> Sequence[socket.socket]:
 
 
 def own_workspace(dagster_home: Path) -> Path | None:
-    """The workspace.yaml of a Dagster home that loads more than this package; None for ours."""
+    """The Dagster home's workspace.yaml if it was changed, such as to load more than this package; None for ours."""
     found = dagster_home / "workspace.yaml"
     ours = (files("bkt_pipeline.instance") / "workspace.yaml").read_bytes()
     return found if found.exists() and found.read_bytes() != ours else None
 
 
 def write_workspace(folder: Path) -> Path:
-    """A workspace.yaml for the code server of the folder; the web server and the daemon share it."""
+    """Write a workspace.yaml for the code server in the folder, which the web server and the daemon share."""
     server = {"socket": str(folder / "socket"), "location_name": "bkt_pipeline"}
     path = folder / "workspace.yaml"
     # JSON is YAML.
@@ -169,13 +170,13 @@ def write_workspace(folder: Path) -> Path:
 
 
 def code_server(path: Path) -> dict[str, Any]:
-    """The orders for a code server on the socket."""
+    """The orders that start a code server on the socket."""
     arguments = ["--socket", str(path), "--module-name", "bkt_pipeline.definitions"]
     arguments += ["--location-name", "bkt_pipeline", "--empty-working-directory", "--log-level", "warning"]
     return {"command": "dagster", "arguments": ["api", "grpc", *arguments]}
 
 
 def daemon(workspace: Path) -> dict[str, Any]:
-    """The orders for the daemon."""
+    """The orders that start the daemon."""
     arguments = ["run", "--workspace", str(workspace), "--log-level", "warning"]
     return {"command": "dagster-daemon", "arguments": arguments}

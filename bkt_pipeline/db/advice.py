@@ -51,10 +51,10 @@ _INDEXES = text(
 
 
 def missing_indexes(connection: Connection, source: Source) -> list[str]:
-    """A statement for each index that a night needs and the platform lacks; whether to create it is up to the owner.
+    """A statement for each index that a night needs and the platform lacks. The owner decides whether to create it.
 
-    CONCURRENTLY where Postgres takes it, which it does not for a partitioned table. A view has no index: the line
-    names the tables behind it. Nothing for a foreign table, whose indexes are in another database.
+    Indexes are created CONCURRENTLY, except on partitioned tables, where Postgres does not support it. For a view, the
+    line names the tables behind it. Foreign tables are skipped, because their indexes are in another database.
     """
     included = dict.fromkeys(
         column.name
@@ -95,10 +95,10 @@ def _missing_index(
 
 
 def adapting_views(connection: Connection, schema: str | None = None) -> Iterator[str]:
-    """Three CREATE VIEW statements that show a platform's tables under the names and columns that a night reads.
+    """Three CREATE VIEW statements that show a platform's tables with the names and columns that a night reads.
 
-    What is in capitals is to be replaced. A name that is taken by another table is given in a schema of its own, to
-    which BKT_SOURCE_SCHEMA is then set.
+    Words in capitals are placeholders. If one of the names is taken, the views go into a schema of their own, and
+    BKT_SOURCE_SCHEMA must be set to it.
     """
     found = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
     prefix = f"{ADAPTER_SCHEMA}." if found else ""
@@ -111,7 +111,7 @@ def adapting_views(connection: Connection, schema: str | None = None) -> Iterato
             for column, expression in columns.items()
         ]
         origin = placeholder if table is None else f"{table.schema}.{table.name}"
-        # Printed for a person, never run.
+        # Printed for the user, never run.
         yield f"CREATE VIEW {prefix}{name} AS SELECT {', '.join(shown)} FROM {origin};"  # noqa: S608
     if prefix:
         yield f"-- then set BKT_SOURCE_SCHEMA={ADAPTER_SCHEMA}"

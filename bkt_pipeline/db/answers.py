@@ -1,4 +1,4 @@
-"""The answers that items are calibrated on: the statement that reads them, and the parameters to replay them with.
+"""Reads the answers that items are calibrated on, and the platform's table of mastery.
 
 Each function takes an open Connection and leaves the commit to its caller.
 """
@@ -51,14 +51,14 @@ def reflect_mastery(connection: Connection, schema: str | None = None) -> Table:
     Raises
     ------
     SourceSchemaError
-        It is missing, or a column is.
+        The table or one of its columns is missing.
     PermissionMissing
-        This role may not read all of it.
+        This role may not read all of the table.
     """
     found = find_relations(connection, [MASTERY], schema)
     if MASTERY not in found:
         raise SourceSchemaError(
-            f"theta is to come from the platform's mastery, but the database has no table {MASTERY}"
+            f"theta_from is mastery, but the database has no table {MASTERY}"
             f"({', '.join(MASTERY_COLUMNS)}) in its {f'schema {schema}' if schema else 'search path'}; set "
             "theta_from to replay"
         )
@@ -79,12 +79,12 @@ def read_answers(
     window_days: int,
     mastery: Table | None = None,
 ) -> dict[str, SkillAnswers | WindowUnusable]:
-    """The graded answers with ``as_of - window_days < created_at <= as_of`` of each skill, with the item of each.
+    """Each skill's graded answers with ``as_of - window_days < created_at <= as_of``, and the item of each answer.
 
-    Every key is in the result, with the reason where its answers cannot be read. One statement, so that items
-    and answers are of one moment: it numbers the skill's items and brings four bytes an answer (that number and the
-    grade), grouped by student in Postgres. With `mastery`, the P(known) of that table comes along, and
-    students without one are left out. The ids of students decide who is held out, and go no further.
+    Every key is in the result, with its answers or with the reason why they cannot be read. A single statement reads
+    items and answers, so both are from the same moment. It numbers the skill's items and sends four bytes for each
+    answer (the item's number and the grade), grouped by student. With `mastery`, each student's P(known) from that
+    table is read too, and students without one are left out. Student ids are used only to decide who is held out.
     """
 
     def read(some: Sequence[str]) -> dict[str, SkillAnswers]:
@@ -158,7 +158,7 @@ def _statement(
 
 
 def _known(source: Source, mastery: Table) -> Subquery:
-    """One P(known) a student and skill; not a number where several rows differ."""
+    """One P(known) for each student and skill; NaN if several rows disagree."""
     rows, given = mastery.c, requested_keys()
     once = func.min(rows.p_known) == func.max(rows.p_known)
     return (
@@ -178,7 +178,7 @@ def _known(source: Source, mastery: Table) -> Subquery:
 
 
 def _answers(key: str, rows: Sequence["Row[Any]"], *, with_mastery: bool) -> SkillAnswers:
-    """One skill's rows: its items first, then its students."""
+    """The answers in one skill's rows: the first row lists its items, the others are students."""
     all_items = rows[0].item_ids if rows else []
     students = rows[1:]
     if odd := sum(row.odd for row in students):

@@ -39,10 +39,10 @@ _ANSWER = np.dtype([("at", ">i8"), ("right", "u1")])
 
 
 def read_active_skills(connection: Connection, source: Source) -> list[str]:
-    """Ids of the active skills as text, in the order of the text.
+    """Ids of the active skills as text, sorted.
 
-    Of ids that are equal to the database (a view may hold 'Sums' and 'sums' as citext), one is listed. An id that is
-    not valid UTF-8 has surrogates in the place of its odd bytes; `unusable_keys` finds it.
+    If the database treats several ids as equal (such as 'Sums' and 'sums' in a citext view), one of them is listed.
+    An id that is not valid UTF-8 has surrogates in place of its invalid bytes; `unusable_keys` finds it.
     """
     skills = source.skills
     key = cast(skills.c.id, Text)
@@ -67,14 +67,14 @@ def read_windows(
     window_days: int,
     sequences: str = "window",
 ) -> dict[str, AttemptWindow | WindowUnusable]:
-    """The attempts with ``as_of - window_days < created_at <= as_of`` of each skill, grouped to sequences by Postgres.
+    """Each skill's attempts with ``as_of - window_days < created_at <= as_of``, grouped into sequences by Postgres.
 
-    With the sequences `from_first_answer`, the students with a graded answer in that window have all their graded
+    With sequences `from_first_answer`, each student who has a graded answer in that window contributes all graded
     answers to the skill up to `as_of`.
 
-    Every key is in the result: with its window, an empty one where there is no graded attempt, or with
-    the reason why it cannot be read, which costs the other skills nothing. One aggregate a student brings nine bytes
-    an answer (its time, its grade), so no row is ever an object.
+    Every key is in the result, with its window or with the reason why the window cannot be read. The window is empty
+    if there are no graded attempts. A skill that cannot be read does not affect the others. Postgres sends one value
+    for each student, with nine bytes for each answer (its time and its grade), so no Python object is made per row.
     """
 
     def read(some: Sequence[str]) -> dict[str, AttemptWindow]:
@@ -119,10 +119,10 @@ def _read_windows(
 def window_statement(
     source: Source, as_of: dt.datetime, window_days: int, sequences: str = "window"
 ) -> Select[Any]:
-    """A row a student and skill of the parameter `keys`: the skill's number among them, from 1, and the answers.
+    """One row for each student and skill: the skill's number in the parameter `keys`, from 1, and the answers.
 
-    Skills and students are grouped by the platform's own equality, and results come back under the key that was asked
-    for, so that no text is ever compared here.
+    Postgres groups skills and students by the platform's own equality. The number identifies the requested key, so no
+    text is compared here.
     """
     items, attempts, given = source.items, source.attempts, requested_keys()
     as_bytes = func.timestamptz_send if source.zoned else func.timestamp_send
@@ -157,7 +157,7 @@ def window_statement(
 
 
 def student_text(student_id: Column[Any]) -> ColumnElement[Any]:
-    """A student's id as text, where the statement groups by student: the same text every night."""
+    """A student's id as text, for statements that group by student. The text is the same every night."""
     as_text: ColumnElement[Any] = cast(student_id, Text)
     return func.min(as_text.collate("C")) if equal_values_may_differ(student_id) else as_text
 

@@ -1,4 +1,4 @@
-"""Reading a file of answers: from its bytes to columns that are ready for a bulk load.
+"""Reads a file of answers into columns that are ready for a bulk load.
 
 file_columns.py reads the header and file_rows.py the rows. Nothing here writes to a database.
 """
@@ -39,14 +39,14 @@ class Attempts:
     is_correct : int8 array, shape (n,)
         1 right, 0 wrong, -1 not graded yet.
     created_us : int64 array, shape (n,)
-        Microseconds since 1970 UTC; rows are in order of time, equal times in the order of the file.
+        Microseconds since 1970 UTC. Rows are in order of time; rows with equal times are in the order of the file.
     left_out : mapping
-        How many rows of the file were left out, by reason.
+        The number of rows of the file that were left out, by reason.
     time_name : str
-        Where the times are from: "created_at"; "order" or "" (the order of the file) where they were placed
-        before the load.
+        Where the times come from: the column "created_at", the column "order", or "" for the order of the file. In
+        the last two cases the times were placed before the load.
     changed_skills : int
-        How many skill ids were changed so that Dagster takes them as partition keys.
+        The number of skill ids that were changed so that Dagster accepts them as partition keys.
     """
 
     skills: tuple[str, ...]
@@ -71,28 +71,28 @@ class Attempts:
 
 
 def read_attempts_file(path: Path, as_of: datetime, form: FileFormat | None = None) -> Attempts:
-    """The answers in a delimited file, plain or gzipped; all rows are good, or none is returned.
+    """The answers in a delimited file, plain or gzipped. If any row is bad, nothing is returned.
 
-    The header names `skill_id`, `student_id` and `is_correct`, and where there are such columns `item_id` and
-    `created_at` or `order`, in any order; other columns are ignored. `form` maps other names.
+    The header must have `skill_id`, `student_id` and `is_correct`. It may have `item_id`, and `created_at` or `order`.
+    Columns may be in any order; others are ignored. `form` maps columns with other names.
 
-    - `is_correct` is 1 or 0, true or false, correct or incorrect, right or wrong, yes or no in any case; hint counts
-      as wrong; empty: not graded yet.
-    - `created_at` is ISO 8601, in UTC where it names no zone. Without it the answers are placed within the day
-      before `as_of`, by `order` (integers or dates), or else as they come in the file.
-    - Without `item_id` each skill is one item. Where an item id occurs in several skills, the items are named
+    - `is_correct` is 1 or 0, true or false, correct or incorrect, right or wrong, or yes or no, in upper or lower
+      case. `hint` counts as wrong. An empty cell means not graded yet.
+    - `created_at` is ISO 8601, in UTC unless it names a zone. Without this column, the answers are placed within the
+      day before `as_of`, by `order` (integers or dates) if there is one, else in the order of the file.
+    - Without `item_id`, each skill is one item. If an item id occurs in several skills, the items are named
       `skill_id/item_id`.
     - Rows without a skill or a student and exact repeats are left out and counted. Repeats are rows with the same
-      skill, student, item, answer and time; where the times are whole days or missing, none is left out.
+      skill, student, item, answer and time. If the times are whole days or missing, repeats are kept.
 
     The file is read once from start to end, so it may be a pipe.
 
     Raises
     ------
     InvalidFile
-        The file cannot be read, lacks a column, or has bad rows; they are named by their line.
+        The file cannot be read, lacks a column, or has bad rows. The message gives the line numbers of bad rows.
     InvalidSettings
-        `as_of` names no time zone.
+        `as_of` has no time zone.
     """
     if as_of.tzinfo is None:
         raise InvalidSettings(f"as_of {as_of.isoformat()} names no time zone; add one, such as +00:00.")
@@ -112,15 +112,15 @@ def read_attempts_file(path: Path, as_of: datetime, form: FileFormat | None = No
 
 
 def _open_text(file: io.BufferedReader, codec: str) -> io.TextIOWrapper:
-    # A pipe cannot go back to its start, so look ahead instead of reading. A first look may show one byte only.
+    # A pipe cannot be rewound, so peek instead of reading. The first peek may return only one byte.
     start = file.peek(2)[:2]
     binary = gzip.GzipFile(fileobj=file) if start and _GZIP.startswith(start) else file
-    # Bytes that are not of this encoding become lone surrogates, so that their line can be named.
+    # Bytes that are invalid in this encoding become lone surrogates, so that the message can name their line.
     return io.TextIOWrapper(cast(BinaryIO, binary), codec, errors="surrogateescape", newline="")
 
 
 def _assemble(path: Path, parser: RowParser, rows: Rows, as_of: datetime) -> Attempts:
-    # The load numbers the rows as they come, and that number decides between equal times.
+    # The load numbers the rows in this order, and the number orders rows with equal times.
     chosen = np.argsort(rows.time, kind="stable")
     left_out = dict(parser.left_out)
     if parser.times.tells_repeats(rows.time):
@@ -146,12 +146,12 @@ def _assemble(path: Path, parser: RowParser, rows: Rows, as_of: datetime) -> Att
 
 
 def _repeats(rows: Rows, in_time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which rows, in order of time, repeat an earlier one: same skill, student, item, answer and time."""
-    # Fewer combinations than rows are in the file, squared, so they fit into 64 bits.
+    """Which rows, in order of time, have the same skill, student, item, answer and time as an earlier row."""
+    # There are fewer combinations than rows squared, so they fit into 64 bits.
     _, pair = np.unique(rows.skill * (rows.item.max() + 1) + rows.item, return_inverse=True)
     answer = ((pair * (rows.student.max() + 1) + rows.student) * 3 + rows.grade + 1)[in_time]
     by_answer = np.argsort(answer, kind="stable")
-    # Within one kind of answer the rows are in order of time, and equal times in the order of the file.
+    # The sort is stable, so equal answers stay in order of time and then in the order of the file.
     time = rows.time[in_time][by_answer]
     answer = answer[by_answer]
     repeats = np.zeros(time.size, dtype=bool)
@@ -162,7 +162,7 @@ def _repeats(rows: Rows, in_time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_
 def _name_items(
     path: Path, rows: Rows, skills: list[str], items: list[str]
 ) -> tuple[npt.NDArray[np.object_], tuple[tuple[str, str], ...]]:
-    """The item of each row, named so that no two skills share one, and all items with their skills."""
+    """The item of each row, and all items with their skills. Items are named so that no two skills share one."""
     width = len(items)
     pairs, pair_of_row = np.unique(rows.skill * width + rows.item, return_inverse=True)
     named = [(skills[pair // width], items[pair % width]) for pair in pairs.tolist()]
@@ -174,7 +174,7 @@ def _name_items(
             if len(skill.encode()) + len(name.encode()) > LONGEST_KEY:
                 raise InvalidFile(
                     f"{path} has item ids that occur in several skills, and one of the names skill_id/item_id that "
-                    f"would keep them apart is too long for an index of Postgres: use shorter ids."
+                    f"would distinguish them is too long for a Postgres index: use shorter ids."
                 )
     by_skill = sorted((skill, name) for (skill, _), name in zip(named, names, strict=True))
     return np.array(names, dtype=object)[pair_of_row], tuple((name, skill) for skill, name in by_skill)

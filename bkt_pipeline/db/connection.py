@@ -24,7 +24,7 @@ LOCK_SECONDS = 5.0
 IDLE_TIMEOUT = "60s"
 
 
-# By then the server has cancelled the statement, so a missing answer was lost by the network.
+# By then the server has cancelled the statement, so if no answer has arrived, the network has lost it.
 ANSWER_SLACK_SECONDS = 30
 
 
@@ -35,8 +35,8 @@ _RETRY_BUDGET = "bkt_retry_budget"
 class RetryBudget:
     """Time left for retrying a failing database.
 
-    All transactions of a run share one budget, so a database that goes down during a run over a thousand
-    skills, or a lock on a table that all of them write, is waited for only once.
+    All transactions of a run share one budget. If the database goes down during a run over a thousand skills, or
+    another session locks a table that all of them write, the run waits for it only once.
     """
 
     seconds: float
@@ -101,7 +101,7 @@ def make_engine(url: str, *, budget_seconds: int | None = None) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction with our time limits and with its time zone set to UTC."""
+    """One transaction with our time limits, and with the time zone UTC."""
     seconds = settings().statement_seconds
     lock = max(0.1, min(LOCK_SECONDS, budget_of(engine).left))
     with engine.begin() as connection, _answered_within(connection, answer_seconds()):

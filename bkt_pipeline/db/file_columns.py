@@ -1,6 +1,6 @@
-"""The form of a file of answers: which column is which, its delimiter and encoding.
+"""The format of a file of answers: its columns, delimiter and encoding.
 
-Reads the header; the values below it are parsed in file_values.py and file_times.py.
+This module reads the header. file_values.py and file_times.py parse the values below it.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ _DELIMITERS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";"}
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How to read a file whose form is not the plain one.
+    """How to read a file that differs from the default format.
 
     Parameters
     ----------
     columns : mapping
-        Header name by the name used here, such as ``{"skill_id": "KC (Default)"}``. A name that is not in it is
-        looked for as it is.
+        From the names used here to the names in the header, such as ``{"skill_id": "KC (Default)"}``. A column that
+        is not in the mapping has the name used here.
     only : tuple of (header name, value)
         Keep only the rows that have all of these values; other rows are left out and counted.
     delimiter : str
-        One character, or tab, comma or semicolon; empty: tab or comma, whichever the header has more of.
+        One character, or tab, comma or semicolon. If it is empty, tab or comma, whichever is more frequent in the
+        header.
     skill_separator : str
-        Separates several skills in one cell, such as ``~~``; empty: a cell is one skill.
+        Separates several skills in one cell, such as ``~~``. If it is empty, each cell is one skill.
     encoding : str
-        A text encoding that Python knows.
+        A text encoding that Python supports.
 
     Raises
     ------
     InvalidSettings
-        One of them is not usable.
+        One of the parameters is invalid.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -76,27 +77,27 @@ class FileFormat:
 
     @property
     def delimiter_character(self) -> str:
-        """The delimiter itself; empty where the header decides."""
+        """The delimiter itself; empty if it depends on the header."""
         return _DELIMITERS.get(self.delimiter.lower(), self.delimiter)
 
     @property
     def codec(self) -> str:
-        """The encoding, with a byte order mark skipped where it is UTF-8."""
+        """The encoding; for UTF-8, the variant that skips a byte order mark."""
         return "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a row the columns are, counted from 0.
+    """The positions of the columns in a row, counted from 0.
 
     Parameters
     ----------
     width : int
         Number of columns in the header.
     skills : tuple of int
-        Several where the header repeats the name, as an export with several skills for an answer does.
+        Several if the header repeats the name, as in exports with several skills for each answer.
     item, time : int or None
-        None where the file has no such column.
+        None if the file has no such column.
     time_name : str
         "created_at", "order", or "" for the order of the file.
     only : tuple of (name, place, value)
@@ -113,19 +114,19 @@ class Columns:
 
 
 def read_header(path: Path, lines: TextIO, form: FileFormat) -> tuple[Columns, CsvReader]:
-    """Read the first line of a file: its columns, and a reader of the rows below.
+    """Read the first line of a file; returns its columns and a reader for the rows below.
 
     Raises
     ------
     InvalidFile
-        It is empty, not a header, or lacks a column. The message names no value: where the header is missing, the
+        The line is empty, not a header, or lacks a column. The message quotes no values, because without a header the
         first line is a row of data.
     """
     first = lines.readline()
     if not first:
         raise InvalidFile(f"{path} is empty: there is nothing to load.")
     delimiter = form.delimiter_character or ("\t" if first.count("\t") > first.count(",") else ",")
-    # Tab-delimited exports do not quote: a quote in them is an ordinary character, perhaps a student's answer.
+    # Tab-delimited exports do not quote fields: a quote is an ordinary character, perhaps part of a student's answer.
     unquoted = delimiter == "\t" and '"' not in first
     reader = csv.reader(
         chain([first], lines),
@@ -167,7 +168,7 @@ def _find_columns(path: Path, header: list[str], form: FileFormat, delimiter: st
 
 
 def _time_columns(form: FileFormat) -> Iterable[str]:
-    # Whoever maps `order` alone does not want a created_at that happens to be in the file.
+    # A user who maps only `order` does not want a created_at that happens to be in the file.
     only_order = "order" in form.columns and "created_at" not in form.columns
     return ("order",) if only_order else ("created_at", "order")
 
@@ -191,5 +192,5 @@ def _missing_columns(
 
 
 def _shown(name: str) -> str:
-    # A name that the user gave may contain anything.
+    # A name from the user may contain any characters.
     return name if name in COLUMNS else repr(name)

@@ -1,6 +1,6 @@
-"""What is wrong with the rows of a file: the first few by line, and how many there are.
+"""Collects the bad rows of a file: the first few with their lines, and how many there are.
 
-Messages show a single value at most, never a row and never an id.
+Each line of a message shows at most one value, never a whole row and never an id.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Fault:
     line : int
         The line of the file on which the row begins, counted from 1.
     problem : str
-        What is wrong, where `value` is None.
+        What is wrong, if `value` is None.
     column, value, expected : str
-        Otherwise: which column holds which value, and what it must be.
+        The column, its invalid value, and what the value must be.
     """
 
     line: int
@@ -38,12 +38,12 @@ class Fault:
     expected: str = ""
 
     def text(self, show_value: bool) -> str:
-        """One line for the message; without its value where that may be somebody's id."""
+        """One line for the message. Pass `show_value=False` if the value may be a student's id."""
         if self.value is None:
             return self.problem
         if not show_value:
             return f"{self.column} must be {self.expected}"
-        # repr escapes what a terminal would act on.
+        # repr escapes control characters, which a terminal would interpret.
         shown = repr(self.value[:_LONGEST_VALUE]) + ("…" if len(self.value) > _LONGEST_VALUE else "")
         return f"{self.column} is {shown}; it must be {self.expected}"
 
@@ -70,12 +70,12 @@ class Faults:
         self.first = sorted([*self.first, *found], key=lambda fault: fault.line)[:_SHOWN]
 
     def raise_if_any(self, path: Path) -> None:
-        """Refuse the file if any row of it is bad.
+        """Refuse the file if any of its rows is bad.
 
         Raises
         ------
         InvalidFile
-            Names the first bad rows by line.
+            There are bad rows. The message names the lines of the first few.
         """
         if not self.count:
             return

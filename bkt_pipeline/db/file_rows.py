@@ -1,4 +1,4 @@
-"""The rows of a file of answers as numbers: which are left out, which are refused, what the others hold."""
+"""Parses the rows of a file of answers into numbers, and finds the rows to leave out or refuse."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CHUNK = 10_000
 
 
 TOO_LONG_TOGETHER = (
-    f"skill_id, student_id and item_id together are longer than {LONGEST_KEY:,} bytes, more than an index of "
-    "Postgres takes"
+    f"skill_id, student_id and item_id together are longer than {LONGEST_KEY:,} bytes, too long for a Postgres "
+    "index"
 )
 
 
@@ -40,7 +40,7 @@ Record = tuple[int, list[str]]  # the line on which it begins, and its fields
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The rows that are loaded, one for each skill of an answer, in the order of the file.
+    """The rows to load, one for each skill of an answer, in the order of the file.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ class RowParser:
     ----------
     columns : Columns
     skill_separator : str
-        Between several skills in one cell; empty where a cell is one skill.
+        Separates several skills in one cell; empty if each cell is one skill.
     """
 
     def __init__(self, columns: Columns, skill_separator: str) -> None:
         self.columns = columns
         self.skills = SkillCells(skill_separator)
         self.students = Ids("student_id")
-        # Without a column of items each skill is one item.
+        # Without an item column, each skill is one item.
         self.items: Ids = self.skills.ids if columns.item is None else Ids("item_id")
         self.times = TimeParser(columns.time_name)
         self.left_out: Counter[str] = Counter()
@@ -81,12 +81,12 @@ class RowParser:
         self._faults = Faults()
 
     def read(self, path: Path, reader: CsvReader) -> Rows:
-        """All rows of the file; `left_out` counts the others by reason.
+        """The rows to load; `left_out` counts the others by reason.
 
         Raises
         ------
         InvalidFile
-            Rows are bad, or none can be loaded.
+            Some rows are bad, or there is nothing to load.
         """
         records = self._records(reader)
         chunks = []
@@ -102,8 +102,8 @@ class RowParser:
         return rows
 
     def _records(self, reader: CsvReader) -> Iterator[Record]:
-        """Each record that is not a blank line."""
-        # A quoted field may contain newlines, so only the reader knows the line.
+        """The records, without blank lines."""
+        # A quoted field may contain newlines, so only the reader knows the line number.
         line = reader.line_num + 1
         try:
             for record in reader:
@@ -115,7 +115,7 @@ class RowParser:
             self._faults.add([Fault(line, problem)])
 
     def _parse(self, chunk: Sequence[Record]) -> tuple[Integers, ...]:
-        """Skill, student, item, grade and time of the rows of a chunk, without the bad ones."""
+        """Skill, student, item, grade and time of a chunk's rows. Bad rows are recorded as faults."""
         width = self.columns.width
         whole = [(line, record) for line, record in chunk if len(record) == width]
         if len(whole) < len(chunk):
@@ -138,7 +138,7 @@ class RowParser:
         grade = _numbers(self._grades, cells[columns.is_correct])
         time, is_time = self.times(cells[0 if columns.time is None else columns.time])
         keep = self._choose(cells, n_skills, student)
-        # From here on a row for each skill of an answer.
+        # From here on, an answer has one row for each of its skills.
         row = np.repeat(np.arange(len(lines)), n_skills)
         skill = np.fromiter(chain.from_iterable(skills), np.int64, row.size)[keep[row]]
         row = row[keep[row]]
@@ -176,7 +176,7 @@ class RowParser:
     def _choose(
         self, cells: list[tuple[str, ...]], n_skills: Integers, student: Integers
     ) -> npt.NDArray[np.bool_]:
-        """Which rows are not left out; counts the others by their first reason."""
+        """Which rows to keep; the others are counted by the first reason that applies."""
         keep = np.ones(n_skills.size, dtype=bool)
         reasons = [
             (f"whose {name} is not {wanted}", np.array([cell.strip() != wanted for cell in cells[place]]))
@@ -198,7 +198,7 @@ class RowParser:
         return Fault(line, column=column, value=value, expected=expected)
 
     def _is_long(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Whether the three ids of a row together are too long for an index that holds two of them."""
+        """Which rows have three ids that are together longer than LONGEST_KEY."""
         if self.skills.ids.longest + self.students.longest + self.items.longest <= LONGEST_KEY:
             return np.zeros(rows.skill.size, dtype=bool)
         size = np.zeros(rows.skill.size, np.int64)

@@ -1,4 +1,4 @@
-"""When the answers of a file were given: dates as they are, or an order that is placed shortly before the load."""
+"""The times of the answers in a file: its dates, or times shortly before the load if it has only an order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-# Answers without dates are placed within this time before the load. It is short so that they all stay in a window
-# of 30 days for four weeks.
+# Answers without dates are placed within this time before the load. It is short so that all of them stay in a 30-day
+# window for four weeks.
 LONGEST_SPAN = timedelta(days=1)
 
 
@@ -37,7 +37,7 @@ class TimeParser:
     Parameters
     ----------
     column : str
-        "created_at": dates. "order": integers, or dates if the first one is a date. "": numbers as the rows come.
+        "created_at": dates. "order": integers, or dates if the first value is a date. "": the order of the rows.
     """
 
     def __init__(self, column: str) -> None:
@@ -61,18 +61,18 @@ class TimeParser:
         return self._parse(cells)
 
     def tells_repeats(self, time: npt.NDArray[np.int64]) -> bool:
-        """Whether equal times mean the same moment: not where the file has none, or days without a time of day."""
+        """Whether equal times mean the same moment. They do not if the file has no times or only whole days."""
         return bool(self.column) and (self._parse is _parse_integers or bool((time % _DAY).any()))
 
 
 def _is_date(cell: str) -> bool:
-    # pandas reads "2026", "now" or 20260131 as times too, where a number may well be something else.
+    # pandas also reads "2026", "now" or 20260131 as times, but a number may be something else.
     value = cell.strip()
     return len(value) >= 10 and value[4] == "-"
 
 
 def _parse_dates(cells: Sequence[str]) -> Parsed:
-    import pandas as pd  # half a second, which only a load needs
+    import pandas as pd  # takes half a second, and only a load needs it
 
     times = pd.to_datetime(
         pd.Series([cell.strip() for cell in cells], dtype=object), format="ISO8601", utc=True, errors="coerce"
@@ -93,9 +93,9 @@ def _parse_integers(cells: Sequence[str]) -> Parsed:
 
 
 def place_by_order(order: npt.NDArray[np.int64], as_of: datetime) -> npt.NDArray[np.int64]:
-    """Times for answers of which only the order is known, in microseconds since 1970 UTC.
+    """Times for answers with only a known order, in microseconds since 1970 UTC.
 
-    The last one is placed at `as_of`; the others are a second apart, or closer where they would not fit into
+    The last one is placed at `as_of`. The others are a second apart, or closer if they would not fit into
     LONGEST_SPAN. Equal orders get equal times.
     """
     _, position = np.unique(order, return_inverse=True)

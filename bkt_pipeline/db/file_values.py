@@ -1,6 +1,7 @@
-"""The cells of a file of answers as numbers: ids as codes, grades as 1, 0 and -1.
+"""Parses the cells of a file of answers into numbers: ids into codes, grades into 1, 0 and -1.
 
-Each table here is a dict from a cell to its number that fills itself, for a file repeats its cells in most rows.
+The tables here are dicts that map a cell to its number and fill themselves. Most cells of a file occur many times, so
+each distinct cell is parsed once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from bkt_pipeline.db.safe_keys import partition_safe
 MISSING, BAD = -1, -2
 
 
-# Bytes of one id, and of the three ids of a row. A btree index of Postgres takes keys of 2,704 bytes. Our indexes
-# hold two ids, Dagster's a skill's id with the names of an asset and a check.
+# The most bytes of one id, and of the three ids of a row together. A key of a Postgres btree index has at most 2,704
+# bytes. Our indexes hold two ids; Dagster's hold a skill's id with the names of an asset and a check.
 LONGEST_ID, LONGEST_KEY = 2_500, 2_600
 
 
@@ -37,7 +38,7 @@ _MISSING_FORMS = frozenset(
 )
 
 
-# Control characters, and bytes that are not of the file's encoding (see `open_text`).
+# Control characters, and bytes that are invalid in the file's encoding (see `attempts_file._open_text`).
 _UNFIT_FOR_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -50,12 +51,12 @@ class Grades(dict[str, int]):
 
 
 class Ids(dict[str, int]):
-    """The ids of one column, numbered from 0 as they first appear; MISSING for none, BAD for one that is refused.
+    """The ids of one column, numbered from 0 in order of appearance; MISSING for an empty cell, BAD for a refused one.
 
     Parameters
     ----------
     column : str
-        Name of the column, for the problems.
+        Name of the column, for messages.
     """
 
     def __init__(self, column: str) -> None:
@@ -94,7 +95,7 @@ class Ids(dict[str, int]):
                 f"{self.column} is not valid in this encoding; name another with --encoding, such as latin-1"
             )
         if len(cell.encode()) > LONGEST_ID:
-            return f"{self.column} is longer than {LONGEST_ID:,} bytes, more than an index of Postgres takes"
+            return f"{self.column} is longer than {LONGEST_ID:,} bytes, too long for a Postgres index"
         return ""
 
 
@@ -124,7 +125,7 @@ class SkillCells(dict[tuple[str, ...], tuple[int, ...]]):
     Parameters
     ----------
     separator : str
-        Between the skills of one cell; empty where a cell is one skill.
+        Separates several skills in one cell; empty if each cell is one skill.
     """
 
     def __init__(self, separator: str) -> None:
@@ -148,6 +149,6 @@ class SkillCells(dict[tuple[str, ...], tuple[int, ...]]):
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell is blank, or is how other programs write a missing value."""
+    """Whether a cell is blank or has one of the forms in which other programs write a missing value."""
     value = cell.strip()
     return not value or value in _MISSING_FORMS

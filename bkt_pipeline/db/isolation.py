@@ -15,8 +15,8 @@ from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
 
-# Longer texts do not fit the indexes that Dagster and our own tables have on a skill's id beside other columns:
-# Postgres indexes 2,704 bytes of a row at most.
+# Dagster and our own tables index a skill's id together with other columns. An entry of a Postgres index has at most
+# 2,704 bytes, so longer ids would not fit.
 LONGEST_ID = 2000
 
 LONGEST_SHOWN = 100
@@ -26,9 +26,9 @@ _CLASSES_OF_DATA = ("21", "22", "P0", "XX")
 
 
 def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
-    """The keys that cannot be used in windows, the ledger or partitions, with the reason.
+    """The keys that cannot be used in windows, the ledger or partitions, with the reasons.
 
-    An id that is too long or not valid UTF-8, or a key that is not a value of skills.id's type.
+    They are too long, not valid UTF-8, or not a value of skills.id's type.
     """
     found: dict[str, str] = {}
     for key in keys:
@@ -46,7 +46,7 @@ def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
 
 
 def printable(key: str) -> str:
-    """A key for a log or a report: shortened in the middle, bytes that are not UTF-8 escaped."""
+    """A key for a log or a report: shortened in the middle, with invalid UTF-8 escaped."""
     text = key.encode(errors="backslashreplace").decode()
     return (
         text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
@@ -75,10 +75,10 @@ def read_isolated(
     keys: Sequence[str],
     read: Callable[[Sequence[str]], Mapping[str, T]],
 ) -> dict[str, T | WindowUnusable]:
-    """The results of `read` for all keys, with the reason in place of each result that cannot be read.
+    """The results of `read` for all keys. A key that cannot be read gets the reason instead of a result.
 
-    Where it fails because of the data, it is called again for each half of the keys, down to the skills that cannot
-    be read.
+    If `read` fails because of the data, it is called again for each half of the keys, until the keys that cannot be
+    read are isolated.
     """
     unusable = unusable_keys(source, keys)
     found: dict[str, T | WindowUnusable] = {key: WindowUnusable(why) for key, why in unusable.items()}
@@ -105,7 +105,7 @@ def _halved(
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, DBAPIError):
-        # The message of a failed conversion quotes the value, which may be a student's.
+        # The message of a failed conversion quotes the value, which may be a student's data.
         return f"its attempts cannot be read (SQLSTATE {sqlstate(error)}); see the database's log"
     if isinstance(error, UnicodeError):
         return "an id among its attempts is not valid UTF-8, or the database's encoding cannot hold it"

@@ -1,7 +1,7 @@
-"""Attempts that the windows leave out or hold more than once, counted.
+"""Counts the attempts that the windows leave out or contain more than once.
 
-`left_out` is by skill, for the skills of a run. `count_orphans` is for the platform as a whole: an attempt whose item
-or skill is unknown belongs to no skill. It reads the window once, so it is for the summary and for doctor.
+`left_out` counts by skill, for the skills of a run. `count_orphans` counts for the whole platform, because an attempt
+with an unknown item or skill belongs to no skill. It scans the whole window, so only the summary and doctor use it.
 """
 
 import datetime as dt
@@ -17,9 +17,9 @@ from bkt_pipeline.db.platform import Source, requested_keys
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Numbers of attempts by skill; a skill without any is not in it."""
+    """Numbers of attempts by skill; skills without such attempts are absent."""
 
-    in_future: dict[str, int] = field(default_factory=dict)  # their time is still to come
+    in_future: dict[str, int] = field(default_factory=dict)  # created_at is in the future
     without_student: dict[str, int] = field(default_factory=dict)  # in the window, but in no sequence
     repeats: dict[str, int] = field(
         default_factory=dict
@@ -30,12 +30,12 @@ class LeftOut:
 class Orphans:
     """Attempts in the window that belong to no skill."""
 
-    without_item: int  # item_id is NULL, or items has no such row
-    without_skill: int  # the item is there, but its skill_id is NULL or skills has no such row
+    without_item: int  # item_id is NULL or not in items
+    without_skill: int  # the item exists, but its skill_id is NULL or not in skills
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all these attempts."""
         return self.without_item + self.without_skill
 
 
@@ -47,17 +47,17 @@ def left_out(
     window_days: int,
     repeats_in: Sequence[str] = (),
 ) -> LeftOut:
-    """What the windows of the skills leave out.
+    """The attempts that the windows of the skills leave out, and those that they contain more than once.
 
-    Repeated rows are counted for the skills of `repeats_in` only; give those that `model.order.may_hold_repeats`
-    finds, as others have none. Repeats stay in the window and count as answers: two quick taps are two answers to
-    some platforms and one to others, and only the platform knows.
+    Repeated rows are counted only for the skills in `repeats_in`. Pass the skills for which
+    `model.order.may_hold_repeats` is true; the others have no repeats. Repeats stay in the window and count as
+    answers, because only the platform knows whether two quick taps are one answer or two.
     """
     now = func.now() if source.zoned else func.timezone("UTC", func.now())
     attempts = source.attempts.c
     inside = in_window(source, as_of, window_days)
     unknown = (
-        # As on most platforms, and it costs them nothing.
+        # On most platforms the column is NOT NULL, and no query is needed.
         {}
         if not attempts.student_id.nullable
         else _by_skill(connection, source, keys, inside & attempts.student_id.is_(None))
@@ -89,7 +89,7 @@ def _of_skills(source: Source, *columns: Any) -> tuple[Select[Any], Any]:
 def count_repeats(
     connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
 ) -> dict[str, int]:
-    """By skill, the graded attempts in the window that repeat another: same student, item, time and answer."""
+    """By skill, the graded attempts in the window with the same student, item, time and answer as another."""
     attempts = source.attempts.c
     grade = case((source.is_right, 1), else_=0)
     alike = (attempts.student_id, attempts.item_id, attempts.created_at, grade)
@@ -100,7 +100,7 @@ def count_repeats(
 def count_ties(
     connection: Connection, source: Source, keys: Sequence[str], as_of: dt.datetime, window_days: int
 ) -> dict[str, int]:
-    """By skill, what `model.order.tied_answers` counts in its window, without reading the windows."""
+    """By skill, the number that `model.order.tied_answers` returns for its window, counted in the database."""
     attempts = source.attempts.c
     differ = func.bool_or(source.is_right) & ~func.bool_and(source.is_right)
     at_once = (attempts.student_id, attempts.created_at)
@@ -117,7 +117,7 @@ def _in_groups(
     which: Any,
     counted: Any,
 ) -> dict[str, int]:
-    """By skill, the sum of `counted` over those groups of its graded attempts that `which` holds for."""
+    """By skill, the sum of `counted` over the groups of its graded attempts for which `which` is true."""
     attempts = source.attempts.c
     statement, number = _of_skills(source, counted.label("counted"))
     groups = (

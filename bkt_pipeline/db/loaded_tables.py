@@ -1,6 +1,6 @@
 """Source tables that this package filled itself: how they are marked, and when a load may replace them.
 
-The marks are comments on the tables. Tables without one belong to the platform; nothing here touches them.
+The marks are comments on the tables. Tables without a mark belong to the platform and are never replaced.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _TABLES = ("skills", "items", "attempts")
 
 
 def mark_school(connection: Connection) -> None:
-    """Note that the tables hold the synthetic school, whose place a load takes."""
+    """Mark the tables as the synthetic school, which a load replaces."""
     connection.execute(text(f"COMMENT ON TABLE skills IS '{SCHOOL}'"))
 
 
 def load_attempts(connection: Connection, attempts: Attempts, *, embedded: bool, replace: bool) -> None:
-    """Store a file of answers; part of the caller's transaction.
+    """Store a file of answers, as part of the caller's transaction.
 
-    It takes the place of the synthetic school, and with `replace` that of an earlier file. What was calibrated from
-    either goes with it: results of other answers would be taken for results of these.
+    The file replaces the synthetic school and, with `replace`, an earlier file. Results that were calibrated from the
+    replaced answers are deleted too, so that they are not mistaken for results of the new ones.
 
     Parameters
     ----------
     embedded : bool
-        Whether this is the embedded database, the only one that holds the synthetic school.
+        Whether this is the embedded database. Only that one can hold the synthetic school.
     replace : bool
-        Whether the answers of an earlier load may be replaced. Rows that a load did not write never are.
+        Whether the answers of an earlier load may be replaced. Rows that a load did not write are never replaced.
 
     Raises
     ------
     DatabaseError
         The tables hold rows that must not be replaced.
     SourceSchemaError
-        A platform's own tables do not take the rows.
+        The platform's own tables do not accept the rows.
     """
     wait_for_other_loads(connection)
     if embedded and _comment(connection, "skills") == SCHOOL:
@@ -82,7 +82,7 @@ def _is_loaded(connection: Connection) -> bool:
 
 
 def _require_untouched(connection: Connection) -> None:
-    """Refuse where rows came or went since the load: the tables are in use by something else."""
+    """Refuse if the number of rows has changed since the load, because something else then uses the tables."""
     for table in _TABLES:
         mark = _LOADED_ROWS.fullmatch(_comment(connection, table))
         rows = _count(connection, table)

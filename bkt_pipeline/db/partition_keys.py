@@ -15,7 +15,7 @@ NO_SKILL = (
 
 
 def unknown_keys(connection: Connection, source: Source, keys: Sequence[str]) -> list[str]:
-    """The keys that are no skill's id: not a value of its type, or of a skill that does not exist."""
+    """The keys that are not the id of any skill, including keys that are not a value of skills.id's type."""
     valid = [key for key in keys if _is_id(source, key)]
     given, parameters = given_skills(source, valid)
     skills = source.skills

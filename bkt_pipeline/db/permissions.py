@@ -13,15 +13,15 @@ NOT_ALLOWED = "42501"
 
 
 def require_readable(connection: Connection, table: Table, columns: Sequence[str]) -> None:
-    """Make sure that this role reads these columns of every row.
+    """Check that this role can read these columns of every row.
 
-    The statement returns no row, but Postgres checks all permissions for it, those of the tables behind a view
-    too. With row_security off it refuses what a policy would filter.
+    The statement returns no rows, but Postgres checks all its permissions, including those on the tables behind a
+    view. With row_security off, Postgres refuses a query that a policy would filter.
 
     Raises
     ------
     PermissionMissing
-        It may not, or a policy would hide rows.
+        The role may not read the columns, or a policy would hide rows.
     """
     chosen = [table.c[name] for name in columns]
     refused = _refusal(connection, chosen, row_security=False)
@@ -59,7 +59,7 @@ def require_readable(connection: Connection, table: Table, columns: Sequence[str
 
 
 def role_name(connection: Connection) -> str:
-    """The current role, quoted where SQL needs that."""
+    """The current role, quoted if SQL requires it."""
     return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar())
 
 

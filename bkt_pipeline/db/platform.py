@@ -1,4 +1,4 @@
-"""The platform's tables: what we rely on, and what the catalogue says they are."""
+"""The platform's tables: what we need from them, and what the catalogue says about them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -53,13 +53,13 @@ SOURCE_COMMENTS = {
 REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.items()}
 
 
-# A column that counts the attempts up settles their order; with none of these, a primary key must.
+# Columns that can order attempts with the same time. Without any of them, a primary key is needed.
 ORDER_COLUMNS = ("attempt_order", "id")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The platform's tables that we read, with their own types, so that we bind with them."""
+    """The platform's tables that we read. Their own column types are used to bind parameters."""
 
     skills: Table
     items: Table
@@ -72,11 +72,11 @@ class Source:
 
     @property
     def order_is_total(self) -> bool:
-        """Whether attempts of one time still have a known order.
+        """Whether attempts with the same time have a known order.
 
-        They do with a column attempt_order, or with a key of whole numbers, which rise in the order in which
-        rows are stored. The order of uuids or of texts says nothing about which answer came first. A key that
-        starts with the item says nothing either; the student and the time are equal among such attempts anyway.
+        They have one if there is a numeric column attempt_order, or if the key consists of numbers, which grow in
+        the order in which rows are stored. The order of uuids or texts does not show which answer came first, nor
+        does an item id. The student and the time are ignored, because they are equal among these attempts.
         """
         if "attempt_order" in self.attempts.c:
             return _is_number(self.attempts.c.attempt_order)
@@ -97,13 +97,13 @@ class Source:
 
     @property
     def is_right(self) -> ColumnElement[bool]:
-        """Whether the answer was right, as a boolean: a number must be 1, and `odd_grade` finds the others."""
+        """Whether the answer was right. A numeric grade is right if it is 1; `odd_grade` finds invalid ones."""
         grade = self.attempts.c.is_correct
         return grade if isinstance(grade.type, Boolean) else grade == 1
 
     @property
     def odd_grade(self) -> ColumnElement[bool] | None:
-        """Whether the grade is a number other than 0 and 1; None where the column is a boolean."""
+        """Whether the grade is a number other than 0 and 1; None if the column is a boolean."""
         grade = self.attempts.c.is_correct
         return None if isinstance(grade.type, Boolean) else grade.not_in((0, 1))
 
@@ -118,17 +118,17 @@ class Source:
         return [_value_of(self.skills.c.id, key) for key in keys]
 
     def is_skill(self, skill_id: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Whether `skill_id` is the skill of this partition key, by the equality of skills.id.
+        """Whether `skill_id` is the skill of this partition key, compared as values of skills.id.
 
-        The key is cast to the type of skills.id, never the column to text, so that an index on it is used and so
-        that citext and nondeterministic collations mean what they mean to the platform.
+        The key is cast to the type of skills.id. Casting the column to text instead would bypass its index, and
+        would ignore how the platform compares citext and nondeterministic collations.
         """
         ids = self.skills.c.id
         value: ColumnElement[Any] = (
             key if is_text(ids) and isinstance(ids.type, Text) else cast(key, ids.type)
         )
         if ids.info["collation"]:
-            # The deciding collation, as in a foreign key to skills.
+            # The collation of skills.id decides, as in a foreign key to skills.
             value = value.op("COLLATE")(literal_column(ids.info["collation"]))
         return skill_id == value
 
@@ -145,7 +145,7 @@ class Platform(Source):
 
 
 def requested_keys() -> TableValuedAlias:
-    """The partition keys of the parameter `keys` as a table in a statement: `key`, and `number` from 1."""
+    """The parameter `keys` as a table in a statement, with the columns `key` and `number` (from 1)."""
     keys = func.unnest(bindparam("keys", type_=ARRAY(Text)))
     return keys.table_valued(column("key", Text), with_ordinality="number").render_derived("given")
 
@@ -165,17 +165,17 @@ def _is_number(column: Column[Any]) -> bool:
 
 
 def reflect_source(connection: Connection, schema: str | None = None) -> Source:
-    """Read the platform's source tables from the catalogue and make sure that we can rely on them.
+    """Read the platform's source tables from the catalogue and check that they are usable.
 
-    They may be tables, partitioned tables, views, materialised views or foreign tables, in `schema` or, without
-    one, in the search path. Nothing is created.
+    They may be tables, partitioned tables, views, materialised views or foreign tables. They are looked for in
+    `schema`, or in the search path if it is None. Nothing is created.
 
     Raises
     ------
     SourceSchemaError
-        A table, a column, its type or what puts the attempts in order is not what calibration needs.
+        A table or column is missing, has the wrong type, or nothing orders the attempts.
     PermissionMissing
-        This role may not read all of it, or row-level security would hide rows from it.
+        This role may not read all of the tables, or row-level security would hide rows from it.
     """
     tables = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
     if missing := [name for name in REQUIRED_COLUMNS if name not in tables]:
@@ -191,8 +191,8 @@ def reflect_source(connection: Connection, schema: str | None = None) -> Source:
     if len(source.attempt_order) == 1:
         raise SourceSchemaError(
             f"{kind_of(source.attempts)} attempts has neither a primary key nor a column "
-            f"{' or '.join(reversed(ORDER_COLUMNS))} to order attempts of equal created_at by; "
-            "add a column attempt_order that counts the attempts up"
+            f"{' or '.join(reversed(ORDER_COLUMNS))} to order attempts with equal created_at; "
+            "add a column attempt_order with increasing numbers"
         )
     require_readable(connection, source.skills, REQUIRED_COLUMNS["skills"])
     require_readable(connection, source.items, REQUIRED_COLUMNS["items"])
@@ -226,12 +226,12 @@ def _require_joins(connection: Connection, source: Source) -> None:
 
 
 def reflect(connection: Connection, schema: str | None = None) -> Platform:
-    """The source tables, and `skill_bkt_params`: created where it is missing, never altered.
+    """The source tables and `skill_bkt_params`, which is created if it is missing and never altered.
 
     Raises
     ------
     SourceSchemaError, PermissionMissing
-        As `reflect_source`; or a `skill_bkt_params` that exists does not take what a night writes.
+        As in `reflect_source`, or an existing `skill_bkt_params` does not accept a night's rows.
     """
     source = reflect_source(connection, schema)
     target = find_target(connection, source.skills, schema)

@@ -1,7 +1,8 @@
 """The platform's tables and views, as the catalogue describes them.
 
-SQLAlchemy's own reflection stops at domains, extension types and views without a key. This one reads what a
-night needs of any relation in one statement: its kind, the base type and the collation of each column, its key.
+SQLAlchemy's own reflection cannot handle domains, extension types and views without a key. This module reads what
+a night needs to know about any relation in one statement: its kind, its key, and each column's base type and
+collation.
 """
 
 import uuid
@@ -119,8 +120,8 @@ _RELATIONS = text(
 def find_relations(connection: Connection, names: Sequence[str], schema: str | None) -> dict[str, Table]:
     """The relations with these names in `schema`, or on the search path; missing ones are left out.
 
-    `Table.info` has the kind and the oid. `Column.info` has the type as SQL shows it, the collation where it is
-    not deterministic, and whether the database fills the column. Columns have the base type of a domain.
+    `Table.info` has the kind and the oid. `Column.info` has the type as SQL shows it, the collation if it is
+    nondeterministic, and whether the database fills the column. A column of a domain gets the domain's base type.
     """
     rows = connection.execute(_RELATIONS, {"names": list(names), "schema": schema})
     return {name: _table(list(columns)) for name, columns in groupby(rows, key=lambda row: row.relation)}
@@ -155,7 +156,7 @@ def _column(row: Row[Any]) -> Column[Any]:
 
 
 def kind_of(table: Table) -> str:
-    """The kind of the relation, in words."""
+    """The kind of the relation as a phrase, such as "materialised view"."""
     return KINDS[table.info["kind"]]
 
 
@@ -170,12 +171,12 @@ def equal_values_may_differ(column: Column[Any]) -> bool:
 
 
 def id_value(column: Column[Any], text: str) -> Any:
-    """An id that was read as text, as a value of its column's own type, so that the index is used.
+    """Convert an id that was read as text to its column's own type, so that queries use the index.
 
     Raises
     ------
     ValueError
-        The text is not what Postgres writes for a value of that type.
+        Postgres would not write a value of that type in this form.
     """
     if isinstance(column.type, Uuid):
         value: Any = uuid.UUID(text)

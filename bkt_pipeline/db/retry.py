@@ -16,8 +16,8 @@ from bkt_pipeline.errors import DatabaseUnavailable
 T = TypeVar("T")
 
 
-# Serialisation failure, deadlock and lock timeout; and whole classes: connection lost, transaction state (such as
-# read-only after a failover), resources used up, operator intervention.
+# Serialisation failure, deadlock and lock timeout. The classes are: connection lost, transaction state (such as
+# read-only after a failover), resources exhausted, operator intervention.
 TRANSIENT_STATES = frozenset(["40001", "40P01", "55P03"])
 TRANSIENT_CLASSES = ("08", "25", "53", "57")
 
@@ -30,7 +30,7 @@ CANCELLED = "57014"
 CONTENTION_STATES = frozenset(["40001", "40P01", "55P03", "25P03"])
 
 
-# A failed connect has no SQLSTATE. Retrying does not help with these.
+# A failed connect has no SQLSTATE. Retrying does not help if its message has one of these phrases.
 PERMANENT_CONNECT = (
     "authentication failed",
     "authentication method",
@@ -55,7 +55,7 @@ _TEMPORARY_DNS = "Temporary failure in name resolution"
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may succeed if it is tried again."""
+    """Whether the same transaction may succeed when it is retried."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, psycopg.Error):
         return False
@@ -71,14 +71,14 @@ def is_transient(error: BaseException) -> bool:
 def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Do `work` in one transaction; retry it after transient failures, with backoff and jitter.
 
-    Retries until the engine's `RetryBudget` is spent; after that each transaction gets one try. A failed try spends
-    at most the time of a connect, because the server may have worked for a long time before it failed. A try that
-    was never answered spends its full time, and the one that spends the last of the budget is retried once more.
+    It retries until the engine's `RetryBudget` is spent; after that, each transaction gets one try. A failed try
+    spends at most the time of a connect, because the server may have worked for a long time before it failed. A try
+    that never got an answer spends its full time. If that uses up the budget, the work is retried once more.
 
     Raises
     ------
     DatabaseUnavailable
-        No connection could be made, or it kept failing until the budget was spent.
+        No connection could be made, or the work kept failing until the budget was spent.
     DBAPIError, psycopg.Error
         The database refused the work permanently, or a conflict with other transactions outlasted the budget.
     """

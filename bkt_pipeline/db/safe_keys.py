@@ -10,7 +10,7 @@ REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 def partition_safe(skill_id: str) -> str:
     """The id with each "..." replaced by the single character "…", which Dagster accepts.
 
-    Control characters are left alone: no id in a file may contain one.
+    Control characters are left unchanged, because a file with one in an id is refused.
 
     >>> partition_safe("round to ten, hundred...")
     'round to ten, hundred…'

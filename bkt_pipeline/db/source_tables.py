@@ -1,7 +1,7 @@
-"""The source tables of an empty database: created, and filled from a file or with the synthetic school.
+"""Creates the source tables of an empty database, and fills them from a file or with the synthetic school.
 
-The only module that writes source tables, which otherwise belong to the platform. It creates them only where
-they are missing and fills them only where they are empty.
+This is the only module that writes source tables, which otherwise belong to the platform. It creates only missing
+tables and fills only empty ones.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _attempts = Table(
 )
 
 
-# Where a file goes, and the types that take it.
+# The columns that a load writes, and the types that they must have.
 _WRITTEN: dict[str, dict[str, type[TypeEngine[Any]]]] = {
     "skills": {"id": String, "active": Boolean},
     "items": {"id": String, "skill_id": String},
@@ -102,13 +102,13 @@ _GRADED = {1: True, 0: False, -1: None}
 
 
 _ELSEWHERE = (
-    "Load into an empty database, where the tables are made: set DATABASE_URL to one, or BKT_PIPELINE_HOME to "
+    "Load into an empty database, where the tables are created: set DATABASE_URL to one, or BKT_PIPELINE_HOME to "
     "a new folder for an embedded one."
 )
 
 
 def create_source_tables(connection: Connection) -> None:
-    """Make `skills`, `items` and `attempts`, indexed for calibration; tables that exist stay as they are."""
+    """Create `skills`, `items` and `attempts` with indexes for calibration; existing tables are left unchanged."""
     wait_for_other_loads(connection)
     _source.create_all(connection)
 
@@ -116,14 +116,14 @@ def create_source_tables(connection: Connection) -> None:
 def write_attempts(connection: Connection, attempts: Attempts) -> None:
     """Store `attempts`, their items and their skills (all active) in empty source tables.
 
-    Part of the caller's transaction: nothing is seen by others before its commit.
+    This is part of the caller's transaction, so others see nothing before the commit.
 
     Raises
     ------
     DatabaseError
         The tables hold rows already.
     SourceSchemaError
-        A table or column is missing, its ids are no text, or it asks for more than a file has.
+        A table or column is missing, an id column is not text, or a table requires columns that a file does not have.
     """
     _require_empty_tables(connection)
     _copy(connection, "skills", ("id", "active"), ((skill, True) for skill in attempts.skills))
@@ -134,9 +134,9 @@ def write_attempts(connection: Connection, attempts: Attempts) -> None:
 
 
 def write_school(connection: Connection, school: School, as_of: datetime | None = None) -> None:
-    """Store the synthetic school in empty source tables, its last answers shortly before `as_of` (now).
+    """Store the synthetic school in empty source tables, with its last answers shortly before `as_of` (default: now).
 
-    Part of the caller's transaction. Raises as :func:`write_attempts` does.
+    This is part of the caller's transaction. It raises the same errors as :func:`write_attempts`.
     """
     _require_empty_tables(connection)
     end = microseconds(as_of or datetime.now(UTC))
@@ -147,7 +147,7 @@ def write_school(connection: Connection, school: School, as_of: datetime | None 
 
 
 def wait_for_other_loads(connection: Connection) -> None:
-    """Hold the lock of all loads until the end of the transaction."""
+    """Take the lock that all loads share, and hold it until the transaction ends."""
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:load", 0))))
 
 
@@ -167,7 +167,7 @@ def _require_empty_tables(connection: Connection) -> None:
                 )
         if connection.execute(select(exists().select_from(_source.tables[name]))).scalar():
             raise DatabaseError(
-                f"The table {name} holds rows already, and a load never mixes with other data. {_ELSEWHERE}"
+                f"The table {name} holds rows already, and a load never adds to other data. {_ELSEWHERE}"
             )
 
 
@@ -181,7 +181,7 @@ def _copy_attempts(
     def rows() -> Iterator[tuple[str, str, bool | None, str]]:
         for start in range(0, is_correct.size, CHUNK):
             part = slice(start, start + CHUNK)
-            # The zone is for timestamptz; a column without zone ignores it and holds UTC.
+            # The zone is for timestamptz. A column without a zone ignores it and holds UTC.
             times = [f"{time}+00" for time in np.datetime_as_string(created_us[part].astype("M8[us]"))]
             graded = [_GRADED[grade] for grade in is_correct[part].tolist()]
             yield from zip(student_id[part].tolist(), item_id[part].tolist(), graded, times, strict=True)
@@ -201,10 +201,10 @@ def _copy(
             with cursor.copy(target) as copy:
                 for row in rows:
                     copy.write_row(row)
-            # Without it the first night would plan its queries for empty tables.
+            # Without this, Postgres would plan the first night's queries for empty tables.
             cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
     except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-        # The detail quotes the row, student and all; of a DataError so does the first line.
+        # The detail quotes the whole row, with the student. For a DataError, the first line quotes a value too.
         problem = (
             "a value does not fit" if isinstance(error, psycopg.DataError) else error.diag.message_primary
         )

@@ -42,13 +42,13 @@ _NO_UNIQUE_INDEX = "42P10"
 def find_target(connection: Connection, skills: Table, schema: str | None) -> Table | None:
     """The table, checked for everything that a night does with it; None if it does not exist yet.
 
-    It is looked for in `schema` first, then in the search path. Postgres plans the statement that a night
-    issues, and does not run it.
+    It is looked for in `schema` first, then in the search path. To check that a night can write to it, Postgres plans
+    the night's statement without running it.
 
     Raises
     ------
     SourceSchemaError
-        A column is missing, or it does not take our rows.
+        A column is missing, or the table does not accept our rows.
     PermissionMissing
         This role may not read, insert or update all rows.
     """

@@ -1,4 +1,4 @@
-"""Does what a night does, inside a transaction that is rolled back, and reports what would fail."""
+"""Tries what a night writes, in a transaction that is rolled back, and reports what would fail."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ _UNWRITABLE = text(
 
 
 def read_only(connection: Connection) -> str | None:
-    """Why this session cannot write; None if it can."""
+    """The reason why this session cannot write; None if it can."""
     standby, session = connection.execute(
         text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
     ).one()
@@ -43,7 +43,7 @@ def read_only(connection: Connection) -> str | None:
 def try_writes(
     connection: Connection, source: Source, target: Table | None, schema: str | None
 ) -> dict[str, str]:
-    """What a night could not write, by name, with the reason; all changes are rolled back."""
+    """What a night could not write, with the reasons. All changes are rolled back."""
     found = {
         TARGET: _undone(connection, lambda: _write_target(connection, source, target, schema)),
         "items": _undone(connection, lambda: _write_items(connection, source)),

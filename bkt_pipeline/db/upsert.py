@@ -26,12 +26,12 @@ def lock_skills(connection: Connection, keys: Sequence[str]) -> None:
 
 
 def unless_newer(new: Any, stored: Any) -> Any:
-    """Keep a stored row with a newer as_of."""
+    """Keep the stored row if its as_of is newer."""
     return new.as_of >= stored.as_of
 
 
 def never(new: Any, stored: Any) -> Any:
-    """Keep any stored row."""
+    """Always keep the stored row."""
     raise AssertionError("never is not evaluated: the statement does nothing on conflict")
 
 

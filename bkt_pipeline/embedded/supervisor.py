@@ -1,4 +1,4 @@
-"""The supervisor: a small process, parent of the server, that stops it when no process uses it."""
+"""The supervisor: a small process that starts the server and stops it when no process uses it any more."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bkt_pipeline.embedded.probe import is_ready, knock
 from bkt_pipeline.embedded.refusal import cannot_run
 from bkt_pipeline.embedded.sockets import PORT, delete_stale_sockets, open_socket_folder, socket_folder
 
-# Faster for one machine's nightly batches, and as safe as the defaults at kill -9 or power loss.
+# Faster for nightly batches on one machine, and as safe as the defaults after kill -9 or a power loss.
 _SETTINGS = (
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -47,7 +47,7 @@ _SETTINGS = (
     "jit=off",
     # Docker gives /dev/shm 64 MB, too little for a parallel query.
     "dynamic_shared_memory_type=mmap",
-    # The longer forms quote rows, which hold answers of students.
+    # More verbose messages quote rows, which contain students' answers.
     "log_error_verbosity=terse",
     "timezone=UTC",
     "log_timezone=UTC",
@@ -55,8 +55,8 @@ _SETTINGS = (
 
 
 def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
-    """Start the server, or adopt one whose supervisor was killed; print "ready"; stop it when it is unused."""
-    # Held until this process ends. The pid in it is for people: no code relies on it.
+    """Start the server, or adopt one whose supervisor was killed; print "ready"; stop the server when it is unused."""
+    # Held until this process ends. The pid in it is only for humans to read.
     supervising = wait_for_lock(folder / "supervisor.lock", fcntl.LOCK_EX)
     os.pwrite(supervising, f"{os.getpid():<10}\n".encode(), 0)
     stopping: list[int] = []
@@ -89,7 +89,7 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
         time.sleep(0.02)
 
     print("ready", end="", flush=True)
-    # The client reads until our ends of its pipes are closed.
+    # The client reads until our ends of the pipes are closed.
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -99,12 +99,12 @@ def _supervise(folder: Path, linger: float, options: Sequence[str]) -> None:
 def _start_server(
     folder: Path, sockets: Path, lock: int, options: Sequence[str]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the server, which inherits `lock` (on server.lock); also return where its log begins."""
+    """Start the server, which inherits `lock` (on server.lock); returns it and where its log begins."""
     account = account_for(folder)
     binaries = usable_binaries(folder, account)
     initialise(folder, binaries, account, sync="fsync=off" not in options)
-    # Leftovers of a killed server: we hold server.lock, so none of this folder is alive. After a container's
-    # restart another process may have the pid in postmaster.pid, and Postgres would refuse to start.
+    # We hold server.lock, so no server of this folder is alive, and these files are from a killed one. After a container
+    # restart, another process may have the pid in postmaster.pid, and Postgres would refuse to start.
     (folder / "pgdata" / "postmaster.pid").unlink(missing_ok=True)
     opened = open_socket_folder(sockets, account)
     try:
@@ -150,7 +150,7 @@ def _watch(
     """Return when the server has stopped: by itself, by SIGTERM to us, or after `linger` seconds without use."""
 
     def is_alive() -> bool:
-        # Polling reaps a server that is our child; its backends hold the lock a little longer than it.
+        # Polling reaps the server if it is our child; its backends hold the lock a little longer.
         return (server is not None and server.poll() is None) or is_held(folder / "server.lock")
 
     def stop() -> None:
@@ -165,13 +165,13 @@ def _watch(
             if not is_alive():
                 break
         if sockets.parent != folder:
-            # It is outside the folder, so deleting the folder would leave it.
+            # It is outside the folder, so deleting the folder would leave it behind.
             with contextlib.suppress(OSError):
                 sockets.rmdir()
 
     unused_since: float | None = None
     while is_still_at(folder / "supervisor.lock", supervising) and is_alive():
-        # Held while stopping: a new client waits until the old server has stopped, then starts its own.
+        # The lock is held while stopping, so that a new client waits for that and then starts its own server.
         unused = try_lock(folder / "users.lock", fcntl.LOCK_EX)
         if unused is None:
             unused_since = None
@@ -183,7 +183,7 @@ def _watch(
             unlock(unused)
         time.sleep(0.1)
     if server is not None and server.poll() is None:
-        # Its folder was deleted: no client can reach it, and it has nothing left to save.
+        # The folder was deleted, so no client can reach the server and it has nothing to save.
         server.send_signal(signal.SIGQUIT)
         server.wait()
 
@@ -191,8 +191,8 @@ def _watch(
 def _stop_adopted(folder: Path, mode: str) -> None:
     """Stop a server that is not our child.
 
-    Its pid is in a file that its account can write, so the signal is sent by a process of that account: it
-    reaches nothing that the account could not signal itself.
+    Its pid is in a file that the server's account can write, so a process of that account sends the signal. It can then
+    only reach processes that the account could signal anyway.
     """
     account = account_for(folder)
     program = usable_binaries(folder, account) / "pg_ctl"
@@ -200,7 +200,7 @@ def _stop_adopted(folder: Path, mode: str) -> None:
 
 
 def _main() -> None:
-    # The first process ends at once, so that no process has to wait for the supervisor.
+    # The first process ends immediately, so that no process has to wait for the supervisor.
     if os.fork():
         os._exit(0)
     folder, linger, *options = sys.argv[1:]

@@ -1,6 +1,6 @@
 """Dagster's own storage: its database, its event log, its runs.
 
-Nothing here knows what a skill is; assets, jobs and sensors are in `defs`.
+Nothing here depends on skills; assets, jobs and sensors are in `defs`.
 """
 
 from bkt_pipeline.instance.storage import dagster_instance

@@ -27,7 +27,7 @@ DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partition
 
 
 def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
-    """Write the run's materialisations and check evaluations within this block in batches, all by its end.
+    """Write the run's materialisations and check evaluations in this block in batches; all are written when it ends.
 
     An instance with a different storage writes them one by one.
     """
@@ -75,7 +75,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
         """The keys, read again only if they have changed since the last call.
 
-        Ids are never reused, so any change shows in the number of rows, the highest id or the sum of ids.
+        Ids are never reused, so any change alters the number of rows, the highest id or the sum of ids.
         """
         ids = DYNAMIC_PARTITIONS.c.id
         of_name = DYNAMIC_PARTITIONS.c.partitions_def_name == partitions_def_name

@@ -1,4 +1,4 @@
-"""Pooled connections of Dagster's storage that the server has closed are replaced before they are used again."""
+"""Replaces pooled connections of Dagster's storage that the server has closed, before they are used again."""
 
 import select
 from typing import Any
@@ -11,11 +11,11 @@ from sqlalchemy.pool import Pool
 
 
 def replace_lost_connections() -> None:
-    """Check each connection when it leaves a pool of this process; Dagster's storage then connects again.
+    """Check each connection when it leaves a pool of this process; if it is lost, Dagster's storage connects again.
 
-    Dagster neither lets its engines be configured nor retries a statement, so a server that restarts or drops idle
-    connections would end every run. The listener is for all pools, but looks only at connections of psycopg2, which
-    only Dagster's storage uses.
+    Dagster's engines cannot be configured, and Dagster does not retry statements, so a server that restarts or drops
+    idle connections would end every run. The listener is called for all pools, but checks only connections of psycopg2,
+    which only Dagster's storage uses.
     """
     if not event.contains(Pool, "checkout", _refuse_lost):
         event.listen(Pool, "checkout", _refuse_lost)

@@ -1,9 +1,8 @@
 """Which runs are still alive. A killed process cannot report its end, so each run records its process.
 
-Dagster's run monitoring finds a run whose process died alone. A run that died with its whole container or
-machine, or that was started by a command, would count as running for ever: it would keep its place in the
-queue, and inactive skills would never be retired. A run with its own ECS task is left to Dagster, which asks
-ECS for the task's state.
+Dagster's run monitoring detects a run if only its process died. A run that died with its whole container or machine, or
+that was started by a command, would count as running for ever: it would keep its place in the queue, and inactive skills
+would never be retired. Runs with their own ECS task are left to Dagster, which asks ECS for the task's state.
 """
 
 import hashlib
@@ -51,9 +50,9 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def is_dead(run: dg.DagsterRun) -> bool:
-    """Whether it is proved that the run's process is gone.
+    """Whether there is proof that the run's process is gone.
 
-    False for a process of another machine or another PID namespace, and where processes of other users are hidden.
+    False for a process on another machine or in another PID namespace, and if other users' processes are hidden.
     """
     if ECS_TASK_TAG in run.tags:
         return False
@@ -68,9 +67,9 @@ def is_dead(run: dg.DagsterRun) -> bool:
 
 
 def _place() -> str:
-    """Where a process id always means the same process: host, machine, boot and PID namespace.
+    """The place in which a process id identifies one process: host, machine, boot and PID namespace.
 
-    Containers may share a host name, and machines may do so too.
+    The host name alone is not enough, because containers or machines may share it.
     """
     if not PROC.exists():
         return platform.node()
@@ -82,7 +81,7 @@ def _place() -> str:
 
 
 def _ended_with_boot(place: str) -> bool:
-    """Whether the machine itself, not a container on it, has been started again since."""
+    """Whether the machine itself, not just a container on it, has been restarted since."""
     then, now = place.split("/"), _place().split("/")
     same_machine = then[:2] == now[:2] and then[3:] == now[3:] == [FIRST_NAMESPACE] and now[1] != ""
     return same_machine and then[2] != now[2]

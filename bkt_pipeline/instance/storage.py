@@ -68,10 +68,10 @@ CREATION_MARK = "bkt_pipeline_unfinished"
 
 @contextmanager
 def creating_tables_atomically(dsn: str) -> Iterator[None]:
-    """Have Dagster make its tables in a database of ours, all of them or none.
+    """Let Dagster create its tables in one of our databases, all of them or none.
 
-    Dagster creates them one by one, and takes the presence of one table to mean that all exist. If a process
-    was killed half-way, a marker table remains; the incomplete tables are then dropped and created again.
+    Dagster creates them one by one, and assumes that all exist if one does. If a process was killed half-way, a marker
+    table remains; the incomplete tables are then dropped and created again.
     """
     with closing(psycopg2.connect(dsn)) as connection:
         connection.autocommit = True
@@ -187,7 +187,7 @@ def _naming_the_storage() -> Iterator[None]:
 
 
 def use_dagster_home() -> Path:
-    """Return DAGSTER_HOME; if it is not set, point it at a folder of ours with this package's dagster.yaml."""
+    """Return DAGSTER_HOME; if it is not set, set it to a folder of ours with this package's dagster.yaml."""
     if configured := settings().dagster_home:
         return configured
     folder = home() / "dagster"

@@ -1,6 +1,6 @@
-"""Knowledge tracing as mathematics: numpy and numba; knows neither Dagster nor SQL.
+"""The mathematics of knowledge tracing, with numpy and numba. It does not depend on Dagster or SQL.
 
-Importing this package loads numpy only; the compiled kernels are loaded when something is first calibrated.
+Importing this package loads only numpy; the compiled kernels are loaded at the first calibration.
 """
 
 from bkt_pipeline.model.attempts import AttemptWindow

@@ -74,5 +74,5 @@ def _slug(name: str) -> str:
 
 
 CURRICULUM = tuple((_slug(name), name) for name in _NAMES.strip().splitlines())
-# Taught no longer: its answers are still there, but the skill is not active.
+# No longer taught: its answers still exist, but the skill is not active.
 RETIRED = "number-line"

@@ -1,4 +1,4 @@
-"""How much of the order of answers is a guess, where several carry the same time."""
+"""Finds answers with equal times, whose order is uncertain."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ __all__ = ["may_hold_repeats", "tied_answers"]
 
 
 def tied_answers(window: AttemptWindow) -> int:
-    """Count the answers whose place in their student's sequence the times do not settle.
+    """Count the answers whose position in their student's sequence cannot be determined from the times.
 
-    These are the answers of one student that carry the same time, where some are right and some are wrong. Answers of
-    one time that are all right, or all wrong, give the same sequence in any order and do not count. Whether something
-    else settles the order, such as a key of whole numbers, is for the caller to know.
+    These are answers of one student with the same time, some right and some wrong. If answers with the same time are
+    all right or all wrong, every order gives the same sequence, and they do not count. The caller decides whether
+    something else determines the order, such as a numeric key.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def tied_answers(window: AttemptWindow) -> int:
     Returns
     -------
     int
-        0 where the times alone give the sequences.
+        0 if the times alone determine the sequences.
 
     Examples
     --------
@@ -43,10 +43,10 @@ def tied_answers(window: AttemptWindow) -> int:
 
 
 def may_hold_repeats(window: AttemptWindow) -> bool:
-    """Whether a student has two answers of one time and one grade, as a row that was stored twice gives.
+    """Whether a student has two answers with the same time and grade, as a row that was stored twice would produce.
 
-    The window does not know the items, so whether they are the same row is for the database to say. Where this is
-    False, no row is repeated.
+    The window does not contain the items, so only the database can tell whether such answers repeat a row. If the
+    result is False, no row is repeated.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def may_hold_repeats(window: AttemptWindow) -> bool:
     >>> may_hold_repeats(AttemptWindow("a", ("s1",), np.array([0, 0, 1], np.uint8), times, np.array([0, 3]), noon, 30))
     True
     """
-    # Of three answers of one time, the two of equal grade need not be neighbours.
+    # Among three answers with the same time, the two with equal grades need not be adjacent.
     same_time = np.diff(window.answered_at) == 0
     if window.n_students > 1:
         same_time[window.offsets[1:-1] - 1] = False

@@ -23,8 +23,8 @@ class BktParams:
     p_guess : float
         P(right | unknown), in [0, 0.5]; slip + guess stays below 1.
     log_likelihood : float, optional
-        Natural log of the probability of the answers they were fitted to (nats, all students);
-        None where they were not fitted.
+        Natural log of the probability of the answers that the parameters were fitted to (nats, all students);
+        None if they were not fitted.
 
     Raises
     ------
@@ -69,5 +69,5 @@ class BktParams:
         return (self.p_l0, self.p_transit, self.p_slip, self.p_guess)
 
 
-# What a skill gets where nothing speaks for any parameters; never written over a row that exists.
+# The parameters of a skill without evidence for others. They never overwrite an existing row.
 SAFE_DEFAULT = BktParams(0.3, 0.1, 0.1, 0.2)

@@ -1,7 +1,7 @@
-"""Synthetic learners that follow the model exactly, so that the truth behind their answers is known.
+"""Synthetic learners that follow the model exactly, so the true parameters behind their answers are known.
 
-Deterministic: a seed gives the same bytes on every platform, as only uniform numbers and comparisons are
-used.
+The results are deterministic: a seed gives the same bytes on every platform, because only uniform random numbers and
+comparisons are used.
 """
 
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ def simulate(
     Parameters
     ----------
     params : BktParams
-        The truth.
+        The true parameters.
     n_students : int
-        How many students.
+        Number of students.
     seed : int
-        Same seed, same window.
+        Equal seeds give equal windows.
     lengths : int or int array of shape (n_students,), optional
-        Attempts of each student; drawn from 1 to 60 around 8 if not given.
+        Number of attempts of each student. By default it is drawn from 1 to 60, around 8.
     skill_id : str
         Name of the skill.
 
@@ -76,7 +76,7 @@ def simulate(
     prior, transit, slip, guess = (np.full(n_students, value) for value in params.values)
     responses = _answers(rng, prior, transit, slip, guess, per_student)
     offsets = np.concatenate([[0], np.cumsum(per_student)]).astype(np.int64)
-    # A second between answers, all students in step: times play no part in the model.
+    # One second between answers, in parallel for all students; the model does not use the times.
     to_go = np.repeat(offsets[1:], per_student) - np.arange(responses.size)
     return AttemptWindow(
         skill_id,
@@ -91,7 +91,7 @@ def simulate(
 
 @dataclass(frozen=True, slots=True)
 class SchoolSkill:
-    """A skill of the synthetic school and the truth behind its answers."""
+    """A skill of the synthetic school and its true parameters."""
 
     id: str
     name: str
@@ -112,8 +112,8 @@ class School:
     is_correct : int8 array, shape (n_attempts,)
         1 right, 0 wrong, -1 not graded yet.
     age_us : int64 array, shape (n_attempts,)
-        Microseconds before `as_of`, within 29 days; rows are in order of time, the oldest first, so that a
-        growing primary key keeps the order of answers with equal times.
+        Microseconds before `as_of`, at most 29 days. Rows are sorted by time, oldest first, so that an increasing
+        primary key preserves the order of answers with equal times.
     """
 
     skills: tuple[SchoolSkill, ...]
@@ -125,7 +125,7 @@ class School:
 
     @property
     def n_attempts(self) -> int:
-        """Rows, graded or not."""
+        """Number of rows, graded or not."""
         return int(self.is_correct.size)
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ class School:
 
 
 def school(seed: int = 1994) -> School:
-    """A school of some 3,000 students and 65 skills: the demo's data.
+    """A school of about 3,000 students and 65 skills: the demo's data.
 
     64 skills are active and one is not. Some have too few attempts to be calibrated, one has answers that are
     not graded yet, and two have answers with equal times.
@@ -141,7 +141,7 @@ def school(seed: int = 1994) -> School:
     Parameters
     ----------
     seed : int
-        Same seed, same school.
+        Equal seeds give equal schools.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def school(seed: int = 1994) -> School:
         np.int64
     )
     answers[(attempt_skill == _UNGRADED) & (rng.random(n) < 0.04)] = -1
-    # A class test handed in at once: all answers of a student bear the minute it was scanned.
+    # A class test that is handed in on paper: all answers of a student have the time at which it was scanned.
     scanned = np.isin(attempt_skill, _SCANNED)
     age[scanned] -= age[scanned] % (10 * 60 * _SECOND)
 
@@ -199,14 +199,14 @@ def school(seed: int = 1994) -> School:
     )
 
 
-# Places in the curriculum of the skills that are special.
+# Positions of the special skills in the curriculum.
 _FEW = [11, 23, 37, 48, 59]
 _UNGRADED = 6
 _SCANNED = [3, 30]
 
 
 def _truths(rng: np.random.Generator, n: int) -> list[BktParams]:
-    """True parameters a school would have, as short decimals, off the grid as often as on it."""
+    """Realistic true parameters with two decimals, which may or may not be grid values."""
     draw = rng.random((n, 4))
     low = np.array([10, 6, 5, 10])
     span = np.array([60, 30, 16, 21])
@@ -214,7 +214,7 @@ def _truths(rng: np.random.Generator, n: int) -> list[BktParams]:
 
 
 def _lengths(rng: np.random.Generator, n: int) -> Ints:
-    """How often each of n students tries: most stop before ten, a few go on to sixty."""
+    """Number of attempts of each of n students: most make fewer than ten, a few make sixty."""
     stay = np.cumprod(np.full(59, 0.88))
     return 1 + np.searchsorted(-stay, -rng.random(n)).astype(np.int64)
 
@@ -222,7 +222,7 @@ def _lengths(rng: np.random.Generator, n: int) -> Ints:
 def _answers(
     rng: np.random.Generator, prior: Floats, transit: Floats, slip: Floats, guess: Floats, lengths: Ints
 ) -> npt.NDArray[np.uint8]:
-    """Answers of independent students, parameters (n_students,), flat in the order of the students."""
+    """Answers of independent students in one flat array, student after student; each parameter is (n_students,)."""
     ends = np.cumsum(lengths)
     draw = rng.random((int(lengths.sum()), 2))
     known = rng.random(lengths.size) < prior

@@ -1,4 +1,4 @@
-"""A window as the bytes of one Parquet file, and back; one row per student, so that other tools can read it too."""
+"""Converts a window to the bytes of a Parquet file and back. It has one row per student, so other tools can read it too."""
 
 import datetime as dt
 
@@ -40,12 +40,12 @@ def encode(stored: StoredWindow) -> bytes:
 
 
 def decode(file: bytes, name: str) -> StoredWindow:
-    """The window of `encode`, equal in every value; `name` is what an error calls the file.
+    """The window that was given to `encode`, equal in every value. `name` is the file's name in error messages.
 
     Raises
     ------
     WindowUnusable
-        It is not such a file, or it is damaged.
+        This is not a file from `encode`, or it is damaged.
     """
     try:
         return _decode(pq.read_table(pa.BufferReader(file)))

@@ -1,8 +1,8 @@
 """Windows in Postgres: the tables attempt_windows (one row per skill) and attempt_window (one per skill and student).
 
-Windows are stored in batches, each batch one transaction and one COPY. Where the database refuses a batch, its
-windows are stored one by one, so that a window that is refused affects no other. Skills are locked in sorted
-order, so that overlapping runs never wait for each other in a circle.
+Windows are stored in batches, each in one transaction with one COPY. If the database refuses a batch, its windows are
+stored one by one, so that a refused window does not affect the others. Skills are locked in sorted order, so that
+overlapping runs never deadlock.
 """
 
 import datetime as dt
@@ -54,8 +54,8 @@ _STORE_HEADS = (
     )
     .returning(attempt_windows.c.skill_id)
 )
-# One statement, so that the counts and the answers are of one moment, and one row per skill. Python has no as_of
-# outside these years, nor an infinite one.
+# A single statement, so that the counts and the answers are from the same moment; one row per skill. Python cannot
+# represent an as_of outside these years or an infinite one.
 _LOAD = text("""
     SELECT h.skill_id, h.window_days, h.sequences, h.attempts, h.students, h.ungraded, h.run_id,
         CASE WHEN h.as_of BETWEEN '0002-01-01' AND '9998-12-31' THEN h.as_of END AS as_of,
@@ -80,7 +80,7 @@ class PostgresWindows(WindowStore):
     Parameters
     ----------
     run
-        Does work in one transaction, as `Database.run` does.
+        Runs work in one transaction, like `Database.run`.
     """
 
     location = f"{SCHEMA}.{attempt_window.name}"
@@ -89,7 +89,7 @@ class PostgresWindows(WindowStore):
         self._run = run
 
     def check_access(self) -> None:
-        """Store, load and delete a window in a transaction that is rolled back; tables still to be made are fine."""
+        """Store, load and delete a window in a transaction that is rolled back; the tables may not exist yet."""
         try:
             self._run(_try_access)
         except (DBAPIError, psycopg.Error) as error:
@@ -160,7 +160,7 @@ class PostgresWindows(WindowStore):
             yield from self._store([window], run_id)
 
     def _each_batch(self, query: Select[str], work: Callable[[Sequence[str], Connection], int]) -> int:
-        """Do the work for the skills that the query finds, each batch in one transaction; return the sum."""
+        """Do the work for the skills that the query finds, one transaction per batch; return the sum of the results."""
         keys = sorted(self._run(lambda connection: connection.execute(query).scalars().all()))
         total = 0
         for some in _batches(keys):
@@ -200,7 +200,7 @@ def store_windows(connection: Connection, windows: Sequence[AttemptWindow], run_
 
 
 def load_windows(connection: Connection, keys: Sequence[str]) -> dict[str, StoredWindow | Exception]:
-    """The stored window of each skill, or why it cannot be used; one that was never stored is not in the result."""
+    """The stored window of each skill, or why it cannot be used. Skills without a stored window are absent."""
     rows = connection.execute(_LOAD, {"keys": list(keys), "header": _ARRAY_HEADER.size})
     return {row.skill_id: _window_of(row) for row in rows}
 

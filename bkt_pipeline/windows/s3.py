@@ -1,11 +1,12 @@
 """Windows on S3: one Parquet object per skill, `<prefix>/windows/<skill>.parquet`, replaced by one conditional put.
 
-The object's metadata holds its as_of and a token that no other put has; all the rest is in the file. A put succeeds
-only if the object is still the one that was looked at (If-Match), or still missing (If-None-Match). If not, the
-store looks again: of two runs at once the newer as_of stays. So a reader always finds a whole window, the last one
-that was committed. If the answer to a put is lost, the token shows afterwards that the put arrived.
+The object's metadata holds its as_of and a token that is unique to each put; everything else is in the file. A put
+succeeds only if the object has not changed since it was checked (If-Match), or is still missing (If-None-Match).
+Otherwise the store checks again, so the newer as_of of two concurrent runs wins. A reader always gets the complete
+window that was committed last. If the answer to a put is lost, the token shows whether the put arrived.
 
-On a bucket with versioning, a lifecycle rule must expire old versions: `prune` and `forget` delete current ones.
+On a bucket with versioning, a lifecycle rule must expire old versions, because `prune` and `forget` delete only
+current ones.
 """
 
 import datetime as dt
@@ -32,9 +33,9 @@ from bkt_pipeline.windows.store import StoredWindow, WindowStore
 
 T = TypeVar("T")
 
-MAX_IN_FLIGHT = 16  # requests at once; each waits for the network far longer than it works
-MAX_TRIES = 20  # how often another run may be faster
-MAX_PREFIX = 700  # bytes, of the 1,024 that a key may have; our own part of it is short
+MAX_IN_FLIGHT = 16  # concurrent requests; each mostly waits for the network
+MAX_TRIES = 20  # how often another run may replace the object first
+MAX_PREFIX = 700  # bytes, of the 1,024 that a key may have; our part of the key is short
 WINDOW_NAME = r"[A-Za-z0-9-]*-[0-9a-f]{64}\.parquet"
 EARLIER_LAYOUT = ("heads/", "data/")  # folders of versions before 0.1.0
 
@@ -45,7 +46,7 @@ def parse_url(url: str) -> tuple[str, str]:
     Raises
     ------
     InvalidSettings
-        The URL has another form. The message does not quote it: it may contain a key.
+        The URL has another form. The message does not quote it, because it may contain a secret key.
     """
     found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^?#@]*))?", url)
     prefix = (found[2] or "").strip("/") if found else ""
@@ -65,7 +66,7 @@ def object_name(skill_id: str) -> str:
 
 @dataclass(frozen=True)
 class Version:
-    """What identifies a stored object, and when S3 reported it by its own clock."""
+    """Identifies a stored object, and has the time by S3's clock at which S3 reported it."""
 
     etag: str
     as_of: dt.datetime
@@ -73,7 +74,7 @@ class Version:
     seen_at: dt.datetime
 
     def is_newer_than(self, as_of: dt.datetime) -> bool:
-        """Whether it stays when a window of this as_of comes; see `windows/store.py` for an as_of in the future."""
+        """Whether it is kept instead of a window with this as_of; see `windows/store.py` for an as_of in the future."""
         return as_of < self.as_of <= self.seen_at + CLOCK_TOLERANCE
 
 
@@ -91,7 +92,7 @@ class S3Windows(WindowStore):
             retries={"mode": "standard", "total_max_attempts": 5},
         )
         with self._explaining_failures():
-            # A session of its own: the one that a process shares keeps the credentials that it found first.
+            # A separate session, because the shared one keeps the credentials that it found first.
             self._s3 = boto3.Session().client("s3", config=limits)
 
     @property
@@ -99,7 +100,7 @@ class S3Windows(WindowStore):
         return self._location
 
     def check_access(self) -> None:
-        """List, and try a put whose condition cannot hold, so that nothing is written."""
+        """List, and try a put whose condition is always false, so that nothing is written."""
         with self._explaining_failures():
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._root, MaxKeys=1)
             try:
@@ -141,7 +142,7 @@ class S3Windows(WindowStore):
         for _ in range(MAX_TRIES):
             version = self._version(key)
             if version and version.token == token:
-                # An earlier try arrived, and only its answer was lost.
+                # An earlier try succeeded; only its answer was lost.
                 return
             if version and version.is_newer_than(window.as_of):
                 raise WindowOvertaken("a newer window is stored")
@@ -176,7 +177,7 @@ class S3Windows(WindowStore):
         raise WindowUnusable(f"other runs replaced {key} {MAX_TRIES} times meanwhile; run it again")
 
     def _count(self, work: Callable[[str], bool]) -> int:
-        """Do the work for every window's key; return how often it was true, or raise the first failure at the end."""
+        """Do the work for each window's key; return how often the result was true, or finally raise the first failure."""
 
         def one(key: str) -> bool:
             name = key.removeprefix(self._root)
@@ -216,7 +217,7 @@ class S3Windows(WindowStore):
     def _replace(
         self, key: str, version: Version | None, file: bytes, as_of: dt.datetime, token: str
     ) -> bool:
-        """Put the object in the place of this version; False if another one is there by now."""
+        """Replace this version of the object; False if another version is stored by now."""
         condition = {"IfMatch": version.etag} if version else {"IfNoneMatch": "*"}
         metadata = {"as-of": as_of.isoformat(), "token": token}
         return self._if_unchanged(lambda: self._put(key, file, Metadata=metadata, **condition))
@@ -243,12 +244,12 @@ class S3Windows(WindowStore):
             yield from (item["Key"] for item in page.get("Contents", []))
 
     def _each(self, keys: Sequence[str], work: Callable[[str], T]) -> Iterator[tuple[str, T | Exception]]:
-        """Do the work for the keys, several at once; yield each result, or the exception in its place.
+        """Do the work for the keys, several at once; yield each result, or the exception if the work failed.
 
         Raises
         ------
         WindowStoreUnavailable
-            The failure is one that every other key would meet too.
+            The failure would affect every other key too.
         """
         with ThreadPoolExecutor(MAX_IN_FLIGHT) as pool:
             started = {pool.submit(work, key): key for key in keys}

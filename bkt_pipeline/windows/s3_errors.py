@@ -1,4 +1,4 @@
-"""What S3 answers when it refuses a request: which refusals concern the whole store, and what to do about them."""
+"""S3's error codes: which of them concern the whole store, and what to do about them."""
 
 from botocore.exceptions import (
     ClientError,
@@ -25,12 +25,12 @@ ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "301")
 
 
 def code_of(error: ClientError) -> str:
-    """S3's name for the error; an answer without a body, as to a HEAD request, has only its HTTP status."""
+    """S3's code for the error. An answer without a body, such as to a HEAD request, has only an HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def explain(error: BaseException, bucket: str, location: str) -> WindowStoreUnavailable | None:
-    """What is wrong and what to do, if it is wrong with the whole store; None if it concerns one object."""
+    """The cause and what to do, if the error concerns the whole store; None if it concerns one object."""
     if isinstance(error, ClientError):
         what = f"{code_of(error)} at {error.operation_name}"
         if code_of(error) == "NoSuchBucket":

@@ -1,20 +1,20 @@
-"""The contract of a window store, and the choice of one: Postgres, or S3 where ATTEMPT_WINDOW_STORE names it.
+"""The contract of a window store, and the choice of one: Postgres, or S3 if ATTEMPT_WINDOW_STORE is set.
 
 What belongs to a window
-    A window is identified by everything that made it: `as_of`, `window_days`, `sequences` and the run that
+    A window is identified by everything that determined it: `as_of`, `window_days`, `sequences` and the run that
     stored it. `load` returns the run with the window, so that a run can refuse a window that another run stored
-    with other settings.
+    with different settings.
 
 Which window a store keeps
-    One per skill, whole. The newest `as_of` wins, and of two windows with the same `as_of` the one stored last.
-    A window whose `as_of` is in the future by the store's own clock comes from a clock error or a typing error:
-    any window replaces it.
+    One complete window per skill. The newest `as_of` wins; if two windows have the same `as_of`, the one stored last
+    wins. A window whose `as_of` is in the future by the store's own clock comes from a wrong clock or a typing error,
+    so any window replaces it.
 
 What a stored window decides
     Nothing about a calibration. A run calibrates from the windows that it read itself, and only newer *published*
     parameters overtake it. So `store` reports a window that it did not keep as `WindowOvertaken`, which is not a
-    failure, and a newer window never blocks a night. Stored windows serve a run that calibrates without reading
-    the attempts again, and anybody who wants to see what a calibration was made from.
+    failure, and a newer window never blocks a night. Stored windows let a run calibrate without reading the attempts
+    again, and show what a calibration was based on.
 """
 
 import datetime as dt
@@ -40,7 +40,7 @@ class StoredWindow:
     run_id: str
 
     def without(self, student_id: str) -> "StoredWindow":
-        """The same without the answers of one student, who must be in it."""
+        """The same window without the answers of one student, who must be in it."""
         window = self.window
         place = window.student_ids.index(student_id)
         begin, end = window.offsets[place : place + 2]
@@ -66,7 +66,7 @@ class WindowStore(ABC):
     @property
     @abstractmethod
     def location(self) -> str:
-        """Where the windows are, for people to read. It contains no secret."""
+        """Where the windows are, to show to users. It contains no secret."""
 
     @abstractmethod
     def check_access(self) -> None:
@@ -75,14 +75,14 @@ class WindowStore(ABC):
         Raises
         ------
         WindowStoreUnavailable
-            They cannot; the message says what to change.
+            Windows cannot be stored or loaded; the message says what to change.
         """
 
     @abstractmethod
     def store(self, windows: Mapping[str, AttemptWindow], run_id: str) -> Iterator[tuple[str, Exception]]:
-        """Store the windows; yield each that is not stored, and why.
+        """Store the windows; yield each one that is not stored, and why.
 
-        A process that is killed at any moment leaves each skill's old window or its new one, whole.
+        If the process is killed at any moment, each skill has either its old window or its new one, complete.
 
         Parameters
         ----------
@@ -94,8 +94,8 @@ class WindowStore(ABC):
         Yields
         ------
         key, error
-            `WindowOvertaken` where a newer window is kept, otherwise the failure. The work is done while the
-            result is consumed, so consume all of it.
+            `WindowOvertaken` if a newer window is kept, otherwise the failure. The work is done while the result is
+            consumed, so consume all of it.
         """
 
     @abstractmethod
@@ -129,7 +129,7 @@ def window_store(run: Run) -> WindowStore:
     Parameters
     ----------
     run
-        Does work in one transaction of the platform's database, as `Database.run` does.
+        Runs work in one transaction of the platform's database, like `Database.run`.
 
     Raises
     ------

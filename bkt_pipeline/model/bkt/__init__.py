@@ -1,4 +1,4 @@
 """Bayesian Knowledge Tracing: grid, likelihood, exact search, uncertainty, prediction.
 
-Compiled loops live in `model/kernels`; items in `model/irt`.
+The compiled loops are in `model/kernels`, the item models in `model/irt`.
 """

@@ -13,27 +13,26 @@ __all__ = ["DistinctSequences"]
 Floats = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 
-# Products of probabilities are kept above this between two looks at their exponents, single states above the
-# next.
+# Lower bounds between two checks of the exponents: for products of probabilities, and for single states.
 _LEAST_PRODUCT = 1e-270
 _LEAST_STATE = 1e-90
-# An order of sequences needs no look at exponents.
+# Ordering the sequences needs no check of exponents.
 _FAR = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistinctSequences:
-    """A window's sequences, put together so that equal ones and equal endings are worked on once.
+    """A window's sequences, merged so that equal sequences and equal endings are processed only once.
 
     Parameters
     ----------
     child : int32 array, shape (n_nodes, 2)
     count : int32 array, shape (n_nodes,)
-        The tree that `kernels.trie.plant` makes.
+        The tree that `kernels.trie.plant` builds.
     counts : int32 array, shape (n_distinct,)
-        How often each distinct sequence occurs, in an order that depends on the sequences alone.
+        How often each distinct sequence occurs, in an order that depends only on the sequences.
     students : int32 array, shape (n_distinct,)
-        Place in the window of a student with each of them.
+        Position in the window of a student with this sequence.
 
     Examples
     --------
@@ -61,7 +60,7 @@ class DistinctSequences:
     def of_sequences(
         cls, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
     ) -> "DistinctSequences":
-        """Build from arrays as a window has them."""
+        """Build from the arrays of a window."""
         from bkt_pipeline.model.kernels.surface import EMIT
         from bkt_pipeline.model.kernels.trie import compose, plant
 
@@ -71,7 +70,7 @@ class DistinctSequences:
         return cls(child, count, count[ends], student[ends])
 
     def surface(self, prior: Floats, lanes: Floats) -> Floats:
-        """Log-likelihood for several values of p_l0 on each of many lanes of the other parameters.
+        """Log-likelihood for several values of p_l0 combined with many sets of the other parameters (lanes).
 
         Parameters
         ----------
@@ -91,7 +90,7 @@ class DistinctSequences:
         emissions = lanes[:, 1:]
         interval = int(math.log(_LEAST_STATE) / math.log(min(emissions.min(), 1.0 - emissions.max()))) - STEP
         odds = prior / (1.0 - prior)
-        # A term is a sum of two masses, the larger one in [1, 2), the second one weighed with the odds.
+        # A term is a sum of two masses; the larger one is in [1, 2), and the second one is weighted with the odds.
         widest = GROUP * max(-math.log(min(odds.min(), 1.0)), math.log(2.0 * (1.0 + odds.max())))
         program, slots = compose(self.child, self.count, interval)
         counts = self.counts

@@ -34,22 +34,23 @@ def calibrate(
     estimator: Estimator = "grid",
     scored: bool = False,
 ) -> SkillFit:
-    """Fit one skill: the grid's winner, the pooled estimate, and how sure they are.
+    """Fit one skill: the grid's winner, the pooled estimate, and their uncertainty.
 
     Parameters
     ----------
     window : AttemptWindow
-        May be empty: then the pooled estimate is the prior's mode, and the grid has nothing to choose by.
+        If it is empty, the pooled estimate is the prior's mode, and the grid's winner is the safe default.
     grid : Grid
-        Where the search looks.
+        The points that the search evaluates.
     prior : SchoolPrior
-        Of the pooled estimate and of the posterior intervals; the grid's winner and the polished optimum know none.
+        The prior of the pooled estimate and the posterior intervals. The grid's winner and the polished optimum do
+        not depend on it.
     polished : bool
-        Whether the fit carries the continuous optimum too.
+        Whether the fit also contains the continuous optimum.
     estimator : {"grid", "polished", "pooled"}
-        Which of them is `published`: the flags and the intervals belong to it. "polished" implies `polished`.
+        Which estimate is `published`; the flags and the intervals refer to it. "polished" implies `polished`.
     scored : bool
-        Whether to fit four fifths of the students and evaluate on the others too, as `held_out_scores` does.
+        Whether to also fit four fifths of the students and evaluate on the rest, as `held_out_scores` does.
 
     Returns
     -------
@@ -109,25 +110,25 @@ def calibrate_all(
     estimator: Estimator = "grid",
     scored: bool = False,
 ) -> Iterator[tuple[str, SkillFit | Exception]]:
-    """Calibrate many skills on all cores, yielding each as soon as it is done.
+    """Calibrate many skills on all cores; yield each result as soon as it is ready.
 
-    The results do not depend on the number of threads; their order does.
+    The results do not depend on the number of threads, but their order does.
 
     Parameters
     ----------
     windows : mapping of str to AttemptWindow
-        By skill; the keys come back with the results.
+        By skill; the keys are returned with the results.
     grid : Grid
-        Where to look.
+        The points that the search evaluates.
     threads : int, optional
-        How many skills at a time; as many as this process has cores if not given.
+        How many skills to fit at a time; by default, the number of cores of this process.
     prior, polished, estimator, scored
         As in `calibrate`.
 
     Yields
     ------
     (key, SkillFit or Exception)
-        What went wrong with a skill is yielded in its place; it never stops the others.
+        If a skill fails, the exception is yielded instead of its fit and does not affect the others.
 
     Raises
     ------
@@ -176,10 +177,9 @@ def _calibrate_all(
 
 
 def warm_up(on_compile: Callable[[], None] | None = None) -> None:
-    """Load the compiled kernels, or compile them where this machine has none in its cache yet (some seconds).
+    """Load the compiled kernels; if they are not in this machine's cache yet, compile them (a few seconds).
 
-    Calling it is never needed; it takes the waiting out of the first fit and lets a caller say what it waits
-    for.
+    Calling it is optional. It avoids the wait at the first fit, and lets the caller report what it is waiting for.
 
     Parameters
     ----------

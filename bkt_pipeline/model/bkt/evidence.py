@@ -1,4 +1,4 @@
-"""What a skill's answers cannot determine, in names and numbers."""
+"""What a skill's answers cannot determine, as flags and numbers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ from bkt_pipeline.model.params import BktParams
 
 __all__ = ["FLAGS", "Evidence", "Tier", "evidence", "on_edge"]
 
-# Beyond this, wrong answers of students who know the skill say more about its items than about the students.
+# Above this, wrong answers of students who know the skill say more about its items than about the students.
 HIGH_SLIP = 0.4
 
 FLAGS = {
@@ -25,7 +25,7 @@ FLAGS = {
 
 
 class Tier(StrEnum):
-    """How far a calibration can be relied on, by the number of students: it is they who carry the information."""
+    """How reliable a calibration is, by the number of students, because students carry the information."""
 
     INSUFFICIENT = "insufficient"
     PROVISIONAL = "provisional"
@@ -34,7 +34,7 @@ class Tier(StrEnum):
 
     @classmethod
     def of(cls, n_students: int) -> "Tier":
-        """The tier of so many students.
+        """The tier for this number of students.
 
         Examples
         --------
@@ -50,16 +50,16 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How much the answers can tell.
+    """How much the answers can determine.
 
     Parameters
     ----------
     tier : Tier
-        By the number of students.
+        From the number of students.
     flags : tuple of str
-        Those of `FLAGS` that hold, in their order there.
+        The `FLAGS` that apply, in the order of `FLAGS`.
     answers_to_mastery : int or None
-        Right answers in a row until P(known) reaches 0.95; None for never.
+        Right answers in a row until P(known) reaches 0.95; None if it never does.
     share_with_three : float
         Share of students with three or more attempts.
     """
@@ -71,20 +71,20 @@ class Evidence:
 
 
 def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
-    """What the answers of a window can tell about the parameters that were fitted to them.
+    """What the answers of a window can determine about the parameters that were fitted to them.
 
-    P(known) rises after a wrong answer, whatever it was before, where
+    A wrong answer raises P(known), whatever its value before, if
 
         p_transit > 1 - p_slip / (1 - p_guess)
 
-    (for a P(known) near 1 the update falls last).
+    (the condition is strictest for a P(known) near 1).
 
     Parameters
     ----------
     window : AttemptWindow
-        May be empty: no flag is raised then.
+        If it is empty, no flag is set.
     params : BktParams
-        What is published.
+        The published parameters.
 
     Returns
     -------
@@ -116,16 +116,16 @@ def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
 
 
 def on_edge(params: BktParams, grid: Grid) -> int:
-    """How many of the grid winner's parameters are the first or the last value of the grid, fixed ones left out.
+    """How many of the grid winner's parameters are the first or last value of their axis; fixed ones do not count.
 
-    A number, not a flag: the winner of most real skills has one.
+    This is a number and not a flag, because the winner of most real skills has one.
 
     Parameters
     ----------
     params : BktParams
         The grid's winner.
     grid : Grid
-        Where it was looked for.
+        The grid that was searched.
 
     Returns
     -------

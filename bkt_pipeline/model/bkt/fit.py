@@ -1,4 +1,4 @@
-"""What calibrating one skill gives."""
+"""The result of calibrating one skill."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,40 +17,40 @@ Estimator = Literal["grid", "polished", "pooled"]
 
 @dataclass(frozen=True, slots=True)
 class SkillFit:
-    """The calibration of one skill, with what it rests on.
+    """The calibration of one skill, with its evidence.
 
     Parameters
     ----------
     skill_id : str
         The skill.
     params : BktParams
-        The grid's winner; `SAFE_DEFAULT`, whose log-likelihood is None, where the grid has no valid point or the window
-        no answer.
+        The grid's winner. If the grid has no valid point or the window no answer, `SAFE_DEFAULT`, whose log-likelihood
+        is None.
     n_attempts, n_students, n_distinct : int
-        Graded answers, students, and different sequences among theirs.
+        Numbers of graded answers, students, and distinct sequences.
     ungraded : int
-        Attempts that were left out.
+        Attempts that were left out because they are not graded.
     as_of : datetime
         End of the window.
     uncertainty : Uncertainty or None
-        How sure the parameters are, under the fit's prior; its intervals hold what is published.
+        The uncertainty of the parameters under the fit's prior. Its intervals contain the published values.
     evidence : Evidence
-        What the answers cannot determine about what is published.
+        What the answers cannot determine about the published parameters.
     polished : BktParams or None
-        The continuous optimum; None where it was not asked for, and with the safe default.
+        The continuous optimum; None if it was not requested, or with the safe default.
     estimator : {"grid", "polished", "pooled"}
-        Which of them is `published`.
+        Which estimate is `published`.
     pooled : BktParams or None
         The mode under the fit's prior, with the log-likelihood of the answers alone; None only in a fit that an older
         version stored.
     moments : Moments or None
-        Mean and covariance of the logits' posterior under `SHIPPED_PRIOR`, whatever the fit's prior, from which later
-        nights learn the school's; None without answers.
+        Mean and covariance of the logits' posterior, always under `SHIPPED_PRIOR`. Later nights learn the school's
+        prior from them. None without answers.
     held_out : HeldOut or None
-        How well each estimator predicts students that it was not fitted to; None where it was not asked for, or where
-        students are too few.
+        How well each estimator predicts students that it was not fitted to; None if this was not requested or there
+        are too few students.
     seconds : float
-        How long the fit took; not compared.
+        How long the fit took; ignored in comparisons.
     """
 
     skill_id: str
@@ -71,6 +71,6 @@ class SkillFit:
 
     @property
     def published(self) -> BktParams:
-        """The parameters that the platform is to use."""
+        """The parameters for the platform to use."""
         of = {"grid": self.params, "polished": self.polished, "pooled": self.pooled}
         return of[self.estimator] or self.params

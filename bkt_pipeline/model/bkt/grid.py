@@ -1,4 +1,4 @@
-"""The grid: which parameter values the search tries. A value, checked when it is made."""
+"""The grid of parameter values that the search evaluates."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,12 +21,12 @@ class Axis:
     Parameters
     ----------
     start, stop, step : float
-        First value, last value, distance. `stop` must lie on the axis.
+        First value, last value, distance. `stop` must be a value of the axis.
 
     Raises
     ------
     InvalidGrid
-        If this is no rising axis within [0, 1].
+        If this is not a rising axis within [0, 1].
 
     Examples
     --------
@@ -74,21 +74,21 @@ _DEFAULT_AXIS = Axis(0.05, 0.95, 0.05)
 
 @dataclass(frozen=True)
 class Grid:
-    """All combinations of four axes with slip and guess within their bounds and slip + guess below 1.
+    """All combinations of the values on four axes with slip and guess within their bounds and slip + guess below 1.
 
     Parameters
     ----------
     p_l0, p_transit, p_slip, p_guess : Axis
-        Values of each parameter. `p_l0`, `p_slip` and `p_guess` lie strictly inside (0, 1), so that no answer
+        Values of each parameter. `p_l0`, `p_slip` and `p_guess` must be strictly between 0 and 1, so that no answer
         is impossible at any point.
     max_slip, max_guess : float
-        Points beyond these are left out; at most 0.5.
+        Points beyond these bounds are left out; at most 0.5.
 
     Raises
     ------
     InvalidGrid
-        If an axis or a bound makes no sense. A grid whose bounds leave no point is no error: it calibrates to
-        the safe default.
+        If an axis or a bound is invalid. A grid without any point within its bounds is allowed; it gives the safe
+        default.
 
     Examples
     --------
@@ -142,12 +142,12 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(values of p_l0, values of p_transit, pairs of slip and guess): the shape of its surface."""
+        """(values of p_l0, values of p_transit, pairs of slip and guess): the shape of a surface on this grid."""
         return len(self.p_l0.values), len(self.p_transit.values), len(self.slip_guess)
 
     @property
     def n_points(self) -> int:
-        """How many points the search visits."""
+        """The number of points that the search evaluates."""
         prior, transit, pairs = self.shape
         return prior * transit * pairs
 

@@ -1,5 +1,4 @@
-"""How probable answers are under given parameters: exact to the last digits, whatever the length or the
-order."""
+"""How probable answers are under given parameters, accurate for any length and any order of the sequences."""
 
 import math
 
@@ -15,23 +14,22 @@ _SPLIT = 2.0**27 + 1.0
 
 
 def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
-    """Natural log of the probability of every answer in the window, all students together.
+    """Natural log of the probability of all answers in the window.
 
-    Each sequence is worked out with both masses, P(known) and P(unknown), in scales of their own, so that
-    neither is lost in a long one. The logs are summed without any rounding before the last: the order of
-    students does not matter.
+    Each sequence is computed with both masses, P(known) and P(unknown), each with its own scale, so that neither
+    underflows in a long sequence. The sum of the logs is rounded only once, so the order of students does not matter.
 
     Parameters
     ----------
     window : AttemptWindow
         The answers.
     params : BktParams
-        Parameters; `log_likelihood` in them is not looked at.
+        The parameters; their `log_likelihood` is ignored.
 
     Returns
     -------
     float
-        Nats, at most 0; ``-inf`` where an answer is impossible (slip or guess of 0).
+        Nats, at most 0; ``-inf`` if an answer is impossible (slip or guess of 0).
 
     References
     ----------
@@ -52,7 +50,7 @@ def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
 
 
 def exact_sum(values: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> float:
-    """Sum of ``counts * values``, rounded once: equal to adding up every repetition, in any order.
+    """Sum of ``counts * values``, rounded once, so it equals the sum of all repetitions in any order.
 
     Parameters
     ----------
@@ -64,8 +62,7 @@ def exact_sum(values: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) 
     -------
     float
     """
-    # Each half of a value has at most 26 bits, so its product with a count is exact, and fsum is exact up to
-    # the end.
+    # Each half of a value has at most 26 bits, so its product with a count is exact. fsum rounds only its result.
     if not np.isfinite(values).all():
         return -math.inf
     high = values * _SPLIT

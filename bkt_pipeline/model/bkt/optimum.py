@@ -1,7 +1,7 @@
-"""Where a likelihood, or a posterior, is highest: climbs from several points of a coarse lattice.
+"""Finds the maximum of a likelihood or a posterior by climbing from several points of a coarse lattice.
 
-All of it on u, the logits of (p_l0, p_transit, p_slip, p_guess), each probability at least 1e-4 from 0 and from 1, slip
-and guess at most 0.5.
+Everything here uses u, the logits of (p_l0, p_transit, p_slip, p_guess). Each probability is at least 1e-4 from 0 and
+from 1; slip and guess are at most 0.5.
 """
 
 import math
@@ -19,12 +19,12 @@ __all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "logits", "optimum", "pa
 
 Floats = npt.NDArray[np.float64]
 
-# How close to 0, and p_l0 and p_transit to 1, a value may lie; the grid's own floor of 0.05 hides slow learning.
+# The least distance of a value from 0, and of p_l0 and p_transit from 1. The grid's floor of 0.05 hides slow learning.
 _LEAST = 1e-4
 
 
 def logits(values: npt.ArrayLike) -> Floats:
-    """log(p / (1 - p)) of probabilities, those beyond [1e-4, 1 - 1e-4] taken to be at its ends."""
+    """log(p / (1 - p)) of probabilities, clipped to [1e-4, 1 - 1e-4]."""
     inside = np.clip(np.asarray(values, np.float64), _LEAST, 1.0 - _LEAST)
     odds: Floats = np.log(inside / (1.0 - inside))
     return odds
@@ -35,7 +35,7 @@ LOW = logits([_LEAST] * 4)
 HIGH = logits([1.0 - _LEAST, 1.0 - _LEAST, 0.5, 0.5])
 
 _ERRS = logits([_LEAST, 0.006, 0.025, 0.065, 0.13, 0.22, 0.34, 0.5])
-# The axes of the lattice that the climbs start from: every part of the domain, closer where skills are.
+# The axes of the lattice that the climbs start from. They cover the whole domain, more densely where most skills are.
 COARSE = (
     logits([_LEAST, 0.01, 0.05, 0.12, 0.22, 0.35, 0.5, 0.65, 0.78, 0.88, 0.95, 0.99, 1.0 - _LEAST]),
     logits([_LEAST, 0.0015, 0.006, 0.02, 0.05, 0.11, 0.22, 0.4, 0.65, 0.9, 1.0 - _LEAST]),
@@ -44,15 +44,16 @@ COARSE = (
 )
 
 _STARTS = 3
-# Starts are further apart than so many steps of the lattice on some axis.
+# Two starts are more than this many lattice steps apart on at least one axis.
 _APART = 2
-# The slope, in nats a logit, below which a climb ends; by attempts too, as their rounding adds up.
+# A climb ends when the slope is below this, in nats per logit. The second part is per attempt, because rounding errors
+# add up.
 _SLOPE, _SLOPE_EACH = 1e-6, 1e-9
-# Read-only as a prior's arrays are: a kernel is compiled anew for arrays that can be written.
+# Read-only like a prior's arrays, because numba would compile a kernel again for writable arrays.
 _NO_PRIOR = np.zeros(4), np.zeros((4, 4))
 for _array in _NO_PRIOR:
     _array.flags.writeable = False
-# What keeps slip + guess below 1 where both end at 0.5.
+# Keeps slip + guess below 1 if both end at 0.5.
 _BELOW = 1e-6
 
 
@@ -62,7 +63,7 @@ def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     Parameters
     ----------
     answers : DistinctSequences
-        Without any, the log-likelihood is 0.
+        Without sequences, the log-likelihood is 0.
     axes : tuple of four float64 arrays
         Logits of p_l0, p_transit, p_slip and p_guess.
 
@@ -88,10 +89,10 @@ def optimum(
     high: Floats = HIGH,
     extra: tuple[Floats, ...] = (),
 ) -> Floats:
-    """The highest point that climbs from several points of the coarse lattice reach.
+    """The highest point that is reached by climbing from several points of the coarse lattice.
 
-    The best of those points is one of them and no climb goes down, so the result is never below any point of the
-    lattice.
+    One of these points is the best of the lattice, and no climb goes down, so the result is never below any point of
+    the lattice.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def optimum(
     coarse : float64 array, shape (n_prior, n_transit, n_slip, n_guess)
         Log-likelihood on `COARSE`, in nats.
     prior : SchoolPrior, optional
-        With one, the mode of log-likelihood + log prior; without, the likelihood's optimum.
+        If given, the result is the mode of log-likelihood + log prior, otherwise the likelihood's optimum.
     high : float64 array, shape (4,)
         Upper bounds, in logits.
     extra : tuple of float64 arrays, shape (4,)
@@ -139,7 +140,7 @@ def optimum(
 
 
 def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prior: SchoolPrior) -> Floats:
-    """Minus the second derivatives of the log-posterior by the logits at a point, shape (4, 4)."""
+    """The negative second derivatives of the log-posterior with respect to the logits at a point, shape (4, 4)."""
     from bkt_pipeline.model.kernels.climb import curvature, slopes
 
     sequences = (window.responses, window.offsets, answers.students, answers.counts)
@@ -150,20 +151,20 @@ def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prio
 
 
 def params_at(point: Floats, max_slip: float = 0.5, max_guess: float = 0.5) -> BktParams:
-    """The parameters of logits, within their bounds and slip + guess below 1."""
+    """The parameters for these logits, within their bounds and with slip + guess below 1."""
     prior, transit, slip, guess = (1.0 / (1.0 + math.exp(-value)) for value in point.tolist())
     slip = min(slip, max_slip)
     return BktParams(prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip))
 
 
 def _normal(prior: SchoolPrior | None) -> tuple[Floats, Floats]:
-    """Mean and precision, as the kernels take them."""
+    """Mean and precision, in the form for the kernels."""
     return (prior.mean, prior.precision) if prior else _NO_PRIOR
 
 
 @lru_cache(maxsize=32)
 def _log_prior(prior: SchoolPrior) -> Floats:
-    """Log of the prior's density on `COARSE`, less its constant."""
+    """Log of the prior's density on `COARSE`, without its constant."""
     away = np.stack(
         np.meshgrid(*(axis - mean for axis, mean in zip(COARSE, prior.mean, strict=True)), indexing="ij")
     )
@@ -175,7 +176,7 @@ def _log_prior(prior: SchoolPrior) -> Floats:
 
 
 def _starts(objective: Floats) -> list[Floats]:
-    """The best point of the lattice, the best that is not near it, and so on; `objective` is used up."""
+    """The best point of the lattice, then the best point that is not near it, and so on; overwrites `objective`."""
     starts = []
     for _ in range(_STARTS):
         best = np.unravel_index(int(objective.argmax()), objective.shape)

@@ -21,30 +21,30 @@ def polish(
     answers: DistinctSequences | None = None,
     coarse: npt.NDArray[np.float64] | None = None,
 ) -> BktParams:
-    """Climb from the grid's winner, and from the best points of a coarse lattice in logit space, to the optimum.
+    """Climb to the optimum, from the grid's winner and from the best points of a coarse lattice in logit space.
 
-    A quasi-Newton climb (BFGS) on the logits with the analytic gradient. Prior and transit stay within
-    [1e-4, 1 - 1e-4]; slip and guess between 1e-4 and the largest values that the grid allows. The
-    likelihood of a few skills has a second optimum: hence several starts.
+    This is a quasi-Newton climb (BFGS) on the logits with the analytic gradient. Prior and transit stay within
+    [1e-4, 1 - 1e-4], slip and guess between 1e-4 and the largest values that the grid allows. There are several
+    starts because the likelihood of a few skills has a second optimum.
 
     Parameters
     ----------
     window : AttemptWindow
-        What `start` was fitted to.
+        The answers that `start` was fitted to.
     start : BktParams
         The grid's winner, with its log-likelihood.
     grid : Grid
-        Whose bounds on slip and guess hold.
+        Its bounds on slip and guess apply.
     answers : DistinctSequences, optional
-        The window's sequences where they are at hand.
+        The window's sequences, if they are already available.
     coarse : float64 array, optional
-        Log-likelihood on `optimum.COARSE` where it is at hand.
+        Log-likelihood on `optimum.COARSE`, if it is already available.
 
     Returns
     -------
     BktParams
-        Never less probable than `start` or any point of the lattice within the bounds; `start` itself where nothing
-        better is found.
+        Never less probable than `start` or any point of the lattice within the bounds. If nothing better is found,
+        `start` itself.
 
     References
     ----------

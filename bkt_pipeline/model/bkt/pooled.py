@@ -1,4 +1,4 @@
-"""The pooled estimator: a skill's own answers, with what the school's other skills show where its own are few."""
+"""The pooled estimator: if a skill has few answers, the school's other skills add information."""
 
 from collections.abc import Mapping
 
@@ -23,26 +23,26 @@ def pooled(
     answers: DistinctSequences | None = None,
     coarse: npt.NDArray[np.float64] | None = None,
 ) -> BktParams:
-    """The mode of log-likelihood + log N(u; mu, Sigma), u the logits of (p_l0, p_transit, p_slip, p_guess).
+    """The mode of log-likelihood + log N(u; mu, Sigma), where u are the logits of (p_l0, p_transit, p_slip, p_guess).
 
-    Slip and guess stay within 0.5 and slip + guess below 1; each probability stays at least 1e-4 from 0 and from 1. The
+    Slip and guess are at most 0.5 and slip + guess is below 1; each probability is at least 1e-4 from 0 and from 1. The
     mode is that of the logits' density.
 
     Parameters
     ----------
     window : AttemptWindow
-        May be empty: then the prior's own mode is the result.
+        If it is empty, the result is the prior's mode.
     prior : SchoolPrior
         N(mu, Sigma).
     answers : DistinctSequences, optional
-        The window's sequences where they are at hand.
+        The window's sequences, if they are already available.
     coarse : float64 array, optional
-        Log-likelihood on `optimum.COARSE` where it is at hand.
+        Log-likelihood on `optimum.COARSE`, if it is already available.
 
     Returns
     -------
     BktParams
-        Their log-likelihood is that of the answers alone, in nats.
+        The log-likelihood in it is that of the answers alone, in nats.
 
     References
     ----------
@@ -65,18 +65,18 @@ def pooled(
 
 
 def moments(window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR) -> Moments:
-    """Mean and covariance of the posterior of the logits, from a lattice.
+    """Mean and covariance of the posterior of the logits, computed on a lattice.
 
     Parameters
     ----------
     window : AttemptWindow
-        May be empty: the posterior is the prior then, cut off at the parameters' bounds.
+        If it is empty, the posterior is the prior, cut off at the parameters' bounds.
     prior : SchoolPrior
 
     Returns
     -------
     Moments
-        In logits, and squared logits.
+        In logits and squared logits.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def learn_prior(windows: Mapping[str, AttemptWindow]) -> SchoolPrior:
     Parameters
     ----------
     windows : mapping of str to AttemptWindow
-        By skill; neither keys nor their order matter. A skill without answers says nothing and is left out.
+        By skill; the result does not depend on the keys or their order. Skills without answers are ignored.
 
     Returns
     -------

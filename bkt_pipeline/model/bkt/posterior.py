@@ -1,7 +1,8 @@
-"""What the answers say about the parameters under a prior: the posterior, summed over a lattice in logit space.
+"""The posterior of the parameters under a prior, summed over a lattice in logit space.
 
-The coarse lattice that the climbs start from shows where the posterior lives. A second one is laid over that region, and
-laid anew, closer or wider, until the posterior fills it. Nothing is assumed to be normal: bounds and bent ridges stay.
+The coarse lattice that the climbs start from shows where the posterior is concentrated. A second lattice covers that
+region, and is narrowed or widened until the posterior fills it. The posterior is not assumed to be normal, so bounds and
+curved ridges are represented.
 """
 
 from dataclasses import dataclass
@@ -19,21 +20,21 @@ __all__ = ["Axes", "Posterior", "posteriors"]
 Floats = npt.NDArray[np.float64]
 Axes = tuple[Floats, ...]
 
-# Points of the lattice on each axis: a sum over a smooth peak is exact to a percent from about one point per standard
-# deviation on.
+# Points of the lattice on each axis. With one point per standard deviation or more, the sum over a smooth peak is exact
+# to about a percent.
 _POINTS = (16, 12, 10, 10)
 _MOST = max(_POINTS)
-# What is further below the mode than this is not looked for: 3.5 standard deviations.
+# Points that are more nats below the mode than this are ignored: 3.5 standard deviations.
 _DEPTH = 6.0
-# The lattice is wide enough when it ends this far below the mode, and close enough when the region takes up this share
-# of every axis.
+# The lattice is wide enough if its ends are this many nats below the mode, and narrow enough if the region fills this
+# share of every axis.
 _ENDS = 4.5
 _FILLED = 0.6
-# By this share of an axis the lattice grows at once where the region goes on beyond it.
+# If the region continues beyond the lattice, the lattice grows by this share of the axis.
 _GROWTH = 0.4
 _ROUNDS = 6
-# Half of what the first lattice covers where the curvature at the mode decides, in standard deviations, none of which
-# is taken to be more than so many of the prior's.
+# Half the width of the first lattice, in standard deviations from the curvature at the mode. A standard deviation counts
+# as at most this many of the prior's.
 _SPREAD = 4.0
 _WIDEST = 1.2
 # Weights at an end where the posterior does not vanish: exact to the third order (Gregory's rule).
@@ -49,7 +50,7 @@ class Posterior:
     moments : Moments
         Its mean and covariance.
     margins : tuple of four float64 arrays
-        The density of each logit, of any scale, at the lattice's values.
+        The density of each logit at the lattice's values, not normalised.
     """
 
     moments: Moments
@@ -58,7 +59,7 @@ class Posterior:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sums:
-    """What `kernels.lattice.weigh` makes of a lattice."""
+    """The results of `kernels.lattice.weigh` for one lattice."""
 
     profile: list[Floats]
     margins: Axes
@@ -72,7 +73,7 @@ def posteriors(
     mode: Floats,
     priors: tuple[SchoolPrior, ...],
 ) -> tuple[Axes, Floats, tuple[Posterior, ...]]:
-    """The posteriors under one prior or several, on one lattice that covers them all.
+    """The posteriors under one or more priors, on one lattice that covers them all.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def _first_box(
     mode: Floats,
     priors: tuple[SchoolPrior, ...],
 ) -> Floats:
-    """Where the posterior lives by its curvature at the mode and by the coarse lattice, shape (4, 2)."""
+    """The region of the posterior, from its curvature at the mode and from the coarse lattice, shape (4, 2)."""
     spread = _SPREAD * _deviations(bends(window, answers, mode, priors[0]), priors[0])
     low, high = mode - spread, mode + spread
     for prior in priors:
@@ -126,7 +127,7 @@ def _first_box(
 
 
 def _deviations(curvature: Floats, prior: SchoolPrior) -> Floats:
-    """Standard deviations of the normal distribution with this curvature, where it is one, shape (4,)."""
+    """Standard deviations of the normal distribution with this curvature, limited by the prior's, shape (4,)."""
     widest = _WIDEST * np.sqrt(np.diag(prior.covariance))
     try:
         variances = np.diag(np.linalg.inv(curvature))
@@ -136,7 +137,7 @@ def _deviations(curvature: Floats, prior: SchoolPrior) -> Floats:
 
 
 def _region(axes: Axes, sums: list[_Sums]) -> tuple[Floats, bool]:
-    """The box, shape (4, 2), of what matters, and whether the lattice has all of it."""
+    """The box, shape (4, 2), of all points within _DEPTH of the mode, and whether the lattice covers it."""
     region = np.tile([np.inf, -np.inf], (4, 1))
     complete = True
     for each in sums:

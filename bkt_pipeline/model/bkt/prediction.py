@@ -1,4 +1,4 @@
-"""How well parameters predict answers they were not fitted to, each answer from the ones before it."""
+"""How well parameters predict answers that they were not fitted to. Each answer is predicted from the ones before it."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -45,7 +45,7 @@ def predictions(window: AttemptWindow, params: BktParams) -> Floats:
 
 
 def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
-    """The window of four fifths of the students and that of the others; a student is on the same side every night.
+    """Split a window into four fifths of the students and the rest. A student is on the same side every night.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
     Returns
     -------
     (AttemptWindow, AttemptWindow)
-        Either may be empty where students are few.
+        Either may be empty if there are few students.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
 
 
 def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which students are held out when parameters are judged: one in five, the same ones every night.
+    """Which students are held out to evaluate parameters: one in five, the same ones every night.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def most_likely(window: AttemptWindow, grid: Grid) -> BktParams:
-    """The grid's best point, without how sure it is: a third of what `calibrate` costs.
+    """The grid's best point without its uncertainty, in a third of the time of `calibrate`.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def most_likely(window: AttemptWindow, grid: Grid) -> BktParams:
 
 
 def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
-    """Area under the ROC curve: how often a right answer was given the higher prediction than a wrong one.
+    """Area under the ROC curve: how often a right answer had a higher prediction than a wrong one.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
     Returns
     -------
     float or None
-        None where all answers are equal.
+        None if all answers are equal.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What a school knows about a skill before its first answer: a normal distribution on the logits of its parameters.
+"""The prior of a school's skills: a normal distribution on the logits of their parameters.
 
-Empirical Bayes: the skills of a school resemble each other, so what all of them show together is the best guess for
-each of them where its own answers are few (Efron & Morris 1973, DOI 10.1080/01621459.1973.10481350).
+This is empirical Bayes: the skills of a school resemble each other, so all skills together give the best guess for a
+skill with few answers of its own (Efron & Morris 1973, DOI 10.1080/01621459.1973.10481350).
 """
 
 import math
@@ -18,7 +18,7 @@ __all__ = ["SHIPPED_PRIOR", "Moments", "SchoolPrior", "prior_from_moments"]
 
 Floats = npt.NDArray[np.float64]
 
-# So many skills the shipped prior counts as, beside those of the school.
+# The shipped prior counts as this many skills when a school's prior is learned.
 SHIPPED_WEIGHT = 10
 
 
@@ -113,13 +113,13 @@ def prior_from_moments(moments: Iterable[Moments]) -> SchoolPrior:
     Parameters
     ----------
     moments : iterable of Moments
-        Of each skill with answers, under `SHIPPED_PRIOR`, whatever prior the skill was published with: so a prior does
-        not feed on itself from night to night.
+        One for each skill with answers, always under `SHIPPED_PRIOR` and not under the prior that the skill was
+        published with. A prior therefore cannot reinforce itself from night to night.
 
     Returns
     -------
     SchoolPrior
-        `SHIPPED_PRIOR` itself where there is no skill.
+        `SHIPPED_PRIOR` itself if there are no skills.
 
     References
     ----------
@@ -151,7 +151,7 @@ def _mean(arrays: list[Floats]) -> Floats:
 
 
 def _finite(value: object, name: str, shape: tuple[int, ...]) -> Floats:
-    # Adding 0 makes one zero of two.
+    # Adding 0 turns -0.0 into 0.0.
     array = np.array(value, np.float64) + 0.0
     if array.shape != shape:
         raise InvalidParams(f"{name} has shape {array.shape}; it must be {shape}")
@@ -161,9 +161,9 @@ def _finite(value: object, name: str, shape: tuple[int, ...]) -> Floats:
 
 
 def _root(matrix: Floats) -> Floats | None:
-    """Lower Cholesky root of a small matrix; None where it is not positive definite.
+    """Lower Cholesky root of a small matrix; None if it is not positive definite.
 
-    Written out: LAPACK rounds as its build and its number of threads have it.
+    Not LAPACK, because its rounding depends on the build and on the number of threads.
     """
     size = len(matrix)
     root = np.zeros((size, size))
@@ -198,7 +198,7 @@ def _inverse(matrix: Floats) -> Floats:
             inner[row, column] = (
                 unit - sum(root[row, k] * inner[k, column] for k in range(column, row))
             ) / root[row, row]
-    # Row by row: a product of matrices is BLAS too.
+    # Row by row, because a matrix product would use BLAS, whose rounding varies too.
     return np.array(
         [
             [math.fsum((inner[:, row] * inner[:, column]).tolist()) for column in range(size)]

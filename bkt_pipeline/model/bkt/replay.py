@@ -1,4 +1,4 @@
-"""Mastery replay: what a tutor would have believed before and after each attempt."""
+"""Mastery replay: the P(known) that a tutor would have had before and after each attempt."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,9 @@ __all__ = ["MASTERY", "answers_to_mastery", "predict", "replay"]
 
 Floats = npt.NDArray[np.float64]
 
-# P(known) from which on a skill counts as mastered (Corbett & Anderson 1994).
+# A skill counts as mastered from this P(known) on (Corbett & Anderson 1994).
 MASTERY = 0.95
-# Certainties are taken this far from 0 and 1, so that an answer they make impossible still leaves a number.
+# Probabilities of 0 and 1 are moved by this much, so that an impossible answer does not give NaN.
 _DOUBT = 1e-12
 
 
@@ -24,23 +24,22 @@ def replay(
     Parameters
     ----------
     responses : uint8 array, shape (n_attempts,)
-        1 right, 0 wrong; the students' sequences one behind the other, as in `AttemptWindow`.
+        1 right, 0 wrong; the students' sequences one after another, as in `AttemptWindow`.
     offsets : int64 array, shape (n_students + 1,)
         Where each sequence begins.
     params : BktParams
-        Parameters of the skill. A prior, slip, guess of 0 or a prior or transit of 1 is taken to be 1e-12
-        off.
+        Parameters of the skill. A prior, slip or guess of 0 and a prior or transit of 1 are moved by 1e-12.
 
     Returns
     -------
     before, after : float64 array, shape (n_attempts,)
-        P(known) before the attempt; and after it, with what the answer says and the chance to learn from it.
-        After an attempt is before the student's next one.
+        P(known) before each attempt, and after it, updated by the answer and by the chance to learn. The value after
+        an attempt is the value before the student's next one.
 
     Raises
     ------
     InvalidAttempts
-        If `offsets` does not begin at 0, falls, or does not end at the number of responses.
+        If `offsets` does not begin at 0, decreases, or does not end at the number of responses.
 
     References
     ----------
@@ -73,7 +72,7 @@ def replay(
 
 
 def predict(known: Floats, params: BktParams) -> Floats:
-    """P(right) of an attempt before which the skill is known with probability `known`.
+    """P(right) of an attempt, if the skill is known with probability `known` before it.
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ def predict(known: Floats, params: BktParams) -> Floats:
 
 
 def answers_to_mastery(params: BktParams) -> int | None:
-    """How many right answers in a row bring a new student's P(known) to 0.95.
+    """How many right answers in a row raise a new student's P(known) to 0.95.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def answers_to_mastery(params: BktParams) -> int | None:
     Returns
     -------
     int or None
-        0 if the prior is there already; None if no number of answers gets there.
+        0 if the prior is already that high; None if no number of answers is enough.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which estimator predicts best: each fitted to four fifths of the students and evaluated on the others."""
+"""Compares the estimators: each is fitted to four fifths of the students and evaluated on the rest."""
 
 import math
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ class Scores:
     Parameters
     ----------
     log_likelihood : float
-        Nats an answer; higher is better.
+        Nats per answer; higher is better.
     auc : float or None
-        Area under the ROC curve; None where all answers are equal.
+        Area under the ROC curve; None if all answers are equal.
     rmse : float
         Root mean squared error.
     """
@@ -48,13 +48,13 @@ class HeldOut:
     Parameters
     ----------
     fitted_students, fitted_attempts, students, attempts : int
-        On either side of the split; the last two were held out.
+        Numbers on each side of the split; the last two were held out.
     success_rate : float
-        Of the fitted students, at least half an answer away from 0 and 1.
+        Of the fitted students, kept at least half an answer away from 0 and 1.
     params : mapping of str to BktParams
         "grid", "polished" and "pooled", with the log-likelihood of the fitted answers, and "default".
     scores : mapping of str to Scores
-        Of each of them, and of the "constant" success rate.
+        For each of these, and for the "constant" success rate.
     """
 
     fitted_students: int
@@ -69,20 +69,20 @@ class HeldOut:
 def estimates(
     window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR, grid: Grid = DEFAULT_GRID
 ) -> dict[str, BktParams]:
-    """Every estimator's parameters for a window, and the default ones, without how sure they are.
+    """Every estimator's parameters for a window, and the default parameters, without their uncertainty.
 
     Parameters
     ----------
     window : AttemptWindow
     prior : SchoolPrior
-        Of the pooled estimate.
+        The prior of the pooled estimate.
     grid : Grid
-        Of the search.
+        The points that the search evaluates.
 
     Returns
     -------
     dict of str to BktParams
-        By "grid", "polished", "pooled" and "default".
+        With the keys "grid", "polished", "pooled" and "default".
 
     Examples
     --------
@@ -135,21 +135,21 @@ def held_out_scores(
 ) -> HeldOut | None:
     """Fit every estimator to four fifths of the students and score it on the others.
 
-    A student is on the same side every night. A prior that a school has learned has seen the held-out students too, as
-    a small part of all its skills' answers.
+    A student is on the same side every night. A learned school prior also contains information from the held-out
+    students, but they are a small part of the answers to all its skills.
 
     Parameters
     ----------
     window : AttemptWindow
     prior : SchoolPrior
-        Of the pooled estimate.
+        The prior of the pooled estimate.
     grid : Grid
-        Of the search.
+        The points that the search evaluates.
 
     Returns
     -------
     HeldOut or None
-        None where one side of the split has no student.
+        None if one side of the split has no students.
 
     Examples
     --------

@@ -17,19 +17,19 @@ Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
-# Two log-likelihoods are a tie within this share of their size.
+# Two log-likelihoods are tied if they differ by at most this relative amount.
 TIE = 1e-12
-# How far the surface may be from the sum without rounding, as a share (measured: 1e-15) and for sums near 0.
+# Bound on the error of the surface, relative (measured: 1e-15), and absolute for sums near 0.
 _SURFACE_ERROR = 1e-10
 
 
 def search(
     responses: Bytes, offsets: Ints, answers: DistinctSequences, grid: Grid = DEFAULT_GRID
 ) -> tuple[BktParams, Floats | None]:
-    """The grid point under which the answers are most probable, and the log-likelihood at all points.
+    """The grid point at which the answers are most probable, and the log-likelihood at all points.
 
-    Every point is evaluated. The winner and all points that could tie with it are then evaluated again without rounding
-    error; among ties (1e-12 relative) the lexicographically smallest parameters win.
+    Every point is evaluated. The winner and all points that could tie with it are then evaluated again with exact
+    sums. Among ties (1e-12 relative), the lexicographically smallest parameters win.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ def search(
     answers : DistinctSequences
         The same sequences.
     grid : Grid
-        Where to look.
+        The points to evaluate.
 
     Returns
     -------
     params : BktParams
-        With their log-likelihood in nats. `SAFE_DEFAULT`, without one, where there is nothing to choose by: no valid
-        point, or no answer.
+        With their log-likelihood in nats. If there are no valid points or no answers, `SAFE_DEFAULT`, without a
+        log-likelihood.
     surface : float64 array, shape ``grid.shape``, or None
         Nats; None with the safe default.
 
@@ -88,9 +88,9 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
     Parameters
     ----------
     attempts : sequence of AttemptObservation
-        Answers of one skill. Each student's are ordered by time; equal times keep the order of the list.
+        Answers of one skill. Each student's answers are sorted by time; equal times keep the order of the list.
     grid : Grid
-        Where to look.
+        The points to evaluate.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
     """
     responses, offsets = sequences_of(attempts)
     for array in (responses, offsets):
-        # As a window's arrays are: kernels are compiled anew for arrays that can be written.
+        # Like a window's arrays, because numba would compile the kernels again for writable arrays.
         array.flags.writeable = False
     answers = DistinctSequences.of_sequences(responses, offsets)
     return search(responses, offsets, answers, grid)[0]

@@ -1,4 +1,4 @@
-"""How sure a calibration is: posterior intervals under a prior, and profile intervals, which need none."""
+"""The uncertainty of a calibration: posterior intervals under a prior, and profile intervals without a prior."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ __all__ = ["Estimate", "Uncertainty", "uncertainty"]
 
 Floats = npt.NDArray[np.float64]
 
-# Half of the 95% point of chi-square with one degree of freedom: what a profile interval gives away.
+# Half of the 95% point of chi-square with one degree of freedom: how far a profile interval goes below the optimum.
 PROFILE_NATS = 1.92
 _SHARE = 0.95
-# Pieces of each cell of the lattice where the density is followed between its points.
+# Each cell of the lattice is divided into this many pieces to interpolate the density.
 _PIECES = 16
-# Below this log-density, relative to the highest, there is nothing.
+# A log-density further below the highest counts as this.
 _NOTHING = -60.0
 
 
@@ -32,12 +32,12 @@ class Estimate:
     mean, sd : float
         Of the posterior under the fit's prior.
     low, high : float
-        The 95% interval of that posterior which holds the pooled and the published value: 2.5% beyond either end where
-        it can be, else moved as little as it must. It holds 95% of the posterior, or more where those two values lie
-        further apart.
+        A 95% interval of that posterior which contains the pooled and the published value. It leaves out 2.5% on
+        each side if possible, and is otherwise shifted as little as necessary. If the two values are further apart,
+        it contains more than 95% of the posterior.
     profile_low, profile_high : float
-        Between these values, the best choice of the other parameters is within 1.92 nats of the optimum: the
-        likelihood alone, without a prior. The polished value is among them.
+        Between these values, the best choice of the other parameters is within 1.92 nats of the optimum. This uses
+        the likelihood alone, without a prior. The interval contains the polished value.
     """
 
     mean: float
@@ -50,16 +50,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """How sure the calibration of one skill is.
+    """The uncertainty of one skill's calibration.
 
     Parameters
     ----------
     p_l0, p_transit, p_slip, p_guess : Estimate
         Each parameter on its own.
     gap : float
-        Nats from the best point of the grid to the second best; 0 for a tie, and for a grid of one point.
+        Nats from the best point of the grid to the second best; 0 for a tie or a grid with one point.
     n_close : int
-        Points of the grid within 1.92 nats of the best, itself included.
+        Number of grid points within 1.92 nats of the best, including the best.
     """
 
     p_l0: Estimate
@@ -92,11 +92,11 @@ def uncertainty(
         Log-likelihood on it and on `optimum.COARSE`, in nats.
     grid : Grid
     surface : float64 array, shape ``grid.shape``, or None
-        Log-likelihood at its points, in nats; None without points or answers.
+        Log-likelihood at the grid's points, in nats; None without points or answers.
     polished : BktParams or None
-        The likelihood's optimum; None likewise.
+        The likelihood's optimum; None without points or answers.
     inside : tuple of BktParams
-        What the posterior intervals hold.
+        The values that the posterior intervals must contain.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _posterior_interval(
     axis: Floats, margin: Floats, values: list[float]
 ) -> tuple[float, float, float, float]:
     """Mean, sd, low and high of a parameter whose logit has the density `margin` at the points of `axis`."""
-    # The log of a density between two points is close to a line, and what it is off is the same in every cell.
+    # Between two points, the log of a density is nearly linear, and the error is about the same in every cell.
     dense = np.linspace(axis[0], axis[-1], (axis.size - 1) * _PIECES + 1)
     heights = np.log(np.maximum(margin / margin.max(), np.exp(_NOTHING)))
     density = np.exp(np.interp(dense, axis, heights))
@@ -153,21 +153,21 @@ def _posterior_interval(
     sd = float(np.sqrt((weights * (middles - mean) ** 2).sum()))
     least, most = min(values), max(values)
     below_least, below_most = np.interp(logits([least, most]), dense, shares)
-    # The lower end leaves out this share: half of 5%, or what it takes to hold both values.
+    # The share below the lower end: 2.5%, or whatever is needed to contain both values.
     left_out = min(max((1.0 - _SHARE) / 2.0, below_most - _SHARE), below_least)
     low, high = np.interp([left_out, max(left_out + _SHARE, below_most)], shares, probability)
     return mean, sd, min(float(low), least), max(float(high), most)
 
 
 def _lattice_profiles(axes: Axes, surface: Floats) -> list[tuple[Floats, Floats]]:
-    """Of each parameter the logits, and the best log-likelihood at each of them."""
+    """For each parameter, the logits and the best log-likelihood at each of them."""
     prior_transit, slip_guess = surface.max(axis=(2, 3)), surface.max(axis=(0, 1))
     best = [table.max(axis=axis) for table in (prior_transit, slip_guess) for axis in (1, 0)]
     return list(zip(axes, best, strict=True))
 
 
 def _grid_profiles(grid: Grid, surface: Floats) -> list[tuple[Floats, Floats]]:
-    """The same at the grid's values."""
+    """The same for the grid's values."""
     prior_transit, pairs = surface.max(axis=2), surface.max(axis=(0, 1))
     profiles = [
         (logits(grid.p_l0.values), prior_transit.max(axis=1)),
@@ -182,7 +182,7 @@ def _grid_profiles(grid: Grid, surface: Floats) -> list[tuple[Floats, Floats]]:
 
 
 def _profile_interval(profiles: list[tuple[Floats, Floats]]) -> tuple[float, float]:
-    """Where the highest of several profiles falls below the optimum less 1.92, on either side of it."""
+    """The two points at which the highest of several profiles falls 1.92 nats below the optimum."""
     at = np.unique(np.concatenate([axis for axis, _ in profiles]))
     best = np.full(at.size, -np.inf)
     for axis, profile in profiles:
@@ -195,7 +195,7 @@ def _profile_interval(profiles: list[tuple[Floats, Floats]]) -> tuple[float, flo
 
 
 def _crossing(value: Floats, profile: Floats, close: float, at: int, step: int) -> float:
-    """Where the profile falls below `close` between the value number `at` and the next one outwards."""
+    """Where the profile falls below `close`, between the value with index `at` and the next one outwards."""
     beyond = at + step
     if not 0 <= beyond < value.size:
         return float(value[at])

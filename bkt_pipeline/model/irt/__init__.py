@@ -1,4 +1,4 @@
 """Item calibration on the ability scale.
 
-The students' knowledge comes from `model/bkt`; compiled loops live in `model/kernels`.
+The students' knowledge comes from `model/bkt`; the compiled loops are in `model/kernels`.
 """

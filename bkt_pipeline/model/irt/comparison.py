@@ -1,4 +1,4 @@
-"""Which item model predicts a skill's answers best: four of them, on students that none of them was fitted to."""
+"""Compares four item models by how well they predict the answers of students that none of them was fitted to."""
 
 import math
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ __all__ = ["ItemComparison", "compare_items", "params_without_held_out", "pool_c
 
 Floats = npt.NDArray[np.float64]
 
-# Sequences alone have no times.
+# The window needs a time, but the answers here have none.
 EPOCH = datetime.fromtimestamp(0, UTC)
-# An answer that slip or guess of 0 rules out costs this probability, not the whole comparison.
+# The least probability of an answer, so that an answer with probability 0 does not make the comparison infinite.
 LEAST = 1e-12
 
 
@@ -68,17 +68,17 @@ def compare_items(
     answers : SkillAnswers
         With `held_out`.
     params : BktParams
-        Parameters of the skill, best fitted to the students who are not held out (`params_without_held_out`). If they
-        were fitted to everybody, all models but the success rate gain a little, so the four compare less fairly.
+        Parameters of the skill, preferably fitted to the students who are not held out (`params_without_held_out`).
+        If they were fitted to all students, every model except the success rate has a small unfair advantage.
     prior : ItemPrior
-        Of the 2PL.
+        The prior of the 2PL.
     min_answers : int
         Items with fewer answers get no 2PL.
 
     Returns
     -------
     ItemComparison or None
-        None where one of the two groups has no answer.
+        None if one of the two groups has no answers.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def compare_items(
     bkt = _predicted(held, params)
     eta, of = ability(bkt), held.items
     a, b = np.nan_to_num(two_pl.irt_a, nan=1.0), np.nan_to_num(two_pl.irt_b)
-    # Half an answer of each kind, for an item that nobody got right, or wrong, or answered.
+    # Half a right and half a wrong answer are added, for items with no right, no wrong, or no answers at all.
     rate = (right_answers(fitted) + 0.5) / (two_pl.n_attempts + 1.0)
 
     def score(p: Floats) -> float:
@@ -130,7 +130,7 @@ def compare_items(
 def params_without_held_out(answers: SkillAnswers) -> BktParams:
     """The skill's parameters, fitted to the students who are not held out: the pooled estimate with the shipped prior.
 
-    That estimate needs no school, so no held-out answer has a part in it, and it costs a millisecond.
+    This estimate does not depend on the school, so no held-out answer influences it. It takes a millisecond.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def params_without_held_out(answers: SkillAnswers) -> BktParams:
 
 
 def pool_comparisons(comparisons: Iterable[ItemComparison]) -> ItemComparison | None:
-    """The comparison over several skills: means weighted by their held-out answers.
+    """The comparison over several skills: means weighted by the number of held-out answers.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def pool_comparisons(comparisons: Iterable[ItemComparison]) -> ItemComparison | 
     Returns
     -------
     ItemComparison or None
-        None for no skill at all.
+        None if there are no skills.
 
     Examples
     --------

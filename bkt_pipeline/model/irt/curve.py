@@ -3,9 +3,9 @@
     P(right | theta) = 1 / (1 + exp(-a (theta - b)))
 
 The ability of a student at an answer is eta, the logit of the P(right) that Bayesian Knowledge Tracing predicts before
-the answer (see `ability`). On that scale a = 1, b = 0 is an item like the average of its skill, whatever the skill's
-slip and guess, and an item's b is how much harder it is than that, in logits. The logit of P(known) is not such a scale:
-there the curve of an average item has another a and b in every skill.
+the answer (see `ability`). On that scale, an average item of any skill has a = 1 and b = 0, regardless of the skill's
+slip and guess, and an item's b is how much harder it is than average, in logits. The logit of P(known) does not have
+this property: on that scale, the average item has a different a and b in every skill.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 __all__ = ["P_RIGHT_BOUNDS", "ability", "information", "probability"]
 
-# Keeps eta finite where slip or guess is near 0; one surprising answer then costs an item at most 7 nats.
+# Keeps eta finite if slip or guess is near 0, so that one surprising answer costs an item at most 7 nats.
 P_RIGHT_BOUNDS = (0.001, 0.999)
 
 
@@ -23,12 +23,12 @@ def ability(p_right: npt.ArrayLike) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     p_right : array_like of float
-        P(right) that the model predicts before the answer, any shape; `predict` makes it from P(known).
+        P(right) that the model predicts before the answer, any shape; `predict` computes it from P(known).
 
     Returns
     -------
     float64, same shape
-        Logits in [-6.907, 6.907]. NaN where `p_right` is not a probability, so that the fit can report the item.
+        Logits in [-6.907, 6.907]; NaN if `p_right` is not a probability, so that the fit can report the item.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def ability(p_right: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array([-6.907,  0.   ,  1.386,  6.907])
     """
     p = np.asarray(p_right, dtype=np.float64)
-    # A probability computed in floats may miss 0 or 1 by some rounding.
+    # A computed probability may exceed 0 or 1 by a rounding error.
     p = np.where(np.abs(p - 0.5) <= 0.5 + 1e-9, np.clip(p, *P_RIGHT_BOUNDS), np.nan)
     return np.log(p) - np.log1p(-p)
 
@@ -85,6 +85,6 @@ def information(theta: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike) -> npt
     array([0.42, 1.  , 0.42])
     """
     a = np.asarray(a, dtype=np.float64)
-    # 1 - P taken as the mirrored P: the difference itself would round to 0 far above b.
+    # 1 - P is computed as P of the mirrored curve, because the difference would round to 0 far above b.
     p, q = probability(theta, a, b), probability(-np.asarray(theta, dtype=np.float64), a, -np.asarray(b))
     return np.asarray(a * a * p * q, dtype=np.float64)

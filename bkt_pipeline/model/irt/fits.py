@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 
 class ItemStatus(StrEnum):
-    """What became of an item."""
+    """The outcome of an item's calibration."""
 
     CALIBRATED = "calibrated"
     PROVISIONAL = "provisional"
@@ -17,7 +17,7 @@ class ItemStatus(StrEnum):
 
 
 class ItemFlag(IntFlag):
-    """What to know before an item's numbers are used; several can hold at once."""
+    """Warnings about an item's numbers; several can apply at once."""
 
     AT_BOUND_A = 1
     AT_BOUND_B = 2
@@ -45,18 +45,18 @@ class ItemFit:
 
 @dataclass(frozen=True, eq=False)
 class ItemFits:
-    """The fits of many items, an array each; `fits[i]` is item i as `ItemFit`.
+    """The fits of many items, one array per quantity; `fits[i]` is item i as `ItemFit`.
 
     Attributes
     ----------
     irt_a, irt_b : float64[n_items]
-        Discrimination (per logit) and difficulty (logits). NaN where the status is skipped or invalid; an item that
-        everybody got right or wrong is skipped.
+        Discrimination (per logit) and difficulty (logits); NaN if the status is skipped or invalid. An item that
+        everybody got right or everybody got wrong is skipped.
     se_a, se_b : float64[n_items]
-        Standard errors: from the inverse of the observed information, the negative second derivatives of what was
-        maximised, by a and b at the optimum. With `method="map"` that is the posterior's curvature. A parameter at
-        its bound has none (NaN), and the other's is conditional on it; NaN too where the answers leave a direction
-        without curvature.
+        Standard errors, from the inverse of the observed information: the negative second derivatives of the
+        objective with respect to a and b at the optimum. With `method="map"` this is the posterior's curvature. A
+        parameter at its bound has no standard error (NaN), and the other's is conditional on it. Both are NaN if the
+        answers leave a direction without curvature.
     log_likelihood : float64[n_items]
         Sum of natural logs of the probability of every answer at (irt_a, irt_b), in nats: the likelihood alone,
         without priors.

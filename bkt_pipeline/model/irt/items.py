@@ -1,6 +1,7 @@
-"""A skill's items, calibrated on its students' answers: P(right) just before each answer, then the 2PL and the offsets.
+"""Calibrates a skill's items on its students' answers: P(right) just before each answer, then the 2PL and the offsets.
 
-The way: `SkillAnswers` -> theta of each answer (`theta_by_replay`, or `theta_by_mastery`) -> `calibrate_items` -> `SkillItems`.
+The steps: `SkillAnswers` -> theta of each answer (`theta_by_replay` or `theta_by_mastery`) -> `calibrate_items` ->
+`SkillItems`.
 """
 
 from dataclasses import dataclass
@@ -36,23 +37,23 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SkillAnswers:
-    """The graded answers to one skill, one sequence a student, with the item of each.
+    """The graded answers to one skill, one sequence per student, with the item of each answer.
 
     Parameters
     ----------
     skill_id : str
     item_ids : tuple of str, length n_items
-        The items that were answered, distinct.
+        The distinct items that were answered.
     items : int64 array, shape (n_answers,)
-        Which of them each answer is to.
+        The index in `item_ids` of each answer's item.
     responses : uint8 array, shape (n_answers,)
-        1 right, 0 wrong; each student's in the order they were given.
+        1 right, 0 wrong; each student's answers in the order in which they were given.
     offsets : int64 array, shape (n_students + 1,)
         Where each student's sequence begins.
     mastery : float64 array, shape (n_students,), optional
         P(known) that the platform keeps for each student.
     held_out : bool array, shape (n_students,), optional
-        Whose answers judge the models instead of teaching them: `prediction.are_held_out` of the student ids.
+        Whose answers evaluate the models and are not fitted: `prediction.are_held_out` of the student ids.
 
     Raises
     ------
@@ -78,7 +79,7 @@ class SkillAnswers:
             )
 
     def of_students(self, chosen: npt.NDArray[np.bool_]) -> "SkillAnswers":
-        """The answers of the chosen students, bool of shape (n_students,), over the same items."""
+        """The answers of the chosen students, bool of shape (n_students,), with the same item_ids."""
         lengths = np.diff(self.offsets)
         answers = np.repeat(chosen, lengths)
         return SkillAnswers(
@@ -92,7 +93,7 @@ class SkillAnswers:
         )
 
     def by_item(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The places of the answers item after item, int64 (n_answers,), and where each item begins, (n_items + 1,)."""
+        """The answers' indices sorted by item, int64 (n_answers,), and where each item begins, (n_items + 1,)."""
         places = np.argsort(self.items, kind="stable")
         counts = np.bincount(self.items, minlength=len(self.item_ids))
         return places, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -104,18 +105,18 @@ class SkillAnswers:
 
     @property
     def n_answers(self) -> int:
-        """Answers of all students to all items."""
+        """Number of answers of all students to all items."""
         return int(self.responses.size)
 
     @property
     def n_students(self) -> int:
-        """Students who answered."""
+        """Number of students who answered."""
         return int(self.offsets.size) - 1
 
 
 @dataclass(frozen=True, eq=False)
 class SkillItems:
-    """The items of one skill with their fits, place by place.
+    """The items of one skill with their fits, all in the same order.
 
     Attributes
     ----------
@@ -126,7 +127,7 @@ class SkillItems:
     offsets : OffsetFits
         The offset model.
     moments : ItemMoments, optional
-        What these items teach about the prior of the 2PL; None where the fits were read.
+        What these items contribute to the prior of the 2PL; None if the fits were read from the database.
     """
 
     skill_id: str
@@ -150,10 +151,10 @@ class SkillItems:
 
 
 def theta_by_replay(answers: SkillAnswers, params: BktParams) -> Floats:
-    """Ability just before each answer: logit of P(right), from replaying the student's answers before it.
+    """Ability just before each answer: the logit of P(right) after a replay of the student's earlier answers.
 
-    The answer itself, and what comes after it, have no part in it. The replay begins with the student's first
-    answer among `answers`, at the prior.
+    The answer itself and later answers are not used. The replay begins at the prior, with the student's first answer
+    in `answers`.
 
     Parameters
     ----------
@@ -176,7 +177,7 @@ def theta_by_replay(answers: SkillAnswers, params: BktParams) -> Floats:
 
 
 def theta_by_mastery(answers: SkillAnswers, params: BktParams) -> Floats:
-    """Ability as the platform has it now, the same for all answers of a student: logit of P(right) at its P(known).
+    """Ability from the platform's current P(known), the same for all answers of a student: the logit of P(right).
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def calibrate_items(
     theta : float64 array, shape (n_answers,)
         Ability at each answer.
     method, prior, min_answers, calibrated_answers
-        As in `fit_items`; the offset model knows none of them.
+        As in `fit_items`; the offset model does not use them.
 
     Returns
     -------
@@ -234,7 +235,7 @@ def calibrate_items(
 
 
 def published(items: SkillItems, model: ItemModel) -> tuple[Floats, Floats]:
-    """What the platform's irt_a and irt_b get, on the ability scale of `curve.ability`.
+    """The values for the platform's irt_a and irt_b, on the ability scale of `curve.ability`.
 
     Parameters
     ----------
@@ -245,8 +246,8 @@ def published(items: SkillItems, model: ItemModel) -> tuple[Floats, Floats]:
     Returns
     -------
     a, b : float64 array, shape (n_items,)
-        NaN where the platform keeps what it has: the model has no parameters for the item, or everybody got the item
-        right, or wrong.
+        NaN if the platform keeps its values, because the model has no parameters for the item, or everybody got the
+        item right, or everybody got it wrong.
 
     Examples
     --------

@@ -5,21 +5,21 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 
-# Theta is a logit; what lies beyond this is a mistake, not an ability.
+# Theta is a logit; a value beyond this is an error, not an ability.
 THETA_LIMIT = 100.0
 
 
 def checked(
     theta: npt.ArrayLike, responses: npt.ArrayLike, offsets: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Theta, responses and offsets in the types of the fits; a response other than 0 and 1 becomes 2.
+    """Theta, responses and offsets, converted to the types that the fits use; a response other than 0 and 1 becomes 2.
 
     Parameters
     ----------
     theta : float64[n_answers]
     responses : uint8[n_answers], or bool or any integer type
     offsets : int64[n_items + 1]
-        Item i's answers are those from offsets[i] up to, not including, offsets[i + 1].
+        Item i's answers are those from offsets[i] up to but not including offsets[i + 1].
 
     Returns
     -------
@@ -28,7 +28,7 @@ def checked(
     Raises
     ------
     InvalidAttempts
-        If the arrays do not belong together: shapes, types, offsets.
+        If the shapes, types or offsets of the arrays do not fit together.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""The offset model: one number an item, how much easier or harder it is than Bayesian Knowledge Tracing expects.
+"""The offset model: one number per item, how much easier or harder it is than Bayesian Knowledge Tracing expects.
 
     P(right) = 1 / (1 + exp(-(eta + d))),   d ~ N(0, 1)
 
 eta is the logit of the P(right) that the skill's parameters predict before the answer (`curve.ability`). With d = 0 the
-item is what BKT alone says; the prior keeps d there until answers speak against it, so the model is safe from an item's
-first answer on. It is the Rasch model with known ability, and the item's part of BKT with item difficulty that needs no
-parameters of its own for each state. As an item response curve it is a = 1, b = -d.
+prediction is that of BKT alone. The prior keeps d near 0 until the answers contradict it, so the model is safe from an
+item's first answer on. It is the Rasch model with known ability, or a BKT model with item difficulty that needs no
+separate parameters for each state. As an item response curve it has a = 1 and b = -d.
 
 References
 ----------
@@ -39,11 +39,11 @@ class OffsetFits:
     Attributes
     ----------
     d : float64[n_items]
-        Offsets (logits): the posterior modes. Positive is easier than the skill's average. NaN for an item without
-        answers, or with an answer or an eta that cannot be used.
+        Offsets (logits): the posterior modes. A positive offset means easier than the skill's average. NaN for an
+        item without answers, or with an invalid answer or eta.
     se : float64[n_items]
-        Standard errors (logits): 1 / sqrt of the posterior's curvature at d. Never above the prior's 1. NaN where
-        d is NaN.
+        Standard errors (logits): 1 / sqrt of the posterior's curvature at d, never above the prior's 1. NaN if d is
+        NaN.
     """
 
     d: npt.NDArray[np.float64]
@@ -65,9 +65,9 @@ def fit_offsets(eta: npt.ArrayLike, responses: npt.ArrayLike, offsets: npt.Array
     eta : float64[n_answers]
         Ability just before each answer (logits), item after item.
     responses : uint8[n_answers]
-        1 right, 0 wrong; bool and any integer type are taken too.
+        1 right, 0 wrong; bool and any integer type are accepted too.
     offsets : int64[n_items + 1]
-        Item i's answers are those from offsets[i] up to, not including, offsets[i + 1]. Their order does not matter.
+        Item i's answers are those from offsets[i] up to but not including offsets[i + 1]. Their order does not matter.
 
     Returns
     -------
@@ -77,13 +77,13 @@ def fit_offsets(eta: npt.ArrayLike, responses: npt.ArrayLike, offsets: npt.Array
     Raises
     ------
     InvalidAttempts
-        If the arrays do not belong together: shapes, types, offsets.
+        If the shapes, types or offsets of the arrays do not fit together.
 
     Notes
     -----
     The log posterior is strictly concave, so the mode is unique. Newton's step s is shortened to log(1 + |s|): the
     curvature of a sum of logistic losses changes by at most a factor e^x over a distance x (Bach 2010), so the shortened
-    step never passes the mode, and near it costs nothing.
+    step never passes the mode. Near the mode the shortening has no effect.
 
     Examples
     --------

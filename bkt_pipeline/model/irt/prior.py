@@ -1,4 +1,4 @@
-"""The prior on an item's (log a, b): the shipped one, and what a school's items teach about it.
+"""The prior on an item's (log a, b): the shipped one, and the one learned from a school's items.
 
     (log a, b) ~ N(mean, covariance)
 
@@ -9,8 +9,8 @@ covariance of (log a, b) of item i under the shipped prior,
     covariance' = (sum [C_i + (m_i - mean')(m_i - mean')^T]
                    + 10 [covariance + (mean - mean')(mean - mean')^T]) / (n + 10)
 
-The step always begins at the shipped prior, so the prior cannot drift from night to night. A school's items need not be
-in memory together: `ItemMoments` holds the sums of one skill's items.
+The step always begins at the shipped prior, so the prior cannot drift from night to night. A school's items need not all
+be in memory at once: `ItemMoments` holds the sums over one skill's items.
 
 References
 ----------
@@ -81,19 +81,19 @@ class ItemPrior:
         return self.var_b / determinant, -self.cov_log_a_b / determinant, self.var_log_a / determinant
 
 
-# b is as wide as the offset model's N(0, 1). The standard deviation of log a is 0.35: real and simulated schools teach 0.2
-# to 0.35, and the wide end costs an item with many answers less.
+# b is as wide as the offset model's N(0, 1). The standard deviation of log a is 0.35: real and simulated schools give 0.2
+# to 0.35, and the wide end costs items with many answers less.
 SHIPPED_ITEM_PRIOR = ItemPrior(0.0, 0.0, 0.1225, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemMoments:
-    """What some items teach about the prior: sums over their posteriors under the shipped prior.
+    """What a group of items contributes to the prior: sums over their posteriors under the shipped prior.
 
     Parameters
     ----------
     n_items : int
-        The items.
+        Number of items.
     log_a, b : float
         Sums of the modes.
     log_a_log_a, log_a_b, b_b : float
@@ -114,7 +114,7 @@ class ItemMoments:
 
     @classmethod
     def of(cls, modes: npt.NDArray[np.float64], covariances: npt.NDArray[np.float64]) -> "ItemMoments":
-        """The moments of items with modes[n_items, 2] and covariances[n_items, 3]: (log a, log a), (log a, b), (b, b)."""
+        """The moments from modes[n_items, 2] and covariances[n_items, 3]: (log a, log a), (log a, b), (b, b)."""
         log_a, b = modes.T
         products = covariances + np.stack([log_a * log_a, log_a * b, b * b], axis=1)
         return cls(len(modes), float(log_a.sum()), float(b.sum()), *products.sum(axis=0).tolist())
@@ -126,12 +126,12 @@ def learn_item_prior(moments: Iterable[ItemMoments]) -> ItemPrior:
     Parameters
     ----------
     moments : iterable of ItemMoments
-        One for each skill, or for any other group of items; none of them teaches the shipped prior.
+        One for each skill, or for any other group of items. Without any, the result is the shipped prior.
 
     Returns
     -------
     ItemPrior
-        The same bytes whatever the order of the skills.
+        The same to the last bit for any order of the skills.
 
     Raises
     ------
@@ -155,8 +155,8 @@ def learn_item_prior(moments: Iterable[ItemMoments]) -> ItemPrior:
         np.array([[shipped.mean_log_a, shipped.mean_b]] * SHIPPED_ITEMS),
         np.array([[shipped.var_log_a, shipped.cov_log_a_b, shipped.var_b]] * SHIPPED_ITEMS),
     )
-    # fsum rounds once, so the order of the skills leaves no trace.
+    # fsum rounds once, so the result does not depend on the order of the skills.
     n, *sums = (math.fsum(column) for column in zip(*map(astuple, [pseudo, *some]), strict=True))
     log_a, b, log_a_log_a, log_a_b, b_b = (value / n for value in sums)
-    # Squares about the mean from squares about 0: log a and b are of order 1, so little is lost.
+    # Converts squares about 0 to squares about the mean. log a and b are of order 1, so little precision is lost.
     return ItemPrior(log_a, b, log_a_log_a - log_a * log_a, log_a_b - log_a * b, b_b - b * b)

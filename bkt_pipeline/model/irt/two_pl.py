@@ -2,12 +2,12 @@
 
     P(right | theta) = 1 / (1 + exp(-a (theta - b)))
 
-`a` is how sharply an item tells abilities apart, `b` the theta at which half the answers are right. Theta is known
-here, from what the skill's parameters predict before the answer (`curve.ability`); it is not estimated along with the
-items. (log a, b) has a normal prior, which a school's own items can teach (`prior.learn_item_prior`).
+`a` is how sharply an item distinguishes abilities, `b` the theta at which half the answers are right. Theta is known
+here, from what the skill's parameters predict before the answer (`curve.ability`); it is not estimated together with the
+items. (log a, b) has a normal prior, which can be learned from a school's own items (`prior.learn_item_prior`).
 
-`fit_items` fits any number of items in one call, `fit_item` a single one. What the answers cannot determine is reported
-for each item in its status and flags: one bad item never costs the others, nor does it change a bit of their results.
+`fit_items` fits any number of items in one call, `fit_item` a single one. Each item's status and flags report what its
+answers cannot determine. A bad item never affects the results of the others, not even in the last bit.
 
 References
 ----------
@@ -30,12 +30,12 @@ from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemMoments, ItemPr
 
 __all__ = ["A_BOUNDS", "B_BOUNDS", "fit_item", "fit_items", "item_moments"]
 
-# No item of the real sets comes near these under a prior; they keep maximum likelihood finite.
+# They keep maximum likelihood finite. With a prior, no item of the real data sets comes near them.
 A_BOUNDS = (0.25, 4.0)
 B_BOUNDS = (-5.0, 5.0)
 MIN_ANSWERS = 50
 CALIBRATED_ANSWERS = 200
-# Below it 200 answers leave a standard error of a near 0.6: the prior then says more about a than the answers do.
+# Below this, 200 answers give `a` a standard error near 0.6, so the prior says more about `a` than the answers do.
 MIN_THETA_SD = 0.25
 NO_PRIOR = (0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -57,37 +57,39 @@ def fit_items(
     theta : float64[n_answers]
         Ability just before each answer (logits), item after item.
     responses : uint8[n_answers]
-        1 right, 0 wrong; bool and any integer type are taken too.
+        1 right, 0 wrong; bool and any integer type are accepted too.
     offsets : int64[n_items + 1]
-        Item i's answers are those from offsets[i] up to, not including, offsets[i + 1]. Their order does not matter.
+        Item i's answers are those from offsets[i] up to but not including offsets[i + 1]. Their order does not matter.
     method : {"map", "ml"}
         "map" adds the prior and finds the mode in (log a, b) (Mislevy 1986); "ml" uses the likelihood alone.
     prior : ItemPrior
-        Of (log a, b); "ml" does not use it.
+        The prior of (log a, b); "ml" does not use it.
     min_answers, calibrated_answers : int
-        Fewer answers than the first: skipped. Fewer than the second: provisional. Else calibrated.
+        With fewer answers than the first, an item is skipped; with fewer than the second, it is provisional.
 
     Returns
     -------
     ItemFits
-        Arrays of n_items. An optimum outside the bounds is replaced by the best point on them, not by a clipped one.
+        Arrays of n_items. An optimum outside the bounds is replaced by the best point on the bounds, which is not
+        the clipped optimum.
 
-        An item that everybody got right, or everybody got wrong, is flagged and skipped: its answers only bound b
-        from one side. An item with a theta that is NaN or beyond ±100, or a response other than 0 and 1, is invalid
-        and flagged. Both have NaN for parameters, and the others come out bit for bit as if fitted alone.
+        An item that everybody got right, or everybody got wrong, is flagged and skipped, because its answers bound b
+        only from one side. An item with a theta that is NaN or beyond ±100, or a response other than 0 and 1, is
+        flagged as invalid. Both kinds have NaN as parameters. All other items get exactly the results of a fit of
+        their own.
 
     Raises
     ------
     InvalidAttempts
-        If the arrays do not belong together: shapes, types, offsets.
+        If the shapes, types or offsets of the arrays do not fit together.
     InvalidSettings
         If method, min_answers or calibrated_answers is out of range.
 
     Notes
     -----
-    Maximum likelihood is concave in slope and intercept, and the bounds leave a convex region, so the optimum is
-    the global one. The prior is not concave there; no second optimum has been found in a wide search over hostile
-    items, and the tests keep looking for one.
+    The likelihood is concave in slope and intercept, and the bounds define a convex region, so its optimum there is
+    the global one. The prior is not concave in these terms. A wide search over difficult items has found no second
+    optimum, and the tests keep looking for one.
 
     Examples
     --------
@@ -159,7 +161,7 @@ def fit_item(
     min_answers: int = MIN_ANSWERS,
     calibrated_answers: int = CALIBRATED_ANSWERS,
 ) -> ItemFit:
-    """Fit one item; parameters, errors and meaning are those of `fit_items`.
+    """Fit one item; parameters, errors and results are those of `fit_items`.
 
     Examples
     --------
@@ -186,14 +188,14 @@ def item_moments(
     *,
     min_answers: int = MIN_ANSWERS,
 ) -> ItemMoments:
-    """What these items teach about the prior: their posteriors under the shipped one, summed.
+    """What these items contribute to the prior: sums over their posteriors under the shipped prior.
 
     Parameters
     ----------
     theta, responses, offsets
         As in `fit_items`.
     min_answers : int
-        Items with fewer answers teach nothing; neither does an item that everybody got right or wrong.
+        Items with fewer answers are ignored, and so are items that everybody got right or everybody got wrong.
 
     Returns
     -------
@@ -203,7 +205,7 @@ def item_moments(
     Raises
     ------
     InvalidAttempts
-        If the arrays do not belong together.
+        If the arrays do not fit together.
 
     Examples
     --------
@@ -225,7 +227,7 @@ def item_moments(
     inside = converged & ~_at(a, A_BOUNDS) & ~_at(b, B_BOUNDS)
     a, b = a[inside], b[inside]
     aa, ac, cc = curvature[inside].T
-    # From (a, c) with c = -a b to (log a, b); at the mode the slope is 0, so the curvature transforms alone.
+    # From (a, c) with c = -a b to (log a, b). At the mode the slope is 0, so only the curvature is transformed.
     on_log_a = aa - 2.0 * b * ac + b * b * cc
     on_both = b * cc - ac
     determinant = a * a * (on_log_a * cc - on_both * on_both)
@@ -240,7 +242,7 @@ def _at(values: npt.NDArray[np.float64], bounds: tuple[float, float]) -> npt.NDA
 
 
 def _numbers(prior: ItemPrior) -> tuple[float, float, float, float, float]:
-    """The prior as the search takes it: means, then the inverse covariance."""
+    """The prior in the form for the search: means, then the inverse covariance."""
     return (prior.mean_log_a, prior.mean_b, *prior.precision)
 
 
@@ -252,7 +254,7 @@ def _standard_errors(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         determinant = aa * cc - ac * ac
         on_a = aa - 2 * b * ac + b * b * cc
-        # Differences that rounding made: there is no curvature.
+        # Such small differences are rounding errors: there is no curvature.
         determinant[~(determinant > 1e-12 * aa * cc)] = np.nan
         on_a[~(on_a > 1e-12 * aa)] = np.nan
         se_a = np.sqrt(np.where(_at(b, B_BOUNDS), 1 / on_a, cc / determinant))

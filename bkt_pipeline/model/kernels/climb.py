@@ -1,8 +1,8 @@
-"""From a starting point to the optimum of a log-likelihood, or of a log-posterior, on logits and within bounds.
+"""Climbs from a starting point to the optimum of a log-likelihood or a log-posterior, on logits and within bounds.
 
-A quasi-Newton climb: analytic slopes, the curvature by differences of slopes at the start, then corrected by each step
-taken (BFGS). Parameters that a slope presses against their bound are held there. All of it is scalar code in a fixed
-order, so the same sequences always end at the same bytes.
+This is a quasi-Newton climb with analytic slopes. The curvature comes from differences of slopes at the start and is
+corrected after each step (BFGS). A parameter whose slope pushes it beyond its bound is held at the bound. All of this is
+scalar code in a fixed order, so the same sequences always give the same result to the last bit.
 """
 
 import math
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from bkt_pipeline.model.kernels.compile import kernel
 
 _LN2 = math.log(2.0)
-# Answers between two looks at the exponents; probabilities of an answer are above 1e-6 wherever this is used.
+# Answers between two checks of the exponents. The probability of an answer is always above 1e-6 here.
 _INTERVAL = 32
 _MOST_STEPS = 200
-_DIFFERENCE = 1e-4  # logits between two slopes that give a curvature
+_DIFFERENCE = 1e-4  # logits between two slopes whose difference gives a curvature
 _LONGEST = 3.0  # logits that one step may cover on any axis
 _HALVINGS = 40
 
@@ -39,7 +39,7 @@ def slopes(
 ) -> None:
     """Fill out, shape (5,), with the objective at the logits `point` and its slope in each.
 
-    The objective is the log-likelihood, where sequence which[i] counts counts[i] times, less
+    The objective is the log-likelihood, in which sequence which[i] counts counts[i] times, minus
     (point - mean)' precision (point - mean) / 2. With a and b as in `surface`, the derivatives of log b by the
     probabilities are carried beside b: where a share w of the new b comes from having learned just now,
 
@@ -131,7 +131,7 @@ def curvature(
     here: Floats,
     out: Floats,
 ) -> None:
-    """Fill out, shape (4, 4), with minus the second derivatives of the objective; `here` are its slopes."""
+    """Fill out, shape (4, 4), with the negative second derivatives of the objective; `here` has its slopes."""
     near = np.empty(4)
     there = np.empty(5)
     for k in range(4):
@@ -148,7 +148,7 @@ def curvature(
 
 @kernel
 def _factor(matrix: Floats, free: npt.NDArray[np.bool_], shift: float, root: Floats) -> bool:
-    """Cholesky root of the free part of matrix + shift; False where that is not positive definite."""
+    """Cholesky root of the free part of matrix + shift; False if it is not positive definite."""
     definite = True
     for k in range(4):
         for m in range(k + 1):
@@ -182,10 +182,10 @@ def climb(
     tolerance: float,
     point: Floats,
 ) -> float:
-    """Fill point, shape (4,), with the optimum that is found from `start`, and return the objective there.
+    """Fill point, shape (4,), with the optimum that a climb from `start` finds, and return the objective there.
 
-    No step goes down, so it never ends below its start. It ends where no free slope is above `tolerance`, or where
-    rounding leaves nothing to gain.
+    No step goes down, so the climb never ends below its start. It ends when no free slope is above `tolerance`, or
+    when rounding errors prevent any further gain.
     """
     here, there = np.empty(5), np.empty(5)
     bend, root = np.zeros((4, 4)), np.zeros((4, 4))
@@ -242,7 +242,7 @@ def climb(
         if not higher:
             if fresh:
                 break
-            # What the steps have left of the curvature may mislead: once more with a fresh one.
+            # The corrected curvature may be inaccurate, so try once more with a fresh one.
             bend[0, 0] = -1.0
             continue
         fresh = False

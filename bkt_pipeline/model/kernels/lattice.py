@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.kernels.compile import kernel
 
-# What is so far below the best adds nothing that a double would hold.
+# A point this far below the best adds less than the precision of a double.
 _NOTHING = 45.0
 
 Floats = npt.NDArray[np.float64]
@@ -28,9 +28,9 @@ def weigh(
 ) -> None:
     """Fill height, profile, margin, first and second for a posterior on a product lattice.
 
-    surface (n, n, n, n) holds log-likelihoods; nodes and cells (4, most) the logits of each axis and the width that
-    each of them accounts for. height is room for the log-posterior, less its constant; profile and margin (4, most)
-    are its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance.
+    surface (n, n, n, n) holds log-likelihoods; nodes and cells (4, most) hold the logits of each axis and the width that
+    each logit represents. height receives the log-posterior without its constant; profile and margin (4, most) receive
+    its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance.
     """
     best = -math.inf
     for axis in range(4):

@@ -1,12 +1,13 @@
-"""The searches behind `irt`: Newton's method for one item after the other, compiled.
+"""The searches behind `irt`: Newton's method for one item after another, compiled.
 
-That of the 2PL works on slope a and intercept c = -a b. There the log-likelihood is concave, and the box a in
-[a_min, a_max], b in [b_min, b_max] is still bounded by four straight lines, a trapezoid. Each step goes to the best point
-that the second-order model has inside the trapezoid, so an optimum outside the box ends on the right place of its edge or
-corner, and the search for maximum likelihood cannot stop at a false one. The prior on (log a, b) is not concave
-everywhere in (a, c); where the sum is not, a concave part of it takes its place for the step, never for the objective.
+The search for the 2PL uses slope a and intercept c = -a b. In these terms the log-likelihood is concave, and the box a in
+[a_min, a_max], b in [b_min, b_max] is a trapezoid, bounded by four straight lines. Each step goes to the best point of the
+second-order model inside the trapezoid. If the optimum is outside the box, the search therefore ends at the correct point
+of an edge or corner, and a search for maximum likelihood cannot stop at a false optimum. The prior on (log a, b) is not
+concave everywhere in (a, c). If the sum is not concave, a concave part of it is used to choose the step; the objective
+stays the same.
 
-Bounds and priors come in as arguments: numba's cache on disk does not notice when another module's constant changes.
+Bounds and priors are arguments, because numba's cache on disk does not notice changes to constants of other modules.
 """
 
 import math
@@ -18,26 +19,26 @@ from bkt_pipeline.model.kernels.compile import kernel
 
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
-# Of the normal prior on (log a, b): its two means, then the inverse covariance by (log a, log a), (log a, b), (b, b).
-# An inverse of zeros is no prior.
+# The normal prior on (log a, b): two means, then the inverse covariance by (log a, log a), (log a, b), (b, b).
+# If the inverse is zero, there is no prior.
 Prior = tuple[float, float, float, float, float]
 Point = tuple[float, float, float, float, float, float, float]
 
 MAX_STEPS = 100
 MAX_HALVINGS = 40
-# Nats that a full step promises. Newton squares its error, so what is left after that step is below any rounding.
+# Nats that a full step promises. Newton's method squares its error, so the error after that step is below rounding.
 GAIN_TOLERANCE = 1e-13
-# Logits. The search for an offset squares its error too.
+# In logits. The search for an offset squares its error too.
 OFFSET_TOLERANCE = 1e-10
-# Rounding of a sum of logs, relative; a step may look worse by that much.
+# Relative rounding error of a sum of logs; a step may seem worse by that much.
 ROUNDING = 1e-12
 
 
 @kernel
 def evaluate(theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float, prior: Prior) -> Point:
-    """Objective, log-likelihood, and the objective's derivatives: by a, c, aa, ac, cc. All in nats.
+    """Objective, log-likelihood, and the objective's derivatives by a, c, aa, ac and cc, all in nats.
 
-    One pass over the answers, no overflow.
+    It makes one pass over the answers and cannot overflow.
     """
     log_likelihood = 0.0
     residual = residual_theta = 0.0
@@ -76,10 +77,10 @@ def evaluate(theta: Floats, responses: npt.NDArray[np.uint8], a: float, c: float
 
 @kernel
 def _concave(a: float, b: float, aa: float, ac: float, cc: float, prior: Prior) -> tuple[float, float, float]:
-    """The second derivatives where they bend down in every direction, else a part of them that does.
+    """The second derivatives if they are concave, otherwise a concave part of them.
 
-    The part leaves the prior's upward bends out (Gauss-Newton). The touch of a ridge is for answers that all have
-    the same theta: they leave one direction without any curvature.
+    The concave part omits the convex terms of the prior (Gauss-Newton). A small ridge is added because answers that all
+    have the same theta leave one direction without curvature.
     """
     if aa < 0.0 and aa * cc - ac * ac > 1e-13 * aa * cc:
         return aa, ac, cc
@@ -94,7 +95,7 @@ def _concave(a: float, b: float, aa: float, ac: float, cc: float, prior: Prior) 
 
 @kernel
 def _best_in_box(a: float, b: float, point: Point, box: Box, prior: Prior) -> tuple[float, float]:
-    """Where the second-order model at (a, b) is highest within the box, as (a, b); bounds come out exact."""
+    """The maximum (a, b) within the box of the second-order model at (a, b); a value at a bound is exact."""
     a_min, a_max, b_min, b_max = box
     _, _, by_a, by_c, aa, ac, cc = point
     aa, ac, cc = _concave(a, b, aa, ac, cc, prior)
@@ -113,7 +114,7 @@ def _best_in_box(a: float, b: float, point: Point, box: Box, prior: Prior) -> tu
             da = edge_a - a
             edge_b = min(max(-(c - (by_c + ac * da) / cc) / edge_a, b_min), b_max)
         else:
-            # On this edge c = -edge_b a, so that a alone is left to choose.
+            # On this edge c = -edge_b a, so only a is free.
             edge_b = box[side]
             dc = -a * edge_b - c
             slope = by_a + ac * dc - edge_b * (by_c + cc * dc)
@@ -131,9 +132,9 @@ def _best_in_box(a: float, b: float, point: Point, box: Box, prior: Prior) -> tu
 def maximise(
     theta: Floats, responses: npt.NDArray[np.uint8], a: float, b: float, box: Box, prior: Prior
 ) -> tuple[float, float, Point, bool]:
-    """Climb from (a, b) to the highest point of the box: its a, b, what `evaluate` says there, and whether it is it.
+    """Climb from (a, b) to the highest point of the box; returns a, b, the result of `evaluate`, and whether it converged.
 
-    A step is halved until the objective rises by a fair part of what was promised (Armijo), so the end is never
+    A step is halved until the objective rises by a sufficient part of the predicted gain (Armijo), so the end is never
     worse than the start.
     """
     point = evaluate(theta, responses, a, -a * b, prior)
@@ -169,7 +170,7 @@ def fit(
     box: Box,
     prior: Prior,
 ) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.bool_]]:
-    """Every wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ac, cc, converged. NaN elsewhere."""
+    """For each wanted item: a, b, log-likelihood, information (n_items, 3) by aa, ac, cc, converged. Others are NaN."""
     n_items = offsets.size - 1
     a = np.full(n_items, np.nan)
     b = np.full(n_items, np.nan)
@@ -195,7 +196,7 @@ def fit_offsets(
     wanted: npt.NDArray[np.bool_],
     precision: float,
 ) -> tuple[Floats, Floats]:
-    """Every wanted item: the mode of d with slope a = 1 and b = -d, and the curvature there. NaN elsewhere.
+    """For each wanted item: the mode of d with slope a = 1 and b = -d, and the curvature there. Others are NaN.
 
     `precision` is 1 / variance of the prior on d, above 0. A Newton step s is shortened to log(1 + |s|), which never
     passes the mode; see `model.irt.offset`.
@@ -228,7 +229,7 @@ def fit_offsets(
 def describe(
     theta: Floats, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], theta_limit: float
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Of every item: right answers, standard deviation of theta, whether each theta and each response is usable."""
+    """For each item: right answers, standard deviation of theta, whether all thetas and all responses are usable."""
     n_items = offsets.size - 1
     right = np.zeros(n_items, np.int64)
     spread = np.zeros(n_items)
@@ -237,7 +238,7 @@ def describe(
     for i in range(n_items):
         total = 0.0
         for j in range(offsets[i], offsets[i + 1]):
-            # Written so that NaN fails it.
+            # Written so that NaN fails the condition.
             if not abs(theta[j]) <= theta_limit:
                 theta_usable[i] = False
             if responses[j] > 1:

@@ -1,12 +1,11 @@
-"""P(known) along flat sequences, by odds that keep a binary exponent of their own."""
+"""P(known) along flat sequences, computed from odds with a separate binary exponent."""
 
 import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.kernels.compile import kernel
 
-# Odds leave the middle of the doubles in runs of hundreds of equal answers only; then this factor is set
-# aside.
+# Only hundreds of equal answers in a row bring the odds near overflow or underflow; this factor is then split off.
 _FAR = 2.0**512
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +24,7 @@ def replay(
 ) -> None:
     """Fill `before` and `after`, shape (n_attempts,), with P(known) around each attempt.
 
-    All parameters lie strictly between 0 and 1, but for a transit of 0.
+    All parameters must be strictly between 0 and 1, except that transit may be 0.
     """
     if_right = (1.0 - slip) / guess
     if_wrong = slip / (1.0 - guess)
@@ -44,8 +43,7 @@ def replay(
             elif odds < 1.0 / _FAR or (aside > 0 and odds < 1.0):
                 odds *= _FAR
                 aside -= 1
-            # Beside odds beyond _FAR a chance to learn is nothing; odds below 1 / _FAR there are without one
-            # only.
+            # The chance to learn is negligible beside odds beyond _FAR. Odds below 1 / _FAR occur only if transit is 0.
             learn = 0.0 if aside > 0 else transit
             known = odds / (1.0 + odds) if aside == 0 else (1.0 if aside > 0 else 0.0)
             after[j] = known

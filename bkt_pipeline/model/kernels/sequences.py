@@ -1,5 +1,4 @@
-"""One sequence at a time, for one set of parameters: slower than the surface, and as accurate as doubles
-go."""
+"""One sequence at a time, for one set of parameters: slower than the surface, but as accurate as doubles allow."""
 
 import math
 
@@ -76,7 +75,7 @@ def log_probabilities(
     slip: float,
     guess: float,
 ) -> Floats:
-    """Natural log of the probability of each of the sequences `which`, float64 (which.size,)."""
+    """Natural log of the probability of each sequence in `which`, float64 (which.size,)."""
     least = 1.0
     for emission in (slip, 1.0 - slip, guess, 1.0 - guess):
         if emission > 0.0:

@@ -1,23 +1,23 @@
-"""The log-likelihood at every point of a grid, all of it in one compiled pass.
+"""The log-likelihood at every point of a grid, in one compiled pass.
 
 Without forgetting, the probability of a sequence is linear in the prior:
 
     P = p_l0 A + (1 - p_l0) B
 
-A: the student knew from the start; B: did not. Both come from running backwards over the answers, with a for
-"known now" and b for "unknown now", from a = b = 1 behind the last answer:
+A is the probability if the student knew the skill from the start, B if not. Both come from a backward pass over the
+answers, with a for "known now" and b for "unknown now", starting from a = b = 1 after the last answer:
 
     a <- e_known a
     b <- e_unknown ((1 - p_transit) b + p_transit a)
 
-e_known is (1 - slip) for a right answer and slip for a wrong one, e_unknown is guess and (1 - guess). So the
-recursion runs once for each (transit, slip, guess) and not for each point, and a pattern of several answers
-is one linear map (a, b) -> (K a, U b + C a) whose K, U and C stand in a small table.
+e_known is (1 - slip) for a right answer and slip for a wrong one; e_unknown is guess and (1 - guess). The recursion
+therefore runs once for each (transit, slip, guess) and not for each point. A pattern of several answers is one linear
+map (a, b) -> (K a, U b + C a), whose K, U and C are in a small table.
 
-The terms of four students are multiplied as a polynomial in (p_l0, 1 - p_l0), all of whose coefficients are
-positive, so that nothing cancels; products are kept as mantissa and binary exponent, and the only logarithm
-is one per point at the very end. A sequence that c students share goes into the products of the binary digits
-of c, which are squared together last: counts cost no logarithm either.
+The terms of four students are multiplied as a polynomial in (p_l0, 1 - p_l0) with only positive coefficients, so nothing
+cancels. Products are kept as mantissa and binary exponent, and only one logarithm per point is needed, at the end. A
+sequence that c students share enters the products of the binary digits of c, which are combined by squaring at the end,
+so counts need no logarithm either.
 """
 
 import math
@@ -27,23 +27,23 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.kernels.compile import inlined, kernel
 
-# The language of the programs that `trie` writes. It is defined here because numba compiles these numbers into the
-# kernels below and compiles again only when this file changes; `trie` hands them to its own kernel as arguments.
-# A step covers up to STEP answers at once: what a pattern of answers does to the state is one linear map.
+# The operations of the programs that `trie` writes. They are defined here because numba compiles these numbers into the
+# kernels below, and compiles again only when this file changes; `trie` passes them to its own kernel as arguments.
+# A step covers up to STEP answers at once, because the effect of a pattern of answers on the state is one linear map.
 STEP = 4
-# Operations. Codes from 2 on are steps: the pattern's answers behind a leading one.
+# Operations. Codes from 2 on are steps: the bits of the pattern's answers after a leading 1.
 RESCALE = 0
 EMIT = 1
 
-# Pairs of (slip, guess) worked on side by side; a multiple of every SIMD width. 99 pairs fill one tile.
+# Pairs of (slip, guess) that are processed together; a multiple of every SIMD width. 99 pairs fit into one tile.
 TILE = 104
 GROUP = 4
 _MANTISSA = np.int64((1 << 52) - 1)
 _ONE = np.int64(1023 << 52)
 _LN2 = math.log(2.0)
 
-# Whatever a tile needs is a row of one workspace, a number for each lane; these are numbers of rows. Thirty arrays
-# of their own would take half as long again to compile, and to run.
+# Everything that a tile needs is a row of one workspace, with one number per lane; these are row numbers. Thirty separate
+# arrays would take half as long again to compile and to run.
 _PATTERNS = 2 << STEP
 _KNOWN = 0  # K of each pattern of answers
 _UNKNOWN = _KNOWN + _PATTERNS  # U
@@ -58,7 +58,7 @@ _COEFFICIENTS = _SCALE_B + 1  # of a group's polynomial
 _FIXED = _COEFFICIENTS + GROUP + 1
 # A slot's state: its two masses, 2**(exponent of a - exponent of b), and their exponents.
 _A, _B, _RATIO, _EA, _EB, _STATE_ROWS = range(6)
-# Of each binary digit of the counts: how many terms wait, and how many groups were multiplied so far.
+# For each binary digit of the counts: how many terms are waiting, and how many groups were multiplied so far.
 _WAITING, _MULTIPLIED = range(2)
 
 Floats = npt.NDArray[np.float64]
@@ -96,9 +96,9 @@ def _step(x: Floats, code: int, slot: int) -> None:
 
 @inlined
 def _rescale(bits: Ints, slot: int) -> None:
-    """Move the exponents of a state's two masses out, each into its own, so that neither is ever lost.
+    """Move the exponents of a state's two masses into separate integers, so that neither mass underflows.
 
-    Beyond 2**±1000 the smaller mass adds nothing until the next time.
+    If the masses differ by more than 2**±1000, the smaller one adds nothing until the next call.
     """
     for m in range(TILE):
         bits[slot + _EA, m] += (bits[slot + _A, m] >> 52) - 1023
@@ -111,9 +111,9 @@ def _rescale(bits: Ints, slot: int) -> None:
 
 @inlined
 def _emit(bits: Ints, slot: int, count: int) -> None:
-    """A finished sequence: by which powers its masses are scaled so that the larger one is in [1, 2).
+    """Compute the powers of 2 that scale the masses of a finished sequence so that the larger one is in [1, 2).
 
-    The exponent taken out is remembered `count` times.
+    The exponent that is taken out is added `count` times.
     """
     for m in range(TILE):
         ea = bits[slot + _EA, m]
@@ -126,7 +126,7 @@ def _emit(bits: Ints, slot: int, count: int) -> None:
 
 @inlined
 def _multiply(x: Floats, waiting: int, odds: int, product: int, n_prior: int) -> None:
-    """Multiply the four terms that wait into the products of every prior."""
+    """Multiply the four waiting terms into the products of every prior."""
     for m in range(TILE):
         a0, a1, a2, a3 = x[waiting, m], x[waiting + 2, m], x[waiting + 4, m], x[waiting + 6, m]
         b0, b1, b2, b3 = x[waiting + 1, m], x[waiting + 3, m], x[waiting + 5, m], x[waiting + 7, m]
@@ -147,7 +147,7 @@ def _multiply(x: Floats, waiting: int, odds: int, product: int, n_prior: int) ->
 
 @inlined
 def _normalise(bits: Ints, product: int, n_prior: int) -> None:
-    """Move the binary exponents of the products into the rows behind them, leaving [1, 2)."""
+    """Move the binary exponents of the products into the rows after them, leaving values in [1, 2)."""
     for p in range(n_prior):
         for m in range(TILE):
             bits[product + n_prior + p, m] += (bits[product + p, m] >> 52) - 1023
@@ -177,10 +177,10 @@ def _fill(
     counters: Ints,
     out: Floats,
 ) -> None:
-    """Fill `out`, a tile of lanes after the other. x is the workspace, bits the same rows as the bits of doubles."""
+    """Fill `out`, one tile of lanes after another. x is the workspace, and bits are the same rows as integers."""
     n_prior, n_lanes = odds.shape
     own_odds = _FIXED
-    total = own_odds + n_prior  # products of all digits, and behind them their exponents
+    total = own_odds + n_prior  # products of all digits, followed by their exponents
     digits = total + 2 * n_prior  # of each digit the terms that wait, the products and their exponents
     of_digit = 2 * (GROUP + n_prior)
     states = digits + first.size * of_digit
@@ -195,7 +195,7 @@ def _fill(
             for i in range(3):
                 x[_TRANSIT + i, m] = lanes[min(start + m, n_lanes - 1), i]
             bits[_BASE, m] = 0
-            # The state behind the last answer.
+            # The state after the last answer.
             x[states + _A, m] = x[states + _B, m] = x[states + _RATIO, m] = 1.0
             bits[states + _EA, m] = bits[states + _EB, m] = 0
         for k in range(first.size):
@@ -258,16 +258,16 @@ def surface(
     odds: Floats,
     lanes: Floats,
 ) -> Floats:
-    """Log-likelihood, less n_students log(1 - p_l0), for many values of p_l0 on each of many lanes.
+    """Log-likelihood minus n_students log(1 - p_l0), for many values of p_l0 on each of many lanes.
 
     Parameters
     ----------
     program : int32 (n_operations, 4), slots : int
         From `trie.compose`.
     first : int64 (n_digits,)
-        For each binary digit of the counts, how many ones fill up the groups of terms.
+        For each binary digit of the counts, how many ones complete the groups of terms.
     patience : int
-        So many groups of GROUP terms can be multiplied before their product might leave the doubles.
+        How many groups of GROUP terms can be multiplied before their product might overflow or underflow.
     odds : float64 (n_prior, n_lanes)
         p_l0 / (1 - p_l0).
     lanes : float64 (n_lanes, 3)
@@ -278,7 +278,7 @@ def surface(
     float64 (n_prior, n_lanes)
     """
     rows = _FIXED + (3 + 2 * first.size) * len(odds) + 2 * GROUP * first.size + _STATE_ROWS * slots
-    # Rows that begin with a line of the processor's cache are worked through a third faster.
+    # Rows that are aligned to the processor's cache lines are processed a third faster.
     room = np.empty((rows + 1) * TILE)
     begin = -room.ctypes.data % 64 // room.itemsize
     x = room[begin : begin + rows * TILE].reshape(rows, TILE)

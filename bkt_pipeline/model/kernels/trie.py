@@ -1,9 +1,9 @@
-"""Equal sequences and equal endings are worked on once: students' answers as a tree, the tree as a program.
+"""Turns the students' answers into a tree, and the tree into a program, so that equal endings are processed only once.
 
-The likelihood runs backwards over a sequence (see `_surface`), so sequences that end alike share that work.
-They are put into a binary tree, last answer first; the tree is then walked depth first and written down as a
-flat list of operations that every point of the grid repeats. The program depends on the set of sequences
-only, not on the order of students: that makes every later sum the same to the last bit.
+The likelihood runs backwards over a sequence (see `surface`), so sequences with the same ending share that work. They
+are put into a binary tree, last answer first. The tree is then traversed depth first and written as a flat list of
+operations, which every point of the grid repeats. The program depends only on the set of sequences, not on the order of
+students, so every later sum is the same to the last bit.
 """
 
 import numpy as np
@@ -45,11 +45,11 @@ def _plant(
 def plant(responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> tuple[Int32s, Int32s, Int32s]:
     """The tree of all sequences, last answer first.
 
-    Returns child (n_nodes, 2), 0 for none; count (n_nodes,), how many sequences are complete at the node; and
-    student (n_nodes,), the first one whose sequence that is, where there is one.
+    Returns child (n_nodes, 2), where 0 means no child; count (n_nodes,), how many sequences are complete at the node;
+    and student (n_nodes,), the first student with that sequence, if there is one.
     """
     room = 1 + responses.size
-    # Room for sequences that share nothing; memory that is never touched is never taken.
+    # Enough room for sequences that share nothing; memory that is never written is never allocated.
     child, count, student = np.empty((room, 2), np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     used = _plant(responses, offsets, child, count, student)
     return child[:used], count[:used], student[:used]
@@ -66,7 +66,7 @@ def _walk(
     emit: int,
     rescale: int,
 ) -> tuple[int, int]:
-    """Write the program as far as `program` has room. Returns its full length and how many slots it needs."""
+    """Write as much of the program as fits into `program`; return its full length and how many slots it needs."""
     room = program.shape[0]
     top = 0
     length = 0
@@ -82,7 +82,7 @@ def _walk(
                 program[length, 2] = count[node]
                 program[length, 3] = node
             length += 1
-        # Answer 0 is walked first, in a slot of its own where the state is still needed for answer 1.
+        # Answer 0 is processed first, in a separate slot if the state is still needed for answer 1.
         right = child[node, 1]
         for answer in range(1, -1, -1):
             if child[node, answer] > 0:
@@ -131,8 +131,8 @@ def _walk(
 def compose(child: Int32s, count: Int32s, interval: int) -> tuple[Int32s, int]:
     """The program of a tree: rows (operation, slot, argument, node), and the number of slots for states.
 
-    A step (code >= 2) goes from slot to slot; EMIT says how often the sequence that ends in a slot occurs, and its node;
-    RESCALE comes at the latest after `interval` + STEP - 1 answers of a path.
+    A step (code >= 2) goes from slot to slot. EMIT has the node of a complete sequence and how often it occurs. RESCALE
+    comes after at most `interval` + STEP - 1 answers of a path.
     """
     pending = np.empty((count.size + 1, 5), np.int32)
     length, slots = _walk(child, count, interval, pending, np.empty((0, 4), np.int32), STEP, EMIT, RESCALE)
