@@ -228,50 +228,34 @@ def test_only_the_chosen_skills_are_run_however_scattered(
     run = night(platform, skills=[bad, second, few, first])
     assert outcomes(run) == {first: "calibrated", second: "calibrated", few: "skipped", bad: "failed"}
     assert set(stored(platform)) == {first, second}
-    newest, _ = instance.get_runs(dg.RunsFilter(job_name="calibration"))
-    with psycopg.connect(platform.url) as connection:
-        of_night = "SELECT DISTINCT run_id FROM bkt_pipeline.night_skills WHERE night = %s"
-        assert connection.execute(of_night, [AS_OF.date()]).fetchall() == [(newest.run_id,)]
+    tags = night_tags(AS_OF)
+    runs = instance.get_runs(dg.RunsFilter(job_name="calibration", tags=tags))
+    assert len(runs) == 3, "one run for each range of adjacent skills"
     shown = {key: status for key, status in statuses(instance).items() if status != "MISSING"}
     assert shown == {first: "MATERIALIZED", second: "MATERIALIZED", few: "MATERIALIZED", bad: "FAILED"}
     assert statuses(instance, dg.AssetKey("attempt_window"))[between] == "MISSING"
 
 
-def test_another_storage_of_dagsters_has_nights_but_no_run_over_scattered_skills(
+def test_any_set_of_skills_runs_on_any_storage_of_dagsters(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = enrol(platform, [30, 30, 30])
     first, _, last = windows
     monkeypatch.setenv("DATABASE_URL", platform.url)
     with dg.DagsterInstance.ephemeral() as other, open_database() as database:
+        some = run_night(database, build_definitions(), other, AS_OF, [first, last])
+        assert outcomes(some) == {first: "calibrated", last: "calibrated"}
         whole = run_night(database, build_definitions(), other, AS_OF)
         assert outcomes(whole) == dict.fromkeys(windows, "calibrated")
-        with pytest.raises(InvalidSettings, match="do not neighbour"):
-            run_night(database, build_definitions(), other, AS_OF, [first, last])
-
-
-def test_a_run_over_scattered_skills_is_not_repeated_over_all_between(
-    platform: Platform, night, instance: dg.DagsterInstance
-) -> None:
-    first, between, last = enrol(platform, [30, 30, 30])
-    assert set(outcomes(night(platform, skills=[first, last])).values()) == {"calibrated"}
-    [first_run] = instance.get_runs(dg.RunsFilter(job_name="calibration"))
-    again = (
-        build_definitions()
-        .resolve_job_def("calibration")
-        .execute_in_process(instance=instance, tags=dict(first_run.tags), raise_on_error=False)
-    )
-    assert not again.success
-    assert between not in stored(platform)
 
 
 def test_an_older_night_never_replaces_a_newer_one(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
     enrol(platform, [30])
-    night(platform)
+    night(platform, AS_OF + dt.timedelta(hours=1))
     newest = stored(platform)
-    run = night(platform, AS_OF - dt.timedelta(days=1))
+    run = night(platform, AS_OF)
     assert outcomes(run) == {str(platform.id(1)): "overtaken"}
     assert stored(platform) == newest
     assert latest(instance, str(platform.id(1))).metadata["outcome"].value == "overtaken"
