@@ -18,8 +18,9 @@ import numpy as np
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.skill_checks import log_likelihood_holds_out
 from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, Grid, calibrate, warm_up
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import Axis
-from bkt_pipeline.model.bkt.prediction import most_likely
+from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.simulate import simulate
 
 TRUE_VALUES = (0.05, 0.9), (0.02, 0.5), (0.02, 0.3), (0.05, 0.35)
@@ -55,20 +56,21 @@ def row(students: int, attempts: int, one_in: int, skills: int) -> str:
     warned = {"sound": 0, "slip": 0, "guess": 0}
     for number, truth in enumerate(truths(skills, students)):
         two = [simulate(truth, n_students=students, seed=2 * number + n, lengths=attempts) for n in range(2)]
-        past = History((), most_likely(two[0], DEFAULT_GRID))
+        before = two[0]
+        past = History((), search(before.responses, before.offsets, DistinctSequences.of(before))[0])
         tonight = next_night(*two, one_in)
         searches = {
             "sound": DEFAULT_GRID,
             "slip": Grid(p_slip=from_upwards(truth.p_slip + 0.2)),
             "guess": Grid(p_guess=from_upwards(truth.p_guess + 0.2)),
         }
-        for search, grid in searches.items():
+        for kind, grid in searches.items():
             fit = calibrate(tonight, grid, scored=True)
             found = log_likelihood_holds_out(tonight, fit, past).numbers
             if "margin" in found:
                 actual, allowed, margin = (float(found[name]) for name in NUMBERS)
-                warned[search] += actual < allowed
-                if search == "sound":
+                warned[kind] += actual < allowed
+                if kind == "sound":
                     worse.append(allowed + margin - actual)
                     margins.append(margin)
     percents = " | ".join(f"{100 * count / len(margins):.1f}" for count in warned.values())

@@ -11,7 +11,6 @@ from bkt_pipeline.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from sqlalchemy import RowMapping
 
     from bkt_pipeline.calibration.moves import Move
     from bkt_pipeline.db.database import Database
@@ -68,7 +67,7 @@ def run_compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fits(database: "Database", name: str) -> "dict[str, RowMapping]":
+def _fits(database: "Database", name: str) -> dict[str, Any]:
     from bkt_pipeline.db.rehearsals import fits_of_night, fits_of_rehearsal
 
     if name == REHEARSAL:
@@ -88,7 +87,7 @@ def _fits(database: "Database", name: str) -> "dict[str, RowMapping]":
     return fits
 
 
-def _summary(fits: "Mapping[str, RowMapping]") -> str:
+def _summary(fits: Mapping[str, Any]) -> str:
     estimators = Counter(fit["estimator"] for fit in fits.values())
     attempts = sum(fit["attempts"] for fit in fits.values())
     as_of = max(fit["as_of"] for fit in fits.values())
@@ -98,11 +97,11 @@ def _summary(fits: "Mapping[str, RowMapping]") -> str:
     )
 
 
-def _parameters(fits: "Mapping[str, RowMapping]") -> dict[str, list[float]]:
+def _parameters(fits: Mapping[str, Any]) -> dict[str, list[float]]:
     return {key: [fit[name] for name in PARAMETERS] for key, fit in fits.items()}
 
 
-def _scores(names: tuple[str, str], *sides: "Mapping[str, RowMapping]") -> "Table":
+def _scores(names: tuple[str, str], *sides: Mapping[str, Any]) -> "Table":
     """The mean scores of each estimator on both sides; the published one is marked."""
     from rich.table import Table
     from rich.text import Text

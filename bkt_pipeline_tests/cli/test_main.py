@@ -34,7 +34,8 @@ def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
         "status",
     ]
     assert sum(row.endswith("calibrated") for row in (row.rstrip() for row in rows)) == 60
-    assert sum("skipped:" in row for row in rows) == 4
+    assert sum(row.rstrip().endswith(" skipped") for row in rows) == 4
+    assert any(row.startswith("skipped, fewer than 50 graded attempts in 30 days: ") for row in rows)
     assert any(row.startswith("64 skills: 60 calibrated, 4 skipped") for row in rows)
     (items,) = [row for row in rows if " items: " in row]
     assert re.match(r"\d+ items: \d+ calibrated, \d+ provisional, \d+ skipped; 114,295 attempts", items)
@@ -83,7 +84,7 @@ def test_without_a_database_there_is_one_clear_line(run: Run, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nightly", "--as-of", "tomorrow"], "'tomorrow' is no ISO 8601 time"),
+        (["nightly", "--as-of", "tomorrow"], "'tomorrow' is not an ISO 8601 time"),
         (["nightly", "--skill", "no-such-skill"], "no-such-skill"),
         (["load", "/no/such/file.csv"], "/no/such/file.csv"),
         (["nothing"], "nothing"),

@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from bkt_pipeline import model
+from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
@@ -167,7 +168,7 @@ def test_batched_events_equal_those_dagster_writes_one_by_one(
     one_by_one = kept(instance)
     one_by_one.subtract(together)
     assert one_by_one == together
-    evaluations = 2 * len(WINDOW_CHECKS) + len(SKILL_CHECKS) + 1
+    evaluations = 2 * len(WINDOW_CHECKS) + len(SKILL_CHECKS) + 1 + len(NIGHT_CHECKS)
     assert sum(count for row, count in together.items() if row[0] == "check") == evaluations
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from bkt_pipeline.errors import InvalidAttempts
-from bkt_pipeline.model import DEFAULT_GRID, BktParams, predict, replay
+from bkt_pipeline.model import BktParams, predict, replay
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.pooled import pooled
-from bkt_pipeline.model.bkt.prediction import are_held_out, hold_out, most_likely
+from bkt_pipeline.model.bkt.prediction import are_held_out, hold_out
+from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.irt.comparison import compare_items, params_without_held_out, pool_comparisons
 from bkt_pipeline.model.irt.curve import ability, probability
 from bkt_pipeline.model.irt.items import SkillAnswers, calibrate_items, theta_by_replay
@@ -148,7 +150,8 @@ def test_on_real_answers_both_item_models_predict_no_worse_than_bkt_alone_and_th
         given.append(
             SkillAnswers(name, (*names,), items, whole.responses, whole.offsets, held_out=are_held_out(whole.student_ids))
         )  # fmt: skip
-        params.append(most_likely(hold_out(whole)[0], DEFAULT_GRID))
+        past = hold_out(whole)[0]
+        params.append(search(past.responses, past.offsets, DistinctSequences.of(past))[0])
     fitted = [skill.of_students(~skill.held_out) for skill in given]
     moments = [
         calibrate_items(skill, theta_by_replay(skill, of)).moments

@@ -7,12 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
-from bkt_pipeline.model.bkt.answers import DistinctSequences
-from bkt_pipeline.model.bkt.grid import Grid
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["are_held_out", "auc", "hold_out", "most_likely", "predictions", "rmse"]
+__all__ = ["are_held_out", "auc", "hold_out", "predictions", "rmse"]
 
 Floats = npt.NDArray[np.float64]
 HELD_OUT_OF = 5  # one student in five
@@ -84,32 +82,6 @@ def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
     array([False, False, False, False, False, False,  True, False])
     """
     return np.array([_number(student) % HELD_OUT_OF == 0 for student in student_ids], np.bool_)
-
-
-def most_likely(window: AttemptWindow, grid: Grid) -> BktParams:
-    """The grid's best point without its uncertainty, in a third of the time of `calibrate`.
-
-    Parameters
-    ----------
-    window : AttemptWindow
-        At least one student.
-    grid : Grid
-        At least one valid point.
-
-    Returns
-    -------
-    BktParams
-
-    Examples
-    --------
-    >>> from bkt_pipeline.model.bkt.grid import DEFAULT_GRID
-    >>> from bkt_pipeline.model.simulate import simulate
-    >>> truth = BktParams(0.3, 0.1, 0.1, 0.2)
-    >>> most_likely(simulate(truth, n_students=2000, seed=1), DEFAULT_GRID).values
-    (0.3, 0.1, 0.1, 0.2)
-    """
-    surface = DistinctSequences.of(window).surface(np.array(grid.p_l0.values)[:, None], grid.lanes)
-    return BktParams(*grid.point(int(surface.argmax())))
 
 
 def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
