@@ -254,7 +254,7 @@ def main() -> None:
         make_peers(arguments.make_peers)
         return
     model.warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
-    # The polish has a kernel of its own.
+    # The polish has a separate kernel.
     model.calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1), polished=True)
     lines: list[str] = []
     for line in report(arguments):

@@ -5,7 +5,7 @@
     python benchmarks/nights.py --skills 500 --students 80 --answers 50 --items 20        10,000 items of 200 answers
     python benchmarks/nights.py --skills 1000 100000 --students 10 --answers 5 --one-skill   what other partitions cost
 
-Each school is written once to an embedded Postgres. Each night runs `bkt-pipeline nightly` in a process of its own, on a
+Each school is written once to an embedded Postgres. Each night runs `bkt-pipeline nightly` in a separate process, on a
 copy of the school and with Dagster's tables as a first small night left them, which also compiles the kernels. Some
 functions of the night are timed: PARTS. `--compare` alternates the nights of both checkouts; DIR needs a virtual
 environment in DIR/.venv. The tables go to standard output: copy what is worth keeping to nights.md, with the date.
