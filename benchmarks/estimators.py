@@ -3,8 +3,8 @@
     python benchmarks/estimators.py --write
 
 prints a table for glops42 (the file that BKT_GLOPS_FILE or --glops names) and writes it to estimators.md. The students of
-a skill are cut into five folds. Each fold is predicted by parameters that were fitted to students of the other four, drawn
-in a fixed random order until they have so many attempts.
+a skill are split into five folds. Each fold is predicted by parameters that were fitted to students of the other four, drawn
+in a fixed random order until they have the given number of attempts.
 """
 
 import argparse
@@ -26,16 +26,18 @@ ROWS = {
     "pooled": "**pooled, shipped prior**",
     "school": "**pooled, school prior**",
 }
-# What pooled must gain on the grid, in mnat an answer; from 100 attempts on, how many skills may lose more than MARGIN.
+# How much pooled must gain over the grid, in mnat per answer, and how many skills may lose more than MARGIN from 100
+# attempts on.
 ASKED = {50: 15.0, 100: 5.0, 200: 2.5, None: 0.0}
 MARGIN = 5.0
 MAY_LOSE = 0.05
 HEAD = """# Which estimator predicts best
 
-glops42: {attempts:,} real answers to {skills} skills, {folds} folds by student. A skill is fitted to students of four folds,
-drawn until they have so many attempts (the last one's are cut), and predicts the answers of the fifth. Held-out
-log-likelihood per answer in nats, mean over folds, then over the skills that have so many attempts. The school's prior is
-learned from the attempts that the skills are fitted to. mnat: 0.001 nats an answer, with the standard error over skills.
+glops42: {attempts:,} real answers to {skills} skills, {folds} folds by student. Each skill is fitted to students of four folds,
+drawn until they have the given number of attempts (the last student's are cut), and predicts the answers of the fifth. The
+tables show the held-out log-likelihood per answer in nats: the mean over folds, then over the skills with that many
+attempts. The school's prior is learned from the attempts that the skills are fitted to. mnat: 0.001 nats per answer, with
+the standard error over skills.
 
 Made by `python benchmarks/estimators.py --write`.
 
@@ -45,7 +47,7 @@ Scores = dict[tuple[int | None, str], dict[str, list[float]]]
 
 
 def students_of(window: AttemptWindow, chosen: np.ndarray, attempts: int | None) -> AttemptWindow:
-    """The window of the chosen students, in that order, up to so many attempts."""
+    """The window of the chosen students, in that order, cut off at this number of attempts."""
     parts = [slice(window.offsets[i], window.offsets[i + 1]) for i in chosen]
     lengths = np.array([part.stop - part.start for part in parts])
     if attempts is not None:
@@ -100,7 +102,7 @@ def fitted(windows: dict[str, AttemptWindow]) -> dict[str, dict[str, BktParams]]
 
 
 def report(scores: Scores) -> tuple[list[str], list[str]]:
-    """The lines of the tables, and what they should show and do not."""
+    """The lines of the tables, and the expectations that they do not meet."""
     columns = ["all" if size is None else f"{size:,}" for size in SIZES]
     means = {case: np.array([np.mean(folds) for folds in skills.values()]) for case, skills in scores.items()}
     rule = f"|---|{'---:|' * len(columns)}"

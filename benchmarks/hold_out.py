@@ -1,9 +1,9 @@
-"""How often `log_likelihood_holds_out` warns against last night's parameters: of sound fits, and of wrong searches.
+"""How often `log_likelihood_holds_out` warns, compared with last night's parameters, for sound fits and wrong searches.
 
     python benchmarks/hold_out.py --write
 
-prints a table and renews hold_out.md, which says what the columns mean. Both nights have the same true values. One in
-thirty students of the second night is new, or all of them are.
+prints a table and updates hold_out.md, which explains the columns. Both nights have the same true values. On the second
+night, either one in thirty students is new or all of them are.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -38,7 +38,7 @@ def truths(n: int, seed: int) -> Iterator[BktParams]:
 
 
 def next_night(before: AttemptWindow, other: AttemptWindow, one_in: int) -> AttemptWindow:
-    """The window of the night before; one student in so many has the answers of the other window."""
+    """The window of the night before, in which one student in `one_in` has the answers of the other window."""
     attempts = before.n_attempts // before.n_students
     new = np.repeat(np.arange(before.n_students) % one_in == 0, attempts)
     return replace(before, responses=np.where(new, other.responses, before.responses))

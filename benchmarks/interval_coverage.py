@@ -1,4 +1,4 @@
-"""How often the 95% intervals cover the truth: simulated skills whose true values are drawn from the shipped prior.
+"""How often the 95% intervals cover the true value, for simulated skills drawn from the shipped prior.
 
     python benchmarks/interval_coverage.py --write
 
@@ -17,14 +17,15 @@ from bkt_pipeline.model.simulate import simulate
 SEED = 1994
 ATTEMPTS = 8
 NAMES = ("p_l0", "p_transit", "p_slip", "p_guess")
-# What the coverage of every parameter must lie within, in percent.
+# The coverage of every parameter must be between these, in percent.
 LEAST, MOST = 88.0, 99.0
 HEAD = """# Coverage of the 95% intervals
 
-{skills} simulated skills a row, {attempts} attempts a student, true values drawn from the shipped prior (slip and guess at most
-0.5). Each cell: how many percent of the posterior's intervals (in brackets, of the profile's) hold the truth, and the
-posterior interval's median width. By chance alone, 95% would show as {low:.1f} to {high:.1f}. The pooled estimate is what is
-published here; an interval around another estimate is widened where it must be to hold it.
+Each row has {skills} simulated skills with {attempts} attempts per student; true values are drawn from the shipped
+prior (slip and guess at most 0.5). Each cell shows the percentage of posterior intervals (in brackets, of profile intervals)
+that contain the true value, and the median width of the posterior interval. By chance alone, 95% would appear as
+{low:.1f} to {high:.1f}. The published estimate is the pooled one here; an interval for another estimate is widened if
+necessary to contain it.
 
 Made by `python benchmarks/interval_coverage.py --write`.
 
@@ -34,7 +35,7 @@ Made by `python benchmarks/interval_coverage.py --write`.
 
 
 def truths(n: int, seed: int) -> Iterator[BktParams]:
-    """Values drawn from the shipped prior, those within the bounds of slip and guess."""
+    """Values drawn from the shipped prior; values outside the bounds of slip and guess are drawn again."""
     rng = np.random.default_rng(seed)
     while n:
         logits = rng.multivariate_normal(SHIPPED_PRIOR.mean, SHIPPED_PRIOR.covariance, method="cholesky")

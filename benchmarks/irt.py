@@ -37,7 +37,7 @@ ROWS = ("success rate", "2PL on P(known), as before", "2PL, shipped prior", "2PL
 
 
 def glops() -> School:
-    """One entry a skill, each student's answers in order."""
+    """One entry per skill, with each student's answers in order."""
     with gzip.open(os.environ["BKT_GLOPS_FILE"], "rt", newline="") as text:
         rows = [
             (row["skill_id"], row["student_id"], int(row["order"]), row["item_id"], int(row["is_correct"]))
@@ -56,7 +56,7 @@ def glops() -> School:
 
 
 def simulated(n_skills: int = 25, n_items: int = 40, n_students: int = 50, length: int = 8) -> School:
-    """Skills as schools have them, whose items move the logit of P(right) in either state by d."""
+    """Realistic skills, whose items shift the logit of P(right) by d in both states."""
     rng = np.random.default_rng(1)
     n, made = n_students * FOLDS // (FOLDS - 1), []
     while len(made) < n_skills:
@@ -74,7 +74,7 @@ def simulated(n_skills: int = 25, n_items: int = 40, n_students: int = 50, lengt
 
 
 def folds(school: School, answers: int | None) -> Iterator[School]:
-    """The school with each fifth of its students held out, and at most so many answers of the others."""
+    """The school with each fifth of its students held out, and a limited number of answers of the others."""
     for fold in range(FOLDS):
         made = []
         for skill in school:
@@ -102,13 +102,13 @@ def school_prior(school: School, theta: Theta, params: list) -> ItemPrior:
 
 
 def on_p_known(skill: SkillAnswers, params: BktParams) -> np.ndarray:
-    """The ability that the 2PL had before: logit of P(known)."""
+    """The ability that the 2PL used earlier: the logit of P(known)."""
     before, _ = replay(skill.responses, skill.offsets, params)
     return ability(before.clip(0.05, 0.95))
 
 
 def two_pl_on_p_known(school: School, params: list) -> float:
-    """Log-likelihood an answer of that 2PL, with a prior of its own."""
+    """Log-likelihood per answer of that earlier 2PL, with its own prior."""
     prior, total, n = school_prior(school, on_p_known, params), 0.0, 0
     for skill, of in zip(school, params, strict=True):
         some, held = skill.of_students(~skill.held_out), skill.of_students(skill.held_out)
@@ -122,7 +122,7 @@ def two_pl_on_p_known(school: School, params: list) -> float:
 
 
 def ahead(school: School, params: list) -> list[float]:
-    """mnat ahead of BKT alone: success rate, 2PL on P(known), 2PL with the shipped and the school's prior, offset."""
+    """Gain over BKT alone in mnat: success rate, 2PL on P(known), 2PL with the shipped and the school's prior, offset."""
 
     def compared(prior: ItemPrior) -> ItemComparison:
         pairs = zip(school, params, strict=True)

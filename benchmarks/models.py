@@ -1,10 +1,10 @@
-"""The fit beside a plain Python loop and beside other packages, on the same answers in one run.
+"""Compares the fit with a plain Python loop and with other packages, on the same answers in one run.
 
     python benchmarks/models.py --make-peers DIR     makes the peers' environment; needs a C++ compiler
     python benchmarks/models.py --peers DIR --write  compares, and renews models.md; without --peers, ours alone
 
-`bkt_pipeline.model.log_likelihood` scores everybody's parameters. Seconds are those of the fit alone, median of some
-runs: kernels are compiled and packages imported before, answers are in the form that the fit takes.
+`bkt_pipeline.model.log_likelihood` scores all parameters. Seconds are the median over several runs of the fit alone: the
+kernels are compiled, the packages imported and the answers converted before.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ Values = tuple[float, float, float, float]
 def plain_loop(window: AttemptWindow, points: list[Values]) -> list[float]:
     """Log-likelihood at each point, as fast as plain Python can be.
 
-    It carries the mass of both states: one alone would lose its digits on long sequences.
+    It keeps the mass of both states, because one alone would lose precision on long sequences.
     """
     answers = [part.tolist() for part in np.split(window.responses, window.offsets[1:-1])]
     found = []
@@ -74,7 +74,7 @@ def plain_loop(window: AttemptWindow, points: list[Values]) -> list[float]:
 
 
 def loop_seconds(windows: Windows, seed: int) -> tuple[float, int]:
-    """What the loop over the whole grid would take, and the number of its points that this is scaled up from."""
+    """Estimated seconds of the loop over the whole grid, and the number of points that were timed for it."""
     attempts = sum(window.n_attempts for window in windows.values())
     n_points = max(LOOP_STEPS // attempts, 2)
     drawn = np.random.default_rng(seed).choice(DEFAULT_GRID.n_points, n_points, replace=False)
@@ -106,7 +106,7 @@ def peer(
 ) -> tuple[list[float], dict[str, Values]] | None:
     """Seconds of each run and the parameters; None if it took longer than the limit.
 
-    On one thread or two, whichever is faster: threads that spin while they wait are slow on a busy machine.
+    It uses one thread or two, whichever is faster, because threads that spin while they wait are slow on a busy machine.
     """
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ def scores(windows: Windows, params: dict[str, Values]) -> np.ndarray:
 def compare(windows: Windows, runs: int, python: Path | None, limit: float) -> Iterator[str]:
     yield "| | seconds (runs) | total log-likelihood | worse than our grid | than polished | better than polished |"
     yield "|---|---:|---:|---:|---:|---:|"
-    # All in every round, so that other work on the machine slows them alike.
+    # All of them in every round, so that other work on the machine slows them equally.
     rounds = [(loop_seconds(windows, s), ours(windows, False), ours(windows, True)) for s in range(runs)]
     loop, grid, polished = ([one[at] for one in rounds] for at in range(3))
     best = {"grid": scores(windows, grid[-1][1]), "polished": scores(windows, polished[-1][1])}
@@ -254,7 +254,7 @@ def main() -> None:
         make_peers(arguments.make_peers)
         return
     model.warm_up(lambda: print("compiling the kernels, once on this machine", file=sys.stderr))
-    # The polish has a kernel of its own.
+    # The polish has a separate kernel.
     model.calibrate(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1), polished=True)
     lines: list[str] = []
     for line in report(arguments):

@@ -5,7 +5,7 @@
     python benchmarks/nights.py --skills 500 --students 80 --answers 50 --items 20        10,000 items of 200 answers
     python benchmarks/nights.py --skills 1000 100000 --students 10 --answers 5 --one-skill   what other partitions cost
 
-Each school is written once to an embedded Postgres. Each night runs `bkt-pipeline nightly` in a process of its own, on a
+Each school is written once to an embedded Postgres. Each night runs `bkt-pipeline nightly` in a separate process, on a
 copy of the school and with Dagster's tables as a first small night left them, which also compiles the kernels. Some
 functions of the night are timed: PARTS. `--compare` alternates the nights of both checkouts; DIR needs a virtual
 environment in DIR/.venv. The tables go to standard output: copy what is worth keeping to nights.md, with the date.
@@ -81,7 +81,7 @@ def counted(part: str) -> Iterator[None]:
 
 
 def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
-    """The function, with its seconds counted; of a generator, the seconds that its consumer waits."""
+    """The function with its seconds counted; for a generator, the seconds that its consumer waits."""
 
     def pieces(found: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -213,7 +213,7 @@ class Bench:
         return cost
 
     def night(self, checkout: Path, storage: str, school: str, items: int, one_skill: bool) -> Numbers:
-        """A night on copies of the databases, after a first command that makes what a platform has already."""
+        """A night on copies of the databases, after a first command that creates what a platform would already have."""
         tables = self.tables.get((checkout, storage))
         if tables is None:
             tables = self.tables[checkout, storage] = self.create()
@@ -228,7 +228,7 @@ class Bench:
 
 
 def report(bench: Bench, chosen: Namespace) -> Iterator[str]:
-    """A table for each school and storage: medians of the nights, and of both checkouts the ratio."""
+    """A table for each school and storage: the medians of the nights, and the ratio if there are two checkouts."""
     checkouts = {"before": chosen.compare.resolve(), "after": ROOT} if chosen.compare else {"here": ROOT}
     yield f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {dt.date.today()}"
     for skills, items in itertools.product(chosen.skills, chosen.items):

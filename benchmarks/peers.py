@@ -17,11 +17,11 @@ from time import perf_counter
 import numpy as np
 
 STARTS = 5
-RUNS, SLOW = 3, 30.0  # a fit that takes longer than so many seconds is not repeated
+RUNS, SLOW = 3, 30.0  # a fit that takes longer than this many seconds is not repeated
 
 
 def mirt_form(sequences):
-    """Students by attempts, filled up with -1 for missing answers."""
+    """Students by attempts, padded with -1 for missing answers."""
     responses = np.full((len(sequences), max(map(len, sequences))), -1)
     for row, answers in zip(responses, sequences, strict=True):
         row[: answers.size] = answers
@@ -49,7 +49,7 @@ def pybkt_form(sequences):
 
 
 def pybkt_fit(data, all_steps=False):
-    """The best of some starts by the package's own choice; or all of them, with all 100 steps of each.
+    """The best of several starts as the package chooses it, or all of them with 100 steps each.
 
     models.md says why its own stop comes too early.
     """

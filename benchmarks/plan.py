@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py [--skills 100000] [--attempts 1000000000] [--tasks 1 2 4 …] [--database-cores 8] [--write]
 
-What a shard costs was measured: COSTS, of which plan.md says when and how, and how well the simulation predicted nights
-that were measured. What the machines are like is assumed: `Machines` names each assumption with its source.
+The costs of a shard (COSTS) were measured; plan.md says when and how, and how well the simulation predicted measured
+nights. The machines are assumed: `Machines` has each assumption with its source.
 """
 
 import heapq
@@ -20,7 +20,7 @@ PIECES = 20  # turns that a shard takes at its task and the databases
 
 @dataclass(frozen=True)
 class Machines:
-    """What the large night runs on. Nothing in here was measured."""
+    """The machines of the large night. All of this is assumed, not measured."""
 
     # A shard is one ECS task. AWS gives no figure; 30 to 60 s are usual for an image of this size on Fargate.
     task_start_seconds: float = 45.0
@@ -37,7 +37,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Cost:
-    """What something costs: so much a run, a skill and an attempt."""
+    """A cost, as the sum of parts for each run, each skill and each attempt."""
 
     run: float
     skill: float
@@ -75,14 +75,14 @@ SPENDERS = ("task", "platform", "dagster", "daemon")  # what uses CPU
 
 @dataclass
 class Station:
-    """Serves so many shards at a time, first come, first served; None: all at once."""
+    """Serves a limited number of shards at a time, first come, first served; None means no limit."""
 
     servers: int | None
     busy: float = 0.0
     _free: list[float] = field(default_factory=list)
 
     def serve(self, at: float, seconds: float) -> float:
-        """The end of a visit that begins at that time or later; visits come in the order of time."""
+        """The end of a visit that begins at this time or later; visits arrive in order of time."""
         self.busy += seconds
         if self.servers is None:
             return at + seconds
@@ -95,7 +95,7 @@ Visits = Iterator[tuple[Station, float]]
 
 
 def play(shards: int, tasks: int, visits: Callable[[], Visits]) -> float:
-    """When the last shard ends, if `tasks` of them are under way at a time."""
+    """When the last shard ends, if `tasks` shards run at a time."""
     order = itertools.count()
     waiting = shards - min(tasks, shards)
     under_way = [(0.0, next(order), visits()) for _ in range(shards - waiting)]
@@ -133,7 +133,7 @@ def shard_visits(
 def large_night(
     costs: Costs, shards: int, per_shard: int, attempts: int, tasks: int, machines: Machines
 ) -> tuple[float, dict[str, float]]:
-    """The hours of a stage of the large night, and which share of them each part is busy."""
+    """The hours of a stage of the large night, and the share of them in which each part is busy."""
     stations = {name: Station(None) for name in ("task", "queue", "start")} | {
         "platform": Station(machines.platform_cores),
         "dagster": Station(machines.dagster_cores),
@@ -164,7 +164,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def totals(stages: Stages, shards: int, per_shard: int) -> str:
-    """What the night needs of each part in all, whatever the number of tasks."""
+    """The total that the night needs from each part, which does not depend on the number of tasks."""
     rows = []
     for stage, (costs, attempts) in stages.items():
         total = {name: shards * cost.of(per_shard, attempts // shards) for name, cost in costs.items()}
@@ -175,7 +175,7 @@ def totals(stages: Stages, shards: int, per_shard: int) -> str:
 
 
 def hours(stages: Stages, shards: int, per_shard: int, tasks: list[int], machines: Machines) -> str:
-    """How long the night takes with so many tasks, and what its calibration waits for."""
+    """How long the night takes with each number of tasks, and what its calibration waits for."""
     rows = []
     for count in tasks:
         found = [large_night(costs, shards, per_shard, n, count, machines) for costs, n in stages.values()]

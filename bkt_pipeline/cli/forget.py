@@ -1,4 +1,4 @@
-"""The command `forget`: delete what is kept of one student."""
+"""The command `forget`: deletes the stored answers of one student."""
 
 import argparse
 from typing import Any
@@ -8,8 +8,8 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command line."""
     forget = commands.add_parser(
         "forget",
-        help="delete what is kept of one student",
-        description="Deletes the answers of one student from the stored windows, which is everything that is kept of "
+        help="delete the stored answers of one student",
+        description="Deletes the answers of one student from the stored windows, the only place that holds data about "
         "single students. First delete the student's attempts from the platform's tables, or the next night reads them "
         "again. Backups of the database, and old versions of the objects in an S3 bucket with versioning, are not "
         "changed.",

@@ -25,12 +25,12 @@ school, or into an empty database at DATABASE_URL. The header names the columns,
   is_correct   required: 1 or 0, true or false, correct or incorrect, right or wrong, yes or no; hint counts
                as wrong; empty for an answer that is not graded yet
   item_id      optional; without it each skill is one item
-  created_at   optional: ISO 8601, UTC where it names no zone
-  order        optional: integers or times; used where there is no created_at
+  created_at   optional: ISO 8601, UTC unless it names a zone
+  order        optional: integers or times; used if there is no created_at
 
-Without created_at the answers are placed within the day before the load, by order or as they come in the
-file. Rows without a skill or a student and exact repeats are left out and counted. Any other bad row is
-refused by its line number before anything is written."""
+Without created_at the answers are placed within the day before the load, by order or else in the order of
+the file. Rows without a skill or a student and exact repeats are left out and counted. If any other row is
+bad, its line number is reported and nothing is written."""
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -72,7 +72,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     load.add_argument(
         "--replace",
         action="store_true",
-        help="replace the file that was loaded before, and what was calibrated from it; rows that load did not "
+        help="replace the file that was loaded before and the results calibrated from it; rows that load did not "
         "write are never replaced",
     )
     load.set_defaults(run=run_load)

@@ -33,21 +33,21 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "ui",
         help="open the Dagster UI on the same database",
         description="Starts Dagster's web server and daemon on this machine (Ctrl-C stops them) and prints the "
-        "address to open. The address holds a secret that is new at every start; without it the UI answers "
-        "nobody. The daemon runs the night at 07:00 UTC while this command runs.",
+        "address to open. The address contains a secret that is new at every start; without it the UI refuses "
+        "every request. The daemon runs the night at 07:00 UTC while this command runs.",
     )
     ui.add_argument(
         "--host",
         default=LOCAL,
         help=f"address to listen on (default: {LOCAL}). The traffic is not encrypted: on any other address put a "
-        "proxy with TLS and a login before it",
+        "proxy with TLS and a login in front of it",
     )
-    # Read in run_ui, so that an invalid one is reported in one line like any other setting.
+    # Parsed in run_ui, so that an invalid value is reported in one line like any other setting.
     ui.add_argument("--port", default=str(PORT), help=f"port to listen on (default: {PORT})")
     ui.add_argument(
         "--public-url",
         metavar="URL",
-        help="where browsers find the UI if a proxy is before it, such as https://bkt.example.org",
+        help="the address of the UI for browsers, if there is a proxy in front of it, such as https://bkt.example.org",
     )
     ui.set_defaults(run=run_ui)
 
@@ -96,7 +96,7 @@ def run_ui(options: argparse.Namespace) -> int:
             if options.host not in (LOCAL, "localhost", "::1"):
                 print(
                     f"bkt-pipeline ui: traffic to {options.host}:{port} is not encrypted, and the address below lets "
-                    "in anyone who has it; put a proxy with TLS and a login before it",
+                    "in anyone who has it; put a proxy with TLS and a login in front of it",
                     file=sys.stderr,
                 )
             print(

@@ -44,7 +44,7 @@ def test_it_listens_where_it_should_and_shows_no_secret(
     ):
         assert listening(ui.port) == {address}
     output = ui.log.read_text()
-    assert ("put a proxy with TLS and a login before it" in output) == warns
+    assert ("put a proxy with TLS and a login in front of it" in output) == warns
     assert output.count(ui.secret) == 1
     assert any("bkt_pipeline.cli.service" in line for line in processes.seen)
     assert [line for line in processes.seen if PASSWORD in line or ui.secret in line] == []
