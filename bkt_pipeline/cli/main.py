@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_closed_streams()
     options = parser().parse_args(arguments)
     for name in ("file", "json"):
-        if getattr(options, name, None) not in (None, "", nightly.STDOUT):
+        if str(getattr(options, name, None) or nightly.STDOUT) != nightly.STDOUT:
             setattr(options, name, working_folder() / getattr(options, name))
     console = options.console = err()
     log = logging.getLogger("bkt_pipeline")

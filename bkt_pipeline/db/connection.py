@@ -107,7 +107,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     with engine.begin() as connection, _answered_within(connection, answer_seconds()):
         connection.execute(
             text(
-                "SELECT set_config('TimeZone', 'UTC', true), set_config('statement_timeout', :statement, true),"
+                "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
+                " set_config('statement_timeout', :statement, true),"
                 " set_config('lock_timeout', :lock, true),"
                 # Postgres then refuses a query that a policy would filter, instead of returning only some of the rows.
                 " set_config('row_security', 'off', true),"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from bkt_pipeline.db.safe_keys import partition_safe
+from bkt_pipeline.db.safe_keys import LONGEST_ID, partition_safe
 
 # Codes of cells that are not an id or a grade.
 MISSING, BAD = -1, -2
@@ -16,7 +16,7 @@ MISSING, BAD = -1, -2
 
 # The most bytes of one id, and of the three ids of a row together. A key of a Postgres btree index has at most 2,704
 # bytes. Our indexes hold two ids; Dagster's hold a skill's id with the names of an asset and a check.
-LONGEST_ID, LONGEST_KEY = 2_500, 2_600
+LONGEST_KEY = 2_600
 
 
 GRADE_FORMS = (

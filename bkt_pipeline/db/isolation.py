@@ -10,14 +10,11 @@ from sqlalchemy.exc import DBAPIError
 from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.retry import is_transient, sqlstate
+from bkt_pipeline.db.safe_keys import LONGEST_ID
 from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
-
-# Dagster and our own tables index a skill's id together with other columns. An entry of a Postgres index has at most
-# 2,704 bytes, so longer ids would not fit.
-LONGEST_ID = 2000
 
 LONGEST_SHOWN = 100
 

@@ -6,6 +6,10 @@ The rules are here because `load` applies them to a file long before Dagster see
 # Dagster refuses a partition key that contains one of these.
 REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 
+# Bytes. A longer id does not fit the indexes that Dagster and our own tables have on a skill beside other columns:
+# Postgres indexes 2,704 bytes of a row at most.
+LONGEST_ID = 2_500
+
 
 def partition_safe(skill_id: str) -> str:
     """The id with each "..." replaced by the single character "…", which Dagster accepts.

@@ -219,7 +219,7 @@ def test_no_access_is_reported_with_what_to_do(store: PostgresWindows, migrated:
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege; END $$;"
         "CREATE TRIGGER refuse BEFORE INSERT ON bkt_pipeline.attempt_window FOR EACH ROW EXECUTE FUNCTION refuse()",
     )
-    with pytest.raises(WindowStoreUnavailable, match=r"SQLSTATE 42501.*deploy/grants\.sql"):
+    with pytest.raises(WindowStoreUnavailable, match=r"SQLSTATE 42501.*migrate --print-grants"):
         store.check_access()
 
 
