@@ -173,6 +173,8 @@ def store_windows(connection: Connection, windows: Sequence[AttemptWindow], run_
 
     Takes an open connection and leaves the commit to the caller.
     """
+    if not windows:
+        return set()
     lock_skills(connection, sorted(window.skill_id for window in windows))
     heads = [
         {
