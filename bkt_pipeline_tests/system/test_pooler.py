@@ -97,9 +97,9 @@ def test_a_night_succeeds_and_leaves_no_settings_on_shared_connections(
             backends.add(row[0])
             seen.add(row[1:])
             time.sleep(0.01)
-        for child in children:
-            code, output = night.ends(child)
-            assert code == 0, output
+        codes = [night.ends(child) for child in children]
+        # A night that the other one overtakes whole has calibrated nothing, which is exit code 1.
+        assert sorted(code for code, _ in codes) in ([0, 0], [0, 1]), codes
     assert seen == {("0", "0")}
     assert len(backends) > 1, "the pooler used only one server connection"
     assert snapshot(night.url) == snapshot(calm.url)
