@@ -125,10 +125,10 @@ def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", shots: 
     shoot(page, shots, "backfill")
     page.get_by_role("button", name="Cancel").click()
 
-    # The launchpad, filled in.
+    # The launchpad, with what does not come from the environment filled in.
     pad = "/locations/bkt_pipeline/jobs/calibration/playground"
-    visit(page, pad, lambda: page.get_by_text("min_attempts").first)
-    for setting in ("as_of", "window_days", "min_attempts"):
+    visit(page, pad, lambda: page.get_by_text("as_of").first)
+    for setting in ("as_of", "publish"):
         page.get_by_text(setting).first.wait_for()
     shoot(page, shots, "launchpad")
 
