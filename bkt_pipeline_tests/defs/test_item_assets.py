@@ -440,9 +440,9 @@ def test_a_night_compares_the_item_models_and_learns_the_prior_for_the_next(
     summary = instance.get_latest_materialization_event(dg.AssetKey("item_summary"))
     assert summary is not None
     assert summary.asset_materialization is not None
-    told = summary.asset_materialization.metadata
-    assert str(told["best_item_model"].value).startswith("of the item models, ")
-    assert {f"held_out_{name}" for name in ("bkt", "success_rate", "two_pl", "offset")} <= told.keys()
+    shown = summary.asset_materialization.metadata
+    assert str(shown["best_item_model"].value).startswith("of the item models, ")
+    assert {f"held_out_{name}" for name in ("bkt", "success_rate", "two_pl", "offset")} <= shown.keys()
     assert first == SHIPPED_ITEM_PRIOR
     assert second != SHIPPED_ITEM_PRIOR
     again = stored(ready)
