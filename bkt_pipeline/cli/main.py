@@ -2,15 +2,14 @@
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import compare, doctor, forget, load, migrate, nightly, prune, rollback, ui
 from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, open_closed_streams, write_line
 from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
+from bkt_pipeline.cli.interrupts import interruptible
 from bkt_pipeline.errors import BktError
 
 INTERRUPTED = 130
@@ -41,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.propagate = False
     # Without a handler on the root logger, warnings of other packages would appear between our lines.
     logging.getLogger().addHandler(logging.NullHandler())
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with outside_the_working_folder():
+        with interruptible(), outside_the_working_folder():
             from bkt_pipeline.embedded.fallback import choose_demo_without_platform
 
             choose_demo_without_platform()
@@ -57,15 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_line(console, f"bkt-pipeline {options.command}: {_in_one_line(error)}")
         return UNUSABLE
     finally:
-        signal.signal(signal.SIGTERM, before)
         log.handlers.clear()
         console.file.close()
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the command on SIGTERM as on Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _in_one_line(error: Exception) -> str:

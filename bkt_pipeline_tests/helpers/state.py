@@ -64,8 +64,8 @@ TORN = {
 def torn(url: str) -> dict[str, list[str]]:
     """Inconsistent skills by kind of inconsistency; empty if the database is consistent."""
     with psycopg.connect(url) as connection:
-        # This table is created last; a night killed before that has stored nothing.
-        if connection.execute("SELECT to_regclass('skill_bkt_params')").fetchone() == (None,):
+        # Our schema is created last; a night killed before that has stored nothing.
+        if connection.execute("SELECT to_regclass('bkt_pipeline.attempt_windows')").fetchone() == (None,):
             return {}
         found = {what: connection.execute(query).fetchall() for what, query in TORN.items()}
     return {what: [skill for (skill,) in rows] for what, rows in found.items() if rows}
