@@ -26,7 +26,8 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "compare",
         help="compare two nights, or a night and a rehearsal",
         description="Prints two nights side by side: what each published or would have published, how well each "
-        "estimator predicts held-out answers, and the skills whose parameters differ, the largest change first. "
+        "estimator and each item model predicts held-out answers, and the skills whose parameters differ, the largest "
+        "change first. "
         "A night is its date in UTC, e.g. 2026-01-31; the word rehearsal is the latest run of nightly --rehearse.",
     )
     compare.add_argument("before", metavar="A", help="a date, or rehearsal")
@@ -46,11 +47,15 @@ def run_compare(options: argparse.Namespace) -> int:
     names = (options.before, options.after)
     with open_database() as database:
         before, after = (_fits(database, name) for name in names)
+        items = [_items(database, name, fits) for name, fits in zip(names, (before, after), strict=True)]
     shown = out()
     for name, fits in zip(names, (before, after), strict=True):
         shown.print(f"{name}: {_summary(fits)}", markup=False, soft_wrap=True)
     shown.print("\nHeld-out answers, mean over skills:", markup=False)
     shown.print(_scores(names, before, after))
+    for name, sentence in zip(names, items, strict=True):
+        if sentence:
+            shown.print(f"{name}: {sentence}", markup=False, soft_wrap=True)
     moved = moves(_parameters(before), _parameters(after))
     both = len(set(before) & set(after))
     shown.print(
@@ -85,6 +90,21 @@ def _fits(database: "Database", name: str) -> dict[str, Any]:
     if not fits:
         raise InvalidSettings(f"no skill was calibrated in the night of {night}; doctor shows the last night")
     return fits
+
+
+def _items(database: "Database", name: str, fits: Mapping[str, Any]) -> str | None:
+    """Which item model predicts best, in one sentence; None if no items were calibrated with these fits."""
+    from bkt_pipeline.calibration.comparison import item_sentence
+    from bkt_pipeline.db.ledger import items_of_night, items_of_rehearsal
+    from bkt_pipeline.model.irt.comparison import pool_comparisons
+
+    read = (
+        partial(items_of_rehearsal, as_of=next(iter(fits.values()))["as_of"])
+        if name == REHEARSAL
+        else partial(items_of_night, night=dt.date.fromisoformat(name))
+    )
+    compared = pool_comparisons(row.comparison for row in database.run(read) if row.comparison)
+    return item_sentence(compared) if compared else None
 
 
 def _summary(fits: Mapping[str, Any]) -> str:

@@ -82,8 +82,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     nightly.add_argument(
         "--rehearse",
         action="store_true",
-        help="calibrate the skills and store the fits apart, without publishing anything; see bkt-pipeline compare. The "
-        "items, which are fitted with the published parameters, are left out",
+        help="run the night without publishing anything: the fits are stored apart; see bkt-pipeline compare",
     )
     nightly.add_argument(
         "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"

@@ -74,7 +74,7 @@ def store_items(
     The key is the pair of skill and item. Rows with a newer as_of are kept. An item that was not calibrated gets a
     row with the reason, but that never replaces parameters from an earlier night.
     """
-    rows = [row for items in skills for row in _rows(items)]
+    rows = [row for items in skills for row in fitted_rows(items)]
     if not rows:
         return set()
     lock_skills(connection, [items.skill_id for items in skills])
@@ -150,8 +150,8 @@ def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {f"given_{name}": [row[name] for row in rows] for name in rows[0]}
 
 
-def _rows(items: SkillItems) -> list[dict[str, Any]]:
-    """One row for each item; NaN becomes NULL."""
+def fitted_rows(items: SkillItems) -> list[dict[str, Any]]:
+    """One row for each item; NaN becomes NULL, and the flags are names separated by commas."""
     fits, offsets = items.fits, items.offsets
     arrays = {name: getattr(fits, name) for name in FITTED} | {"offset_d": offsets.d, "se_d": offsets.se}
     numbers = {

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
-from bkt_pipeline.db.rehearsals import KEYS, rehearsed_skills
+from bkt_pipeline.db.rehearsals import KEYS, rehearsed_items, rehearsed_skills
 from bkt_pipeline.db.schema import COMPARED_ITEMS, night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.model.irt.comparison import ItemComparison
@@ -128,13 +128,13 @@ def record(
 ) -> None:
     """Record the outcomes, either all of skills or all of items; they replace earlier ones of the same night.
 
-    The outcomes of a rehearsal go to a table of their own.
+    The outcomes of a rehearsal go to tables of their own.
     """
     if not rows:
         return
     upsert(
         connection,
-        rehearsed_skills if rehearsal else _ledger_of(type(rows[0])),
+        _ledger_of(type(rows[0]), rehearsal=rehearsal),
         [
             {**asdict(row), "outcome": row.outcome.value, "night": row.night, "run_id": run_id}
             for row in sorted(rows, key=lambda row: row.skill_id)
@@ -145,28 +145,36 @@ def record(
     )
 
 
-def _ledger_of(kind: type[LedgerRow]) -> Table:
-    return night_skills if kind is SkillOutcome else night_items
+def _ledger_of(kind: type[LedgerRow], *, rehearsal: bool = False) -> Table:
+    if kind is SkillOutcome:
+        return rehearsed_skills if rehearsal else night_skills
+    return rehearsed_items if rehearsal else night_items
+
+
+def _of_runs(connection: Connection, kind: type[Row], run_ids: Sequence[str]) -> list[Row]:
+    tables = [_ledger_of(kind), _ledger_of(kind, rehearsal=True)]
+    found = [row for table in tables for row in _read(connection, kind, table.c.run_id.in_(run_ids), table)]
+    return sorted(found, key=lambda outcome: outcome.skill_id)
 
 
 def outcomes_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[SkillOutcome]:
     """The outcomes of skills that these runs recorded, those of rehearsals too, ordered by skill id."""
-    found = [
-        outcome
-        for table in (night_skills, rehearsed_skills)
-        for outcome in _read(connection, SkillOutcome, table.c.run_id.in_(run_ids), table)
-    ]
-    return sorted(found, key=lambda outcome: outcome.skill_id)
+    return _of_runs(connection, SkillOutcome, run_ids)
 
 
 def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
-    """The outcomes of items that these runs recorded, ordered by skill id."""
-    return _read(connection, ItemsOutcome, night_items.c.run_id.in_(run_ids))
+    """The outcomes of items that these runs recorded, those of rehearsals too, ordered by skill id."""
+    return _of_runs(connection, ItemsOutcome, run_ids)
 
 
 def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:
     """The outcomes of items in the night, ordered by skill id."""
     return _read(connection, ItemsOutcome, night_items.c.night == night)
+
+
+def items_of_rehearsal(connection: Connection, as_of: dt.datetime) -> list[ItemsOutcome]:
+    """The outcomes of items in the rehearsal as of `as_of`, ordered by skill id."""
+    return _read(connection, ItemsOutcome, rehearsed_items.c.as_of == as_of, rehearsed_items)
 
 
 def item_prior(connection: Connection, night: dt.date) -> ItemPrior:

@@ -25,7 +25,7 @@ from bkt_pipeline.db.fits import earlier_fits, school_prior
 from bkt_pipeline.db.items import item_rows, platform_rows, store_items
 from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, item_prior, outcomes_of_runs, record
 from bkt_pipeline.db.params import current_since, kept_from_thin_fits, publish, rows_of_run
-from bkt_pipeline.db.rehearsals import store_rehearsed
+from bkt_pipeline.db.rehearsals import store_rehearsed, store_rehearsed_items
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import DatabaseUnavailable
@@ -42,13 +42,18 @@ log = logging.getLogger("bkt_pipeline")
 
 
 class Verdicts(ABC, Generic[V]):
-    """Stores the verdicts of one run, and returns them as they were finally stored."""
+    """Stores the verdicts of one run, and returns them as they were finally stored.
 
-    def __init__(self, database: Database, as_of: dt.datetime, run_id: str) -> None:
+    Those of a rehearsal are stored apart, and nothing is published.
+    """
+
+    def __init__(
+        self, database: Database, as_of: dt.datetime, run_id: str, *, rehearsal: bool = False
+    ) -> None:
         self.database = database
         self.as_of = as_of
         self.run_id = run_id
-        self.rehearsal = False
+        self.rehearsal = rehearsal
 
     @abstractmethod
     def _publish(self, connection: Connection, verdicts: Sequence[V]) -> list[V]:
@@ -101,16 +106,7 @@ class Verdicts(ABC, Generic[V]):
 
 
 class SkillVerdicts(Verdicts[SkillVerdict]):
-    """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger.
-
-    Those of a rehearsal are stored apart, and nothing is published.
-    """
-
-    def __init__(
-        self, database: Database, as_of: dt.datetime, run_id: str, *, rehearsal: bool = False
-    ) -> None:
-        super().__init__(database, as_of, run_id)
-        self.rehearsal = rehearsal
+    """The verdicts on skills: `skill_bkt_params`, the fits of the night and the ledger."""
 
     def history(self, keys: Sequence[str], nights: int) -> dict[str, History]:
         """The earlier nights of each skill; a new skill is left out."""
@@ -183,8 +179,9 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
         *,
         item_model: ItemModel,
         update_platform: bool,
+        rehearsal: bool = False,
     ) -> None:
-        super().__init__(database, as_of, run_id)
+        super().__init__(database, as_of, run_id, rehearsal=rehearsal)
         self.item_model = item_model
         self.update_platform = update_platform
 
@@ -195,6 +192,9 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
 
     def _publish(self, connection: Connection, verdicts: Sequence[ItemsVerdict]) -> list[ItemsVerdict]:
         skills = [verdict.items for verdict in verdicts if verdict.items is not None]
+        if self.rehearsal:
+            store_rehearsed_items(connection, skills, self.as_of, self.run_id)
+            return list(verdicts)
         written = store_items(
             connection,
             self.database.platform,

@@ -159,7 +159,7 @@ def run_night(
     """Calibrate the `skills` (default: all active ones) as of `as_of`, then their items.
 
     `settings` are those of `CalibrationSettings` that differ from the environment's. A rehearsal (`publish` False)
-    has neither items, which would be fitted with the published parameters, nor a summary.
+    has no summary.
 
     Raises
     ------
@@ -172,7 +172,6 @@ def run_night(
     """
     database.run(partial(refuse_future, as_of=as_of))
     rehearsal = not (settings or {}).get("publish", True)
-    with_items = with_items and not rehearsal
     runner = _Runner(definitions, instance, as_of, log_events=log_events, settings=settings or {})
     end_dead_runs(instance)
     first = runner.run(active_skills_job.name)

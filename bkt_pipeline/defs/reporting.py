@@ -54,7 +54,7 @@ def report(
 
 def rehearsed(
     context: dg.AssetExecutionContext,
-    verdicts: Sequence[SkillVerdict],
+    verdicts: Sequence[V],
     checks: Sequence[dg.AssetCheckSpec],
 ) -> Iterator[Any]:
     """Report a rehearsal: nothing was published, so no partition is materialised and no check evaluated."""

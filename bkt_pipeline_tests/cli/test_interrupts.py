@@ -26,7 +26,9 @@ def lose_an_interrupt() -> None:
 
 
 @pytest.mark.parametrize(
-    "interrupt", [lose_an_interrupt, lambda: signal.raise_signal(signal.SIGTERM)], ids=["discarded", "SIGTERM"]
+    "interrupt",
+    [lose_an_interrupt, lambda: signal.raise_signal(signal.SIGTERM)],
+    ids=["discarded", "SIGTERM"],
 )
 def test_an_interrupt_ends_the_work(interrupt: Callable[[], None]) -> None:
     def work() -> None:

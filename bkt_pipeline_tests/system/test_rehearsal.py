@@ -14,7 +14,7 @@ from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import PARAMS, enrol, refuse
 from bkt_pipeline_tests.helpers.state import snapshot
 
-REHEARSED = ("rehearsed_fits", "rehearsed_skills")
+REHEARSED = ("rehearsed_fits", "rehearsed_skills", "rehearsed_items", "rehearsed_item_params")
 NIGHT = AS_OF.date().isoformat()
 
 
@@ -49,6 +49,15 @@ def test_a_rehearsal_leaves_what_was_published_alone(
     assert "Nothing was published" in out
     fits = {row["skill_id"]: row for row in snapshot(school.url)["rehearsed_fits"]}
     assert [fit["estimator"] for fit in fits.values()] == ["pooled"] * 3
+    outcomes = sorted(row["outcome"] for row in snapshot(school.url)["rehearsed_items"])
+    assert outcomes == ["calibrated", "calibrated", "skipped"]
+    rehearsed, real = (
+        {row["item_id"]: row["irt_b"] for row in snapshot(school.url)[table] if row["irt_b"] is not None}
+        for table in ("rehearsed_item_params", "item_irt_params")
+    )
+    # The abilities come from the parameters that the rehearsal would have published.
+    assert rehearsed.keys() == real.keys()
+    assert all(abs(rehearsed[item] - real[item]) > 1e-6 for item in real)
     result = json.loads(as_json.read_text())["calibrated_skills"]
     assert {key: values["p_l0"] for key, values in result.items()} == {
         key: fit["pooled_p_l0"] for key, fit in fits.items()
@@ -89,7 +98,7 @@ def test_a_table_that_refuses_a_row_costs_a_rehearsal_nothing(
 def test_a_night_and_a_rehearsal_side_by_side(
     school: Platform, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert nightly("--skip-irt") == 0
+    assert nightly() == 0
     capfd.readouterr()
     assert main(["compare", NIGHT, NIGHT]) == 0
     assert "0 of 2 skills differ; only in" in capfd.readouterr().out
@@ -103,6 +112,8 @@ def test_a_night_and_a_rehearsal_side_by_side(
     assert "rehearsal: as of 2026-01-01 07:00 UTC, 3 skills by pooled, 618 attempts" in out
     assert "2 of 2 skills differ; only in 2026-01-01: 0, only in rehearsal: 1" in out
     assert "→" in out
+    of_items = [line.partition(": ")[0] for line in out.splitlines() if "of the item models" in line]
+    assert of_items == [NIGHT, "rehearsal"]
     marked = [line.split()[:2] for line in out.splitlines() if line.rstrip().endswith("published")]
     assert marked == [[NIGHT, "grid"], ["rehearsal", "pooled"]]
 

@@ -16,6 +16,7 @@ from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.items import platform_columns
 from bkt_pipeline.db.params import current_params
 from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
+from bkt_pipeline.db.rehearsals import rehearsed_params
 from bkt_pipeline.db.schema import item_irt_params as item_irt_params_table
 from bkt_pipeline.db.verdicts import ItemVerdicts
 from bkt_pipeline.defs.assets.skills import skill_bkt_params
@@ -24,7 +25,7 @@ from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, own_table
 from bkt_pipeline.defs.partitions import skill_partitions
 from bkt_pipeline.defs.progress import Progress, batches
-from bkt_pipeline.defs.reporting import report
+from bkt_pipeline.defs.reporting import rehearsed, report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
@@ -64,16 +65,25 @@ def item_irt_params(
     """
     keys, opened = chosen_keys(context), database.get()
     as_of, options = resolve_as_of(context, settings, opened), item_settings.options
-    update = updates_platform(context, item_settings, opened)
+    rehearsal = not settings.options.publish
     verdicts = ItemVerdicts(
-        opened, as_of, context.run.run_id, item_model=options.item_model, update_platform=update
+        opened,
+        as_of,
+        context.run.run_id,
+        item_model=options.item_model,
+        update_platform=not rehearsal and updates_platform(context, item_settings, opened),
+        rehearsal=rehearsal,
     )
     prior = verdicts.school_prior()
     stored: list[ItemsVerdict] = []
     pieces = batches(keys, READ_BATCH)
     for some in progress.track("items", pieces, len(pieces)):
-        judged = judge_batch(opened, some, as_of, options, prior)
-        stored += verdicts.read_back(verdicts.store(list(judged)))
+        judged = judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal)
+        final = verdicts.store(list(judged))
+        stored += final if rehearsal else verdicts.read_back(final)
+    if rehearsal:
+        yield from rehearsed(context, stored, item_irt_params_checks)
+        return
     yield from report(
         context,
         stored,
@@ -102,9 +112,18 @@ def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, 
 
 
 def judge_batch(
-    database: Database, keys: Sequence[str], as_of: dt.datetime, options: ItemOptions, prior: ItemPrior
+    database: Database,
+    keys: Sequence[str],
+    as_of: dt.datetime,
+    options: ItemOptions,
+    prior: ItemPrior,
+    *,
+    rehearsal: bool,
 ) -> Iterator[ItemsVerdict]:
-    """Read the answers to some skills and their current parameters, and yield a verdict for each skill."""
+    """Read the answers to some skills and their current parameters, and yield a verdict for each skill.
+
+    In a rehearsal, the parameters are those that it would have published; a skill that it skipped has its current ones.
+    """
 
     def read(connection: Connection) -> Any:
         platform = database.platform
@@ -114,7 +133,10 @@ def judge_batch(
             reflect_mastery(connection, settings().source_schema) if options.theta_from == "mastery" else None
         )
         answers = read_answers(connection, platform, known, as_of, options.window_days, mastery)
-        return unknown, answers, current_params(connection, platform, known)
+        current = current_params(connection, platform, known)
+        if rehearsal:
+            current.params.update(rehearsed_params(connection, known, as_of))
+        return unknown, answers, current
 
     unknown, read_of_keys, current = database.run(read)
     answers = {key: found for key, found in read_of_keys.items() if isinstance(found, SkillAnswers)}
