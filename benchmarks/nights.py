@@ -4,11 +4,13 @@
     python benchmarks/nights.py --skills 1000 5000 --items 0 10 --storage ours plain --compare DIR  with the one in DIR
     python benchmarks/nights.py --skills 500 --students 80 --answers 50 --items 20        10,000 items of 200 answers
     python benchmarks/nights.py --skills 1000 100000 --students 10 --answers 5 --one-skill   what other partitions cost
+    python benchmarks/nights.py --skills 1000 --older 8 --options "--sequences from_first_answer"   what an option costs
 
 Each school is written once to an embedded Postgres. Each night runs `bkt-pipeline nightly` in a separate process, on a
 copy of the school and with Dagster's tables as a first small night left them, which also compiles the kernels. Some
 functions of the night are timed: PARTS. `--compare` alternates the nights of both checkouts; DIR needs a virtual
-environment in DIR/.venv. The tables go to standard output: copy what is worth keeping to nights.md, with the date.
+environment in DIR/.venv. `--options` alternates nights without and with these options of the command. The tables go to
+standard output: copy what is worth keeping to nights.md, with the date.
 """
 
 import contextlib
@@ -62,6 +64,7 @@ PARTS = {
 SPENT: Counter[str] = Counter()
 ACTIVE: list[str] = []
 Numbers = dict[str, float]
+Side = tuple[Path, tuple[str, ...]]  # a checkout, and options of its nights
 
 
 # In the process of a night
@@ -152,8 +155,11 @@ class Bench:
         self.connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
-    def school(self, skills: int, items: int, students: int, answers: int) -> str:
-        """A database in which each skill has `items` items and all students answer each skill within the last hour."""
+    def school(self, skills: int, items: int, students: int, answers: int, older: int) -> str:
+        """A database in which each skill has `items` items, and all students answer each skill.
+
+        The last `answers` of each student are of the last hour, the `older` ones before them 60 days old.
+        """
         import psycopg
 
         from bkt_pipeline.db.connection import make_engine, transaction
@@ -168,7 +174,8 @@ class Bench:
             create_source_tables(connection)
         engine.dispose()
         now = dt.datetime.now(dt.UTC)
-        times = [now - dt.timedelta(hours=1) * (answers - n) / answers for n in range(answers)]
+        times = [now - dt.timedelta(days=60) + dt.timedelta(minutes=n) for n in range(older)]
+        times += [now - dt.timedelta(hours=1) * (answers - n) / answers for n in range(answers)]
         with psycopg.connect(url) as connection, connection.cursor() as cursor:
             numbered = [(SKILL.format(number), str(number), True) for number in range(skills)]
             cursor.executemany("INSERT INTO skills (id, name, active) VALUES (%s, %s, %s)", numbered)
@@ -179,9 +186,9 @@ class Bench:
             with cursor.copy(f"COPY attempts ({columns}) FROM STDIN") as copy:
                 for number in range(skills):
                     truth = BktParams(0.1 + 0.05 * (number % 13), 0.05 + 0.03 * (number % 9), 0.1, 0.2)
-                    made = simulate(truth, n_students=students, seed=number, lengths=answers)
+                    made = simulate(truth, n_students=students, seed=number, lengths=older + answers)
                     for at, right in enumerate(made.responses.tolist()):
-                        student, turn = divmod(at, answers)
+                        student, turn = divmod(at, older + answers)
                         item = ITEM.format(number, (7 * student + turn) % items)
                         copy.write_row((f"s{student:04}", item, bool(right), times[turn]))
             connection.commit()
@@ -212,13 +219,15 @@ class Bench:
         cost: Numbers = json.loads(output.read_text())
         return cost
 
-    def night(self, checkout: Path, storage: str, school: str, items: int, one_skill: bool) -> Numbers:
+    def night(self, side: Side, storage: str, school: str, items: int, one_skill: bool) -> Numbers:
         """A night on copies of the databases, after a first command that creates what a platform would already have."""
+        checkout, options = side
         tables = self.tables.get((checkout, storage))
         if tables is None:
             tables = self.tables[checkout, storage] = self.create()
-            self.start(checkout, storage, self.school(3, 1, 125, 8), tables, "nightly")
-        night = ["nightly", *([] if items else ["--skip-irt"]), *(["--skill", SKILL.format(0)] * one_skill)]
+            self.start(checkout, storage, self.school(3, 1, 125, 8, 0), tables, "nightly")
+        night = ["nightly", *options, *([] if items else ["--skip-irt"])]
+        night += ["--skill", SKILL.format(0)] * one_skill
         databases = self.create(school), self.create(tables)
         self.start(checkout, storage, *databases, *(night if one_skill else ["migrate"]))
         cost = self.start(checkout, storage, *databases, *night)
@@ -228,18 +237,22 @@ class Bench:
 
 
 def report(bench: Bench, chosen: Namespace) -> Iterator[str]:
-    """A table for each school and storage: the medians of the nights, and the ratio if there are two checkouts."""
-    checkouts = {"before": chosen.compare.resolve(), "after": ROOT} if chosen.compare else {"here": ROOT}
+    """A table for each school and storage: the medians of the nights, and the ratio if there are two sides."""
+    sides: dict[str, Side] = {"here": (ROOT, ())}
+    if chosen.compare:
+        sides = {"before": (chosen.compare.resolve(), ()), "after": (ROOT, ())}
+    if chosen.options:
+        sides[chosen.options] = (ROOT, tuple(chosen.options.split()))
     yield f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {dt.date.today()}"
     for skills, items in itertools.product(chosen.skills, chosen.items):
-        school = bench.school(skills, max(items, 1), chosen.students, chosen.answers)
+        school = bench.school(skills, max(items, 1), chosen.students, chosen.answers, chosen.older)
         for storage in chosen.storage:
-            nights: dict[str, list[Numbers]] = {side: [] for side in checkouts}
+            nights: dict[str, list[Numbers]] = {name: [] for name in sides}
             for _ in range(chosen.repeats):
-                for side, checkout in checkouts.items():
-                    nights[side].append(bench.night(checkout, storage, school, items, chosen.one_skill))
+                for name, side in sides.items():
+                    nights[name].append(bench.night(side, storage, school, items, chosen.one_skill))
             yield f"\n### {skills:,} skills, {items or 'no'} items a skill, {storage} storage\n"
-            heads = [*checkouts, "ratio"] if chosen.compare else [*checkouts]
+            heads = [*sides, *["ratio"] * (len(sides) > 1)]
             yield f"| seconds | {' | '.join(heads)} |"
             yield "|---|" + "---:|" * len(heads)
             for part in dict.fromkeys(part for found in nights.values() for night in found for part in night):
@@ -247,8 +260,8 @@ def report(bench: Bench, chosen: Namespace) -> Iterator[str]:
                     statistics.median(night.get(part, 0.0) for night in found) for found in nights.values()
                 ]
                 cells = [f"{value:,.2f}" for value in row]
-                if chosen.compare:
-                    cells.append(f"{row[1] / row[0]:.2f}" if row[0] else "–")
+                if len(sides) > 1:
+                    cells.append(f"{row[-1] / row[0]:.2f}" if row[0] else "–")
                 yield f"| {part} | {' | '.join(cells)} |"
 
 
@@ -257,10 +270,12 @@ def main() -> None:
     options.add_argument("--skills", type=int, nargs="+", default=[47, 1000, 5000])
     options.add_argument("--students", type=int, default=125, help="students of each skill (125)")
     options.add_argument("--answers", type=int, default=8, help="answers of each student to a skill (8)")
+    options.add_argument("--older", type=int, default=0, help="earlier answers, before the window (0)")
     options.add_argument("--items", type=int, nargs="+", default=[0], help="items a skill; 0: --skip-irt (0)")
     options.add_argument("--one-skill", action="store_true", help="time a second night, of one skill only")
     options.add_argument("--storage", choices=["ours", "plain"], nargs="+", default=["ours"])
     options.add_argument("--compare", type=Path, metavar="DIR", help="another checkout, with its .venv")
+    options.add_argument("--options", metavar="TEXT", help="also nights with these options of nightly")
     options.add_argument("--repeats", type=int, default=3, help="nights of each kind; medians are shown (3)")
     options.add_argument("--child", nargs=REMAINDER, help=SUPPRESS)
     chosen = options.parse_args()

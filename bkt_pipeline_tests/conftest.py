@@ -19,6 +19,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +57,11 @@ TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 @pytest.fixture(scope="session", autouse=True)
 def _session_without_the_developers_settings() -> Iterator[None]:
-    """Hide them from session fixtures too, such as the server."""
+    """Hide them from session fixtures too, such as the server.
+
+    A shell has its background jobs ignore SIGINT, which the processes of tests would inherit.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         hide_settings(patch)
         yield

@@ -1,11 +1,13 @@
 """Upserts of our own rows, and the locks that serialise writers of a skill."""
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select, text
+from sqlalchemy.dialects.postgresql import JSON, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 # Whether the new row replaces the stored one, given the columns of both.
@@ -52,7 +54,24 @@ def upsert(
     if not rows:
         return set()
     statement = _statement(table, tuple(rows[0]), tuple(keys), guard, stamp)
-    return set(connection.execute(statement, list(rows)).scalars())
+    return set(connection.execute(statement, {"rows": _as_json(rows)}).scalars())
+
+
+def _as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as one parameter: with one for each value, writing the statement takes longer than running it.
+
+    Postgres reads each value as it reads a literal, so every number arrives as it is.
+    """
+    return json.dumps(
+        [{name: _finite(value) for name, value in row.items()} for row in rows], default=str, allow_nan=False
+    )
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity; Postgres reads them from text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(float(value))
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # Building a statement with fifty columns takes ten times as long as running it.
@@ -64,16 +83,17 @@ def _statement(
     guard: Guard | None,
     stamp: str | None,
 ) -> ReturningInsert[Any]:
-    statement = insert(table)
-    if stamp:
-        statement = statement.values({stamp: func.now()})
-        names = (*names, stamp)
+    kinds = [column(name, table.c[name].type) for name in names]
+    given = func.json_to_recordset(cast(bindparam("rows", type_=Text()), JSON)).table_valued(*kinds)
+    source = given.render_derived(name="given", with_types=True)
+    values = {name: source.c[name] for name in names} | ({stamp: func.now()} if stamp else {})
+    statement = insert(table).from_select(list(values), select(*values.values()))
     if guard is never:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     else:
         statement = statement.on_conflict_do_update(
             index_elements=keys,
-            set_={name: statement.excluded[name] for name in names if name not in keys},
+            set_={name: statement.excluded[name] for name in values if name not in keys},
             where=guard(statement.excluded, table.c) if guard else None,
         )
     return statement.returning(table.c[keys[-1]])

@@ -89,7 +89,6 @@ def test_an_address_that_is_not_one_is_refused(
 @pytest.mark.parametrize(
     ("ended_by", "ignored", "code"),
     [
-        (signal.SIGINT, None, 0),
         # A shell has its background jobs ignore SIGINT, and Dagster has SIGTERM do what SIGINT does.
         (signal.SIGTERM, signal.SIGINT, 0),
         (signal.SIGKILL, None, -signal.SIGKILL),
