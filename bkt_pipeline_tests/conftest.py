@@ -55,6 +55,13 @@ ID_DEFAULTS = {
 TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is in `system` runs whole nights, servers and other programs."""
+    for item in items:
+        if "system" in item.path.relative_to(PROJECT).parts:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _session_without_the_developers_settings() -> Iterator[None]:
     """Hide them from session fixtures too, such as the server.
