@@ -17,7 +17,7 @@ from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.posterior import posteriors
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
-from bkt_pipeline.model.bkt.scores import held_out_scores
+from bkt_pipeline.model.bkt.scores import Surfaces, held_out_scores
 from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.bkt.uncertainty import uncertainty
 from bkt_pipeline.model.params import SAFE_DEFAULT
@@ -94,7 +94,7 @@ def calibrate(
         polished=best if polished or estimator == "polished" else None,
         pooled=pool,
         moments=found[-1].moments if window.n_students else None,
-        held_out=held_out_scores(window, prior, grid) if scored else None,
+        held_out=held_out_scores(window, prior, grid, Surfaces(surface, coarse)) if scored else None,
         estimator=estimator,
         seconds=perf_counter() - started,
     )

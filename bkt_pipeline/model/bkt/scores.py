@@ -16,10 +16,12 @@ from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.prediction import auc, hold_out, predictions, rmse
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
-from bkt_pipeline.model.bkt.search import search
+from bkt_pipeline.model.bkt.search import search, surface_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
-__all__ = ["HeldOut", "Scores", "estimates", "held_out_scores", "score"]
+__all__ = ["HeldOut", "Scores", "Surfaces", "estimates", "held_out_scores", "score"]
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,35 @@ class HeldOut:
     scores: Mapping[str, Scores]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Surfaces:
+    """Log-likelihoods of a window's answers, in nats.
+
+    The answers of different students are independent, so what some of them add can be subtracted again.
+
+    Parameters
+    ----------
+    grid : float64 array, shape ``grid.shape``, or None
+        At the points of the grid; None if it has no valid point or the window no answers.
+    coarse : float64 array, shape (n_prior, n_transit, n_slip, n_guess)
+        On the lattice `optimum.COARSE`.
+    """
+
+    grid: Floats | None
+    coarse: Floats
+
+    def without(self, window: AttemptWindow, grid: Grid) -> "Surfaces":
+        """The same without the answers of these students."""
+        answers = DistinctSequences.of(window)
+        left = None if self.grid is None else self.grid - surface_of(answers, grid)
+        return Surfaces(left, self.coarse - lattice(answers, COARSE))
+
+
 def estimates(
-    window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR, grid: Grid = DEFAULT_GRID
+    window: AttemptWindow,
+    prior: SchoolPrior = SHIPPED_PRIOR,
+    grid: Grid = DEFAULT_GRID,
+    surfaces: Surfaces | None = None,
 ) -> dict[str, BktParams]:
     """Every estimator's parameters for a window, and the default parameters, without their uncertainty.
 
@@ -78,6 +107,8 @@ def estimates(
         The prior of the pooled estimate.
     grid : Grid
         The points that the search evaluates.
+    surfaces : Surfaces, optional
+        The log-likelihoods of the window's answers where they are already known.
 
     Returns
     -------
@@ -92,8 +123,10 @@ def estimates(
     {'grid': 0.1, 'polished': 0.095, 'pooled': 0.095, 'default': 0.1}
     """
     answers = DistinctSequences.of(window)
-    coarse = lattice(answers, COARSE)
-    winner, _ = search(window.responses, window.offsets, answers, grid)
+    coarse = surfaces.coarse if surfaces else lattice(answers, COARSE)
+    winner, _ = search(
+        window.responses, window.offsets, answers, grid, surfaces.grid if surfaces else None
+    )
     finer = winner
     if winner.log_likelihood is not None:
         finer = polish(window, winner, grid=grid, answers=answers, coarse=coarse)
@@ -131,7 +164,10 @@ def score(window: AttemptWindow, params: BktParams) -> Scores:
 
 
 def held_out_scores(
-    window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR, grid: Grid = DEFAULT_GRID
+    window: AttemptWindow,
+    prior: SchoolPrior = SHIPPED_PRIOR,
+    grid: Grid = DEFAULT_GRID,
+    surfaces: Surfaces | None = None,
 ) -> HeldOut | None:
     """Fit every estimator to four fifths of the students and score it on the others.
 
@@ -145,6 +181,8 @@ def held_out_scores(
         The prior of the pooled estimate.
     grid : Grid
         The points that the search evaluates.
+    surfaces : Surfaces, optional
+        The log-likelihoods of all students' answers where they are already known; faster for the same result.
 
     Returns
     -------
@@ -162,7 +200,7 @@ def held_out_scores(
     fitted, held = hold_out(window)
     if not fitted.n_students or not held.n_students:
         return None
-    params = estimates(fitted, prior, grid)
+    params = estimates(fitted, prior, grid, surfaces.without(held, grid) if surfaces else None)
     least = 0.5 / fitted.n_attempts
     rate = min(max(float(fitted.responses.mean()), least), 1.0 - least)
     return HeldOut(

@@ -24,7 +24,11 @@ _SURFACE_ERROR = 1e-10
 
 
 def search(
-    responses: Bytes, offsets: Ints, answers: DistinctSequences, grid: Grid = DEFAULT_GRID
+    responses: Bytes,
+    offsets: Ints,
+    answers: DistinctSequences,
+    grid: Grid = DEFAULT_GRID,
+    surface: Floats | None = None,
 ) -> tuple[BktParams, Floats | None]:
     """The grid point at which the answers are most probable, and the log-likelihood at all points.
 
@@ -40,6 +44,8 @@ def search(
         The same sequences.
     grid : Grid
         The points to evaluate.
+    surface : float64 array, shape ``grid.shape``, optional
+        The log-likelihood at all points where it is already known, with a relative error of at most 1e-10.
 
     Returns
     -------
@@ -55,8 +61,15 @@ def search(
     """
     if not grid.n_points or not answers.counts.size:
         return SAFE_DEFAULT, None
+    if surface is None:
+        surface = surface_of(answers, grid)
+    return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface
+
+
+def surface_of(answers: DistinctSequences, grid: Grid) -> Floats:
+    """The log-likelihood in nats at all points of a grid that has any, shape ``grid.shape``."""
     surface = answers.surface(np.array(grid.p_l0.values)[:, None], grid.lanes)
-    return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface.reshape(grid.shape)
+    return surface.reshape(grid.shape)
 
 
 def _winner(
