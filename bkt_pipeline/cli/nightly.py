@@ -98,7 +98,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     from bkt_pipeline.defs.night import run_night
     from bkt_pipeline.defs.resources import CalibrationSettings, shared, validated
     from bkt_pipeline.defs.tags import parse_moment
-    from bkt_pipeline.instance.storage import check_storage, dagster_instance
+    from bkt_pipeline.instance.storage import check_storage, dagster_instance, write_events_in_batches
 
     as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
@@ -108,6 +108,7 @@ def run_nightly(options: argparse.Namespace) -> int:
     to_file = options.json and options.json != STDOUT
     with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
         check_storage()
+        write_events_in_batches()
         with open_database() as database, dagster_instance() as instance:
             night = run_night(
                 database,

@@ -11,6 +11,7 @@ keys each read takes half a second, so the keys are cached.
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,8 @@ from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, fun
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 EVENT_BATCH = 1000  # events in one statement
+# For connections that stay open, instead of one for each statement.
+POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
@@ -29,19 +32,46 @@ DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partition
 def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
     """Write the run's materialisations and check evaluations in this block in batches; all are written when it ends.
 
-    An instance with a different storage writes them one by one.
+    dagster-postgres's own storage lends its database to ours for the block. Any other storage writes them one by one.
     """
     storage = instance.event_log_storage
-    return storage.batched_events(run_id) if isinstance(storage, BatchingEventLogStorage) else nullcontext()
+    if isinstance(storage, BatchingEventLogStorage):
+        return storage.batched_events(run_id)
+    return _lent(storage, run_id) if type(storage) is PostgresEventLogStorage else nullcontext()
+
+
+@contextmanager
+def _lent(storage: PostgresEventLogStorage, run_id: str) -> Iterator[None]:
+    """Hand the events that reach `storage` in this block to a storage of ours on the same database."""
+    ours = BatchingEventLogStorage.on_the_database_of(storage)
+    with ours.batched_events(run_id):
+        vars(storage)["store_event"] = ours.store_event
+        try:
+            yield
+        finally:
+            del vars(storage)["store_event"]
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):
     """Writes many events of one kind with one statement; the stored rows are the same as Dagster's own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super().__init__(*args, **kwargs)
+
+    def _forget(self) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
-        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def on_the_database_of(cls, storage: PostgresEventLogStorage) -> "BatchingEventLogStorage":
+        """One that connects as `storage` does, and keeps its connection open."""
+        ours = copy(storage)
+        ours.__class__ = cls
+        assert isinstance(ours, cls)
+        ours._forget()
+        ours.optimize_for_webserver(**POOL)
+        return ours
 
     @contextmanager
     def batched_events(self, run_id: str) -> Iterator[None]:
