@@ -21,6 +21,7 @@ from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, fun
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 EVENT_BATCH = 1000  # events in one statement
+WRITERS = ("store_event", "store_event_batch")
 # For connections that stay open, instead of one for each statement.
 POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
@@ -37,19 +38,38 @@ def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContext
     storage = instance.event_log_storage
     if isinstance(storage, BatchingEventLogStorage):
         return storage.batched_events(run_id)
-    return _lent(storage, run_id) if type(storage) is PostgresEventLogStorage else nullcontext()
+    return _lent_and_batched(storage, run_id) if type(storage) is PostgresEventLogStorage else nullcontext()
 
 
 @contextmanager
-def _lent(storage: PostgresEventLogStorage, run_id: str) -> Iterator[None]:
+def lent(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Write the instance's events in this block through one of our storages, if its own is dagster-postgres's."""
+    storage = instance.event_log_storage
+    if type(storage) is not PostgresEventLogStorage:
+        yield
+        return
+    with _lent(storage):
+        yield
+
+
+@contextmanager
+def _lent_and_batched(storage: PostgresEventLogStorage, run_id: str) -> Iterator[None]:
+    with _lent(storage) as ours, ours.batched_events(run_id):
+        yield
+
+
+@contextmanager
+def _lent(storage: PostgresEventLogStorage) -> "Iterator[BatchingEventLogStorage]":
     """Hand the events that reach `storage` in this block to a storage of ours on the same database."""
-    ours = BatchingEventLogStorage.on_the_database_of(storage)
-    with ours.batched_events(run_id):
-        vars(storage)["store_event"] = ours.store_event
-        try:
-            yield
-        finally:
-            del vars(storage)["store_event"]
+    ours, own = BatchingEventLogStorage.on_the_database_of(storage), vars(storage)
+    before = {name: own[name] for name in WRITERS if name in own}
+    own |= {name: getattr(ours, name) for name in WRITERS}
+    try:
+        yield ours
+    finally:
+        for name in WRITERS:
+            del own[name]
+        own |= before
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):
@@ -69,6 +89,8 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         ours = copy(storage)
         ours.__class__ = cls
         assert isinstance(ours, cls)
+        for name in WRITERS:
+            vars(ours).pop(name, None)
         ours._forget()
         ours.optimize_for_webserver(**POOL)
         return ours
@@ -162,7 +184,9 @@ def insert_rows(table: Table, rows: Sequence[Mapping[str, Any]]) -> Insert:
     """Insert the rows, which have the same columns, in their order."""
     names = list(rows[0])
     arrays = [
-        cast(bindparam(None, [row[name] for row in rows], ARRAY(table.c[name].type)), ARRAY(table.c[name].type))
+        cast(
+            bindparam(None, [row[name] for row in rows], ARRAY(table.c[name].type)), ARRAY(table.c[name].type)
+        )
         for name in names
     ]
     kinds = [column(name, table.c[name].type) for name in names]
