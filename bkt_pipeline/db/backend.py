@@ -196,9 +196,10 @@ def _create(connection: Connection, definition: str) -> None:
 
 
 def _definition(connection: Connection, platform: Platform) -> str:
-    default = 1.0 / (1.0 + np.exp(-SHIPPED_PRIOR.mean))
+    # Rounded, so that the definition is the same on every machine.
+    default = np.round(1.0 / (1.0 + np.exp(-SHIPPED_PRIOR.mean)), 9).tolist()
     parts = {
-        **dict(zip(PARAMETERS, (sql.Literal(float(value)) for value in default), strict=True)),
+        **dict(zip(PARAMETERS, (sql.SQL(repr(value)) for value in default), strict=True)),
         "full": sql.Literal(FULL_ATTEMPTS),
         "skills": _name(platform.skills),
         "target": _name(platform.target),

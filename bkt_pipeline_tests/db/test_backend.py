@@ -202,3 +202,47 @@ def test_a_skill_is_found_by_indexes_alone(platform: Platform, monkeypatch: pyte
     assert "Seq Scan" not in plan, plan
     assert plan.count("Index") >= 5, plan
     assert found == [("calibrated", 160, "provisional")]
+
+
+def test_the_view_follows_the_platform_and_never_stops_a_night(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A role that may not create it only warns; the next role that may creates it, with the backend's right to read."""
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    open_database().close()
+    with psycopg.connect(platform.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE bkt_backend; CREATE ROLE guest_of_the_night LOGIN")
+    try:
+        fetch(
+            platform.url,
+            """
+            ALTER TABLE skills RENAME TO old_skills;
+            CREATE TABLE skills (id text PRIMARY KEY, active boolean NOT NULL);
+            INSERT INTO skills VALUES ('fractions', true);
+            ALTER TABLE items RENAME TO old_items; ALTER TABLE skill_bkt_params RENAME TO old_params;
+            CREATE TABLE items (id uuid PRIMARY KEY, skill_id text);
+            CREATE TABLE skill_bkt_params (skill_id text PRIMARY KEY, p_l0 float8, p_transit float8, p_slip float8,
+                p_guess float8, log_likelihood float8, calibrated_at timestamptz);
+            GRANT SELECT ON skills, items, attempts TO guest_of_the_night;
+            GRANT SELECT, INSERT, UPDATE ON skill_bkt_params TO guest_of_the_night;
+            GRANT USAGE ON SCHEMA bkt_pipeline TO guest_of_the_night;
+            GRANT ALL ON ALL TABLES IN SCHEMA bkt_pipeline TO guest_of_the_night;
+            SELECT 1
+            """,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DATABASE_URL", platform.url.replace("postgres@", "guest_of_the_night@"))
+            open_database().close()
+            assert "current_params could not be brought up to date: permission denied for schema" in caplog.text
+            (line,) = [text for name, text in diagnose().lines if name == "backend"]
+            assert "is missing or out of date, and this role may not create it: permission denied for schema" in line
+            assert "run bkt-pipeline migrate" in line
+        assert sources(platform.url) == {}
+        open_database().close()
+        assert sources(platform.url) == {"fractions": "default"}
+        readable = "SELECT has_table_privilege('bkt_backend', 'bkt_pipeline.current_params', 'SELECT')"
+        assert fetch(platform.url, readable) == [(True,)]
+    finally:
+        with psycopg.connect(platform.url, autocommit=True) as connection:
+            for role in ("bkt_backend", "guest_of_the_night"):
+                connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
