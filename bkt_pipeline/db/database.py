@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.db.backend import refresh_view
 from bkt_pipeline.db.connection import close, make_engine
 from bkt_pipeline.db.loaded_tables import mark_school
 from bkt_pipeline.db.migrations import current, migrate, newest
@@ -99,8 +100,7 @@ def _make_ready(engine: Engine) -> Platform:
     try:
         # First, so that nothing of ours is created if the platform's tables cannot be used.
         platform = retrying(engine, partial(reflect, schema=settings().source_schema))
-        if retrying(engine, current) != newest():
-            retrying(engine, migrate)
+        retrying(engine, partial(_bring_up_to_date, platform=platform))
         return platform
     except DBAPIError as error:
         if sqlstate(error) != _NOT_ALLOWED:
@@ -110,6 +110,12 @@ def _make_ready(engine: Engine) -> Platform:
             f"may not change it: {reason(error)}; run bkt-pipeline migrate with the DATABASE_URL of the owner of "
             "the platform's tables, then the SQL of bkt-pipeline migrate --print-grants"
         ) from None
+
+
+def _bring_up_to_date(connection: Connection, platform: Platform) -> None:
+    if current(connection) != newest():
+        migrate(connection)
+    refresh_view(connection, platform)
 
 
 def _load_school_if_empty(connection: Connection) -> None:

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bkt_pipeline.calibration.check import Check
@@ -20,6 +21,7 @@ from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.cli.main import parser
+from bkt_pipeline.db.database import open_database
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.settings import default_of, variables
@@ -126,6 +128,20 @@ def test_the_python_example_runs() -> None:
     ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("BktParams(p_l0=")
+
+
+def test_the_backends_queries_run_as_written(make_platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = make_platform("text")
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with psycopg.connect(platform.url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO skills VALUES ('fractions-add', true);"
+            "CREATE TABLE student_skill_mastery (student_id text, skill_id text, p_known double precision);"
+        )
+        open_database().close()
+        for query in fenced("sql"):
+            if query.startswith("SELECT"):
+                assert len(connection.execute(query.encode()).fetchall()) == 1
 
 
 def subcommands() -> dict[str, str]:

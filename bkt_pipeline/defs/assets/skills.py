@@ -196,6 +196,7 @@ def skill_bkt_params(
     if rehearsal:
         yield from rehearsed(context, stored, skill_bkt_params_checks)
         return
+    verdicts.learn_prior()
     stored = verdicts.read_back(stored)
     since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
     yield from report(
