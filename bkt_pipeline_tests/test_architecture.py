@@ -38,7 +38,7 @@ ONLY_IN = {
     "alembic": ("db", "instance"),
     "numba": ("model/kernels", "model/bkt/calibrate.py"),
     "boto3": ("windows",),
-    "pyarrow": ("windows",),
+    "pyarrow": ("windows", "cli/export.py"),
     "pydantic_settings": ("settings",),
     "pandas": ("frames", "db/file_times.py"),
 }
