@@ -77,8 +77,8 @@ def fit(
     --------
     >>> df = pd.DataFrame({"student_id": [*"aaabbbccc"], "skill_id": "halves", "is_correct": [0, 1, 1, 0, 0, 1, 1, 1, 1]})
     >>> params = fit(df)
-    >>> params.loc["halves", ["p_l0", "p_transit", "p_slip", "p_guess"]].tolist()
-    [0.3, 0.7, 0.05, 0.05]
+    >>> params[["p_l0", "p_transit", "p_slip", "p_guess"]].to_numpy().tolist()
+    [[0.3, 0.7, 0.05, 0.05]]
     >>> params[["pooled_p_transit", "attempts", "tier"]].round(2)
               pooled_p_transit  attempts          tier
     skill_id
