@@ -233,9 +233,14 @@ def test_the_view_follows_the_platform_and_never_stops_a_night(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DATABASE_URL", platform.url.replace("postgres@", "guest_of_the_night@"))
             open_database().close()
-            assert "current_params could not be brought up to date: permission denied for schema" in caplog.text
+            assert (
+                "current_params could not be brought up to date: permission denied for schema" in caplog.text
+            )
             (line,) = [text for name, text in diagnose().lines if name == "backend"]
-            assert "is missing or out of date, and this role may not create it: permission denied for schema" in line
+            assert (
+                "is missing or out of date, and this role may not create it: permission denied for schema"
+                in line
+            )
             assert "run bkt-pipeline migrate" in line
         assert sources(platform.url) == {}
         open_database().close()

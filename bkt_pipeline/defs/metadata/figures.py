@@ -17,7 +17,7 @@ import numpy as np
 from bkt_pipeline.db.nights import SkillNight
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, log_likelihood
-from bkt_pipeline.model.bkt.prediction import predictions
+from bkt_pipeline.model.bkt.prediction import predictions, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,10 +68,12 @@ def learning_curve(
     reached = np.bincount(opportunity)
     observed = np.bincount(opportunity, window.responses) / reached
     predicted = np.bincount(opportunity, predictions(window, params)) / reached
-    z = 1.96
-    middle = (observed + z * z / (2 * reached)) / (1 + z * z / reached)
-    half = z * np.sqrt(observed * (1 - observed) / reached + z * z / (4 * reached**2)) / (1 + z * z / reached)
-    return reached, observed, np.stack([middle - half, middle + half]), predicted
+    return (
+        reached,
+        observed,
+        np.stack(wilson_interval(observed * reached, reached.astype(np.float64))),
+        predicted,
+    )
 
 
 def _draw_curve(axes: "Axes", window: AttemptWindow, params: BktParams) -> None:
