@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bkt_pipeline.cli.console import DONE
-from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.errors import InvalidSettings, install_extra
 
 STOPPED = 1
 LOCAL = "127.0.0.1"
@@ -55,7 +55,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 def run_ui(options: argparse.Namespace) -> int:
     """Start the services, print the address, and stop all services on Ctrl-C or when one of them ends."""
     if find_spec("dagster_webserver") is None:
-        raise InvalidSettings("the package dagster-webserver is missing; pip install 'bkt_pipeline[ui]'")
+        raise InvalidSettings(f"the package dagster-webserver is missing; {install_extra('ui')}")
     from bkt_pipeline.cli.guard import TOKEN, Address, loopback_addresses, read_address
     from bkt_pipeline.cli.processes import running
     from bkt_pipeline.db.database import open_database
