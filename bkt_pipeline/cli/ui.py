@@ -49,6 +49,11 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="URL",
         help="the address of the UI for browsers, if there is a proxy in front of it, such as https://bkt.example.org",
     )
+    ui.add_argument(
+        "--no-daemon",
+        action="store_true",
+        help="start no daemon, because one runs elsewhere on the same storage; two would disturb each other",
+    )
     ui.set_defaults(run=run_ui)
 
 
@@ -89,7 +94,8 @@ def run_ui(options: argparse.Namespace) -> int:
                 "cookie": f"bkt_pipeline_{port}",
             }
             services.start("web server", web, pass_fds=numbers)
-            services.start("daemon", daemon(workspace))
+            if not options.no_daemon:
+                services.start("daemon", daemon(workspace))
             # From now on, only the web server holds the port.
             for one in sockets:
                 one.close()
