@@ -23,7 +23,6 @@ pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed
 COMPOSE = PROJECT / "deploy/compose"
 BIN = Path(sys.executable).parent
 SERVICES: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
-OURS = ("migrate", "code", "webserver", "daemon")
 TIMEOUT = 300  # seconds; a busy machine starts processes slowly
 
 
@@ -71,11 +70,7 @@ class Containers:
         return [str(BIN / program), *arguments]
 
     def start(self, service: str, command: list[str]) -> subprocess.Popen[bytes]:
-        environment = {
-            name: interpolated(value)
-            for name, value in SERVICES[service]["environment"].items()
-            if name != "<<"
-        }
+        environment = {name: interpolated(value) for name, value in SERVICES[service]["environment"].items()}
         environment |= {"DATABASE_URL": self.urls["platform"], "DAGSTER_POSTGRES_URL": self.urls["dagster"]}
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         home = {"DAGSTER_HOME": str(self.folder / "opt"), "BKT_PIPELINE_HOME": str(self.folder / "home")}
