@@ -27,10 +27,8 @@ TIMEOUT = 300  # seconds; a busy machine starts processes slowly
 
 
 def interpolated(text: str) -> str:
-    """The text with the default of each variable, as where none is set; they may be nested."""
-    while (after := re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", text)) != text:
-        text = after
-    return text
+    """The text as Compose reads it if no variable is set: with the defaults."""
+    return re.sub(r"\$\$|\$\{\w+:-([^}]*)\}", lambda found: "$" if found[0] == "$$" else found[1], text)
 
 
 def test_what_the_services_refer_to_exists() -> None:
@@ -63,16 +61,17 @@ class Containers:
         (home / "workspace.yaml").write_text(workspace.replace("4000", self.ports["4000"]))
 
     def here(self, words: list[str]) -> list[str]:
-        """A command as it is on this machine: other ports, and programs from this environment."""
+        """A command as it is on this machine, with other ports."""
         program, *arguments = map(interpolated, words)
         for port, other in self.ports.items():
             arguments = [re.sub(rf"\b{port}\b", other, word) for word in arguments]
-        return [str(BIN / program), *arguments]
+        return [program, *arguments]
 
     def start(self, service: str, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {name: interpolated(value) for name, value in SERVICES[service]["environment"].items()}
         environment |= {"DATABASE_URL": self.urls["platform"], "DAGSTER_POSTGRES_URL": self.urls["dagster"]}
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        keep = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        keep["PATH"] = os.pathsep.join([str(BIN), os.environ["PATH"]])
         home = {"DAGSTER_HOME": str(self.folder / "opt"), "BKT_PIPELINE_HOME": str(self.folder / "home")}
         with self.log.open("ab") as log:
             return subprocess.Popen(
