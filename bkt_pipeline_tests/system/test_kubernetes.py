@@ -91,6 +91,7 @@ def dagster_yaml(storage_url: str, kubeconfig: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_dagster_loads_the_values_and_a_night_runs_on_the_charts_storage(
     databases: Databases, platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
