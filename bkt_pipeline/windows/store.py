@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bkt_pipeline.db.database import Run
-from bkt_pipeline.errors import WindowStoreUnavailable
+from bkt_pipeline.errors import WindowStoreUnavailable, install_extra
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.settings import settings
 
@@ -149,6 +149,6 @@ def window_store(run: Run) -> WindowStore:
         if error.name not in NEEDED_PACKAGES:
             raise
         raise WindowStoreUnavailable(
-            f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; pip install 'bkt_pipeline[aws]'"
+            f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; {install_extra('aws')}"
         ) from None
     return S3Windows(*parse_url(url))

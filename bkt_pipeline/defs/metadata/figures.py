@@ -16,6 +16,7 @@ import numpy as np
 
 from bkt_pipeline.db.nights import SkillNight
 from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.errors import install_extra
 from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, log_likelihood
 from bkt_pipeline.model.bkt.prediction import predictions, wilson_interval
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMES = tuple(PARAMETERS)
-MISSING = "no picture: matplotlib is not installed; pip install 'bkt_pipeline[ui]'"
+MISSING = f"no picture: matplotlib is not installed; {install_extra('ui')}"
 GREY = "#777777"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#C78500", "#009E73", "#D55E00"
 COLOURS = (BLUE, GREEN, VERMILION, ORANGE)  # of the four parameters, in their order
