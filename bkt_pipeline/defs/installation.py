@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,10 +13,6 @@ from bkt_pipeline.defs.metadata.tables import OWNERS
 from bkt_pipeline.defs.tags import PARTITIONS_TAG
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import settings
-
-# Both parameters are in beta. They are used deliberately within a pinned minor version, so the warnings are silenced.
-for parameter in ("Parameter `backfill_policy` ", "Specifying a partitions_def on an AssetCheckSpec "):
-    warnings.filterwarnings("ignore", message=parameter)
 
 CRON = "0 7 * * *"  # in UTC
 RESOURCES = ("database", "settings", "item_settings", "io_manager", "progress")
