@@ -10,7 +10,7 @@ from bkt_pipeline.defs.assets.items import item_assets
 from bkt_pipeline.defs.assets.platform import platform_tables
 from bkt_pipeline.defs.assets.skills import skill_assets
 from bkt_pipeline.defs.assets.summaries import summary_assets
-from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.installation import IO_MANAGER, Installation
 from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.jobs import night_jobs
 from bkt_pipeline.defs.progress import Progress
@@ -90,7 +90,7 @@ def build_definitions(
         "database": database,
         "settings": with_defaults(CalibrationSettings, given),
         "item_settings": with_defaults(ItemSettings, items or {}),
-        "io_manager": PostgresUpsertIOManager(database=database),
+        IO_MANAGER: PostgresUpsertIOManager(database=database),
         "progress": progress or Progress(),
     }
     with warnings.catch_warnings():

@@ -15,7 +15,10 @@ from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import settings
 
 CRON = "0 7 * * *"  # in UTC
-RESOURCES = ("database", "settings", "item_settings", "io_manager", "progress")
+RESOURCES = ("database", "settings", "item_settings", "progress")
+IO_MANAGER = (
+    "bkt_io_manager"  # not Dagster's default name, which every other asset in the code location would use
+)
 PARTITIONED = ("attempt_window", "skill_bkt_params", "item_irt_params")
 
 
@@ -125,7 +128,7 @@ class Installation:
             arguments |= {
                 "partitions_def": self.partitions,
                 "backfill_policy": dg.BackfillPolicy.single_run(),
-                "io_manager_key": self.name("io_manager"),
+                "io_manager_key": self.name(IO_MANAGER),
             }
         declared: dg.AssetsDefinition = dg.asset(
             name=compute.__name__,

@@ -61,11 +61,11 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Tag the run with its installation, its process and the kind of database that it uses."""
-        embedded = database_url(self.url_variable) is None
-        kind = {DATABASE_TAG: "embedded" if embedded else "platform"}
-        note_process(context, {**self.run_tags, **kind})
-        if embedded and context.log:
-            context.log.info("%s is not set: this run uses the embedded Postgres", self.url_variable)
+        embedded = self.url_variable == DATABASE_URL and bool(settings().demo)
+        kind = "platform" if database_url(self.url_variable) else "embedded" if embedded else "none"
+        note_process(context, {**self.run_tags, DATABASE_TAG: kind})
+        if kind == "embedded" and context.log:
+            context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the connections when the run ends."""

@@ -87,9 +87,8 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
         description="Starts the item calibration once a night, when every skill of the night has an outcome, and then "
         "the night's summary when the items are done. If no skill was calibrated, starts only the summary.",
     )
-    def nightly_irt(
-        context: dg.SensorEvaluationContext, **resources: PlatformDatabase
-    ) -> dg.SensorResult | dg.SkipReason:
+    # Called directly, as tests do, it also gets the resources as arguments.
+    def nightly_irt(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
         end_dead_runs(instance, installation.tags)
         record = latest_night_run(instance, installation, rehearsals=False)

@@ -31,7 +31,7 @@ AS_OF_TAG = "bkt/as_of"
 PARTITIONS_TAG = "bkt/partitions"  # on all of an installation's runs: the name of its partitions
 
 
-DATABASE_TAG = "bkt/database"  # platform, or embedded (the synthetic school, or what `load` put there)
+DATABASE_TAG = "bkt/database"  # platform; embedded: the synthetic school, or what `load` put there; or none
 
 
 REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
