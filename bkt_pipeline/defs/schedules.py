@@ -1,6 +1,7 @@
 """The schedule that starts the night, and the deadline that follows from it."""
 
 import datetime as dt
+import re
 
 import dagster as dg
 
@@ -32,11 +33,11 @@ def night_schedule(installation: Installation) -> dg.ScheduleDefinition:
 
 def deadline(installation: Installation) -> dg.FreshnessPolicy | None:
     """Fresh parameters two hours after each night starts; None where the schedule is not at one time of the day."""
-    minute, hour, *days = installation.cron.split()
-    if not hour.isdecimal() or int(hour) + HOURS > 23:
+    at = re.fullmatch(r"(\d+) (\d+) (\S+ \S+ \S+)", installation.cron)
+    if at is None or int(at[2]) + HOURS > 23:
         return None
     return dg.FreshnessPolicy.cron(
-        " ".join([minute, str(int(hour) + HOURS), *days]),
+        f"{at[1]} {int(at[2]) + HOURS} {at[3]}",
         lower_bound_delta=dt.timedelta(hours=HOURS),
         timezone="UTC",
     )
