@@ -80,7 +80,6 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not DG.exists(), reason="dg is not installed: pip install dagster-dg-cli")
 def test_dg_checks_lists_and_launches_in_a_clone_and_in_a_project(
     project: Path, platform: Platform, instance: dg.DagsterInstance
