@@ -21,7 +21,7 @@ from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, del
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 EVENT_BATCH = 1000  # events in one statement
-WRITERS = ("store_event", "store_event_batch")
+WRITERS = ("store_event", "store_event_batch", "delete_events")
 # For connections that stay open, instead of one for each statement.
 POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED

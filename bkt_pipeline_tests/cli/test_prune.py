@@ -1,6 +1,7 @@
 """What `prune` deletes in Dagster; test_rollback.py has what it keeps in the platform's database."""
 
 import datetime as dt
+from pathlib import Path
 
 import dagster as dg
 import psycopg
@@ -35,7 +36,12 @@ def runs_with_rows() -> dict[str, set[str]]:
 
 
 def test_the_runs_of_old_nights_are_deleted_with_their_events_and_no_other_runs(
-    platform: Platform, instance: dg.DagsterInstance, night, capfd: pytest.CaptureFixture[str]
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    night,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     enrol(platform, [20, 3])
     old, new = AS_OF - dt.timedelta(days=1), AS_OF
@@ -48,6 +54,10 @@ def test_the_runs_of_old_nights_are_deleted_with_their_events_and_no_other_runs(
     deleted = {run.run_id for run in instance.get_runs()} - kept - {other}
     assert len(kept) == len(deleted) == 3
     before = runs_with_rows()
+    # On dagster-postgres's own storage, which would keep the evaluations.
+    url = instance.event_log_storage.postgres_url
+    (tmp_path / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: {url}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert main(["prune", "--nights", "1"]) == 0
     assert "deleted 3 runs of Dagster" in capfd.readouterr().out
     after = runs_with_rows()
