@@ -18,6 +18,7 @@ from bkt_pipeline.db.ledger import item_prior
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
 from bkt_pipeline.defs.partitions import range_tags
+from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.irt.comparison import pool_comparisons
 from bkt_pipeline.model.irt.curve import ability, probability
@@ -304,10 +305,8 @@ def test_an_invalid_setting_is_named(
 ) -> None:
     enrol(ready, 1, [(1.0, 0.0)])
     monkeypatch.setenv("BKT_UPDATE_ITEMS", "perhaps")
-    (failure,) = [e for e in calibrate(1).all_events if e.is_job_failure]
-    error = failure.job_failure_data.error
-    assert error is not None
-    assert "BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no" in error.to_string()
+    with pytest.raises(InvalidSettings, match="BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no"):
+        calibrate(1)
 
 
 def platform_items(platform: Platform) -> dict[tuple[str, str], tuple[float | None, float | None]]:
