@@ -11,8 +11,9 @@ from bkt_pipeline.defs.assets.skills import active_skills, attempt_window, skill
 from bkt_pipeline.defs.assets.summaries import item_summary, nightly_summary
 from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.launchpad import offered
 from bkt_pipeline.defs.progress import Progress
-from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase, with_defaults
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.schedules import nightly_bkt
 from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 
@@ -61,8 +62,8 @@ def build_definitions(
         sensors=[start_shards, nightly_irt],
         resources={
             "database": database,
-            "settings": with_defaults(CalibrationSettings, given),
-            "item_settings": with_defaults(ItemSettings, items or {}),
+            "settings": offered(CalibrationSettings, given),
+            "item_settings": offered(ItemSettings, items or {}),
             "io_manager": PostgresUpsertIOManager(database=database),
             "progress": progress or Progress(),
         },

@@ -2,13 +2,11 @@
 
 import datetime as dt
 import threading
-from collections.abc import Mapping
-from copy import copy
 from enum import StrEnum
 from typing import Any, Literal, TypeVar, cast
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions
@@ -230,44 +228,3 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         if self.update_items is not None:
             return self.update_items
         return settings().update_items
-
-
-Kind = TypeVar("Kind", CalibrationSettings, ItemSettings)
-
-
-def with_defaults(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """Settings whose defaults are these values, which the launchpad shows and a run's config replaces.
-
-    They are defaults of a class of their own, because Dagster drops the values of an instance as soon as a run's
-    config names any setting.
-
-    Raises
-    ------
-    InvalidSettings
-        A value is invalid.
-    """
-    checked = validated(kind, values)
-    fields: dict[str, Any] = {}
-    for name in values:
-        field = copy(kind.model_fields[name])
-        field.default = getattr(checked, name)
-        fields[name] = (field.annotation, field)
-    made: type[Kind] = create_model(kind.__name__, __base__=kind, **fields)
-    return made()
-
-
-def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """The settings with these values.
-
-    Raises
-    ------
-    InvalidSettings
-        A value is invalid.
-    """
-    if unknown := sorted(set(values) - set(kind.model_fields)):
-        raise InvalidSettings(f"{unknown[0]} is not a setting; choose from {', '.join(kind.model_fields)}")
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None

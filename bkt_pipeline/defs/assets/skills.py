@@ -37,7 +37,7 @@ from bkt_pipeline.defs.reporting import (
     report,
     unmaterialised_output,
 )
-from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.attempts import AttemptWindow
@@ -57,7 +57,10 @@ BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(ho
     code_version=__version__,
 )
 def active_skills(
-    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+    context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
+    settings: CalibrationSettings,
+    item_settings: ItemSettings,  # not used here, but handed on to the night's other runs, so checked at launch
 ) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of the assets downstream."""
     opened = database.get()
