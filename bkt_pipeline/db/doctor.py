@@ -13,7 +13,7 @@ from bkt_pipeline.db.answers import reflect_mastery
 from bkt_pipeline.db.attempts import in_window, read_active_skills
 from bkt_pipeline.db.connection import close
 from bkt_pipeline.db.database import connect
-from bkt_pipeline.db.isolation import printable, unusable_keys
+from bkt_pipeline.db.isolation import shown_key, unusable_keys
 from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, left_out
 from bkt_pipeline.db.migrations import current, newest
 from bkt_pipeline.db.nights import latest_night_date
@@ -231,7 +231,7 @@ def _active_keys(connection: Connection, source: Source) -> list[str]:
 def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     unusable = unusable_keys(source, read_active_skills(connection, source))
     for key, why in sorted(unusable.items()):
-        yield "fails", f"skill {printable(key)}: {why}"
+        yield "fails", f"skill {shown_key(key)}: {why}"
     if source.order_is_total:
         return
     keys = _active_keys(connection, source)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from bkt_pipeline.db.safe_keys import REFUSED_IN_KEYS
 from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline.instance.runs import UNFINISHED_STATUSES, is_dead
 
@@ -39,15 +38,12 @@ class PartitionChange:
 
     added: list[str]
     retired: list[str]
-    refused: list[str]
 
 
 def partition_change(active: Collection[str], present: Collection[str]) -> PartitionChange:
     """Compare the active skills with the existing partitions."""
-    refused = {key for key in active if not key or any(part in key for part in REFUSED_IN_KEYS)}
-    wanted = set(active) - refused
     return PartitionChange(
-        added=sorted(wanted - set(present)), retired=sorted(set(present) - wanted), refused=sorted(refused)
+        added=sorted(set(active) - set(present)), retired=sorted(set(present) - set(active))
     )
 
 

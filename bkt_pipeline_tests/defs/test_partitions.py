@@ -7,13 +7,7 @@ from bkt_pipeline.defs.partitions import partition_change, ranges
 
 def test_new_skills_are_added_and_inactive_ones_retired() -> None:
     change = partition_change(["b", "c"], ["a", "b"])
-    assert (change.added, change.retired, change.refused) == (["c"], ["a"], [])
-
-
-def test_ids_that_dagster_refuses_are_reported_and_not_added() -> None:
-    change = partition_change(["fine", "tab\there", "dots...", ""], [])
-    assert change.added == ["fine"]
-    assert change.refused == ["", "dots...", "tab\there"]
+    assert (change.added, change.retired) == (["c"], ["a"])
 
 
 def test_adjacent_keys_in_store_order_share_a_range() -> None:

@@ -4,6 +4,7 @@ import os
 
 import dagster as dg
 import psycopg
+from psycopg import sql
 
 import bkt_pipeline.definitions  # noqa: F401  (its preview warnings are silenced while it is imported here)
 from bkt_pipeline_tests.conftest import Platform
@@ -72,7 +73,8 @@ def test_a_night_survives_lost_connections_and_failing_statements_on_both_databa
     assert {status.value for status in {run.status for run in instance.get_runs()}} == {"SUCCESS"}
     for url, schema, at_least in ((storage, "public", 150), (platform.url, "bkt_pipeline", 29)):
         with psycopg.connect(url) as connection:
-            (written,) = connection.execute(f"SELECT last_value FROM {schema}.written".encode()).fetchone()
+            written_to = sql.SQL("SELECT last_value FROM {}.written").format(sql.Identifier(schema))
+            (written,) = connection.execute(written_to).fetchone()
         assert written >= at_least
     with psycopg.connect(storage) as connection:
         twice = connection.execute("SELECT event FROM event_logs GROUP BY run_id, event HAVING count(*) > 1")

@@ -12,7 +12,7 @@ from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
 from bkt_pipeline.calibration.window_checks import verify_window
 from bkt_pipeline.db.attempts import read_active_skills
-from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
+from bkt_pipeline.db.isolation import record_failed, shown_key, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
@@ -44,7 +44,6 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
 
 CALIBRATION = "calibration"
-REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
 POSTGRES = {"postgres"}
 BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
@@ -73,7 +72,7 @@ def active_skills(
     if not active:
         raise dg.Failure(
             f"none of the {len(unusable)} active skills has an id that can be calibrated; no partition was retired",
-            metadata={"refused": {printable(key): why for key, why in unusable.items()}},
+            metadata={"refused": {shown_key(key): why for key, why in unusable.items()}},
             allow_retries=False,
         )
     change = partition_change(active, skill_keys(context.instance))
@@ -86,11 +85,10 @@ def active_skills(
         context.log.warning(
             "%d skills will be retired later because unfinished runs need their partitions", len(later)
         )
-    reasons = dict.fromkeys(change.refused, REFUSED_KEY) | unusable
-    refused = [printable(key) for key in sorted(reasons)]
-    if reasons:
+    refused = [shown_key(key) for key in sorted(unusable)]
+    if unusable:
         context.log.warning("these skills cannot be partitions and are left out: %s", refused)
-        rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in reasons.items()]
+        rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in unusable.items()]
         opened.run(
             partial(
                 record_failed,
