@@ -15,7 +15,7 @@ from bkt_pipeline.db.connection import close
 from bkt_pipeline.db.database import connect
 from bkt_pipeline.db.isolation import shown_key, unusable_keys
 from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, left_out
-from bkt_pipeline.db.migrations import current, newest
+from bkt_pipeline.db.migrations import current, known_revisions, newest
 from bkt_pipeline.db.nights import latest_night_date
 from bkt_pipeline.db.older_answers import older_answers
 from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, reflect_source
@@ -258,6 +258,9 @@ def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]
 
 def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     revision = current(connection)
+    if revision and revision not in known_revisions():
+        yield "migrations", f"bkt_pipeline is at {revision}, which this version does not know"
+        return
     if revision != newest():
         at = f"at {revision}, behind {newest()}" if revision else "not there yet"
         yield "migrations", f"bkt_pipeline is {at}; the next night brings it up to date"

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from bkt_pipeline.calibration.check import equal_as_stored
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.db.params import VALUES, current_values
+from bkt_pipeline.db.params import VALUES, current_values, write_rows
 from bkt_pipeline.db.platform import Platform
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.schema import night_skills, published_params, skill_fits
-from bkt_pipeline.db.upsert import lock_skills, upsert
+from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import InvalidSettings
 
 
@@ -106,15 +106,7 @@ def _holds(row: Sequence[float | None] | None, fit: "Row[Any]") -> bool:
 
 
 def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: "Row[Any]") -> None:
-    (skill_id,) = platform.target_ids([fit.skill_id])
-    values = {name: getattr(fit, name) for name in VALUES}
-    upsert(
-        connection,
-        platform.target,
-        [{"skill_id": skill_id, **values}],
-        keys=["skill_id"],
-        stamp="calibrated_at",
-    )
+    write_rows(connection, platform, {fit.skill_id: [getattr(fit, name) for name in VALUES]})
     connection.execute(
         update(published_params)
         .where(published_params.c.skill_id == fit.skill_id)

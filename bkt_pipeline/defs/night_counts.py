@@ -22,7 +22,7 @@ def counted_in_windows(instance: dg.DagsterInstance, as_of: dt.datetime) -> dict
 
     They were counted when the windows were read; counting them again would read all attempts again.
     """
-    night = as_of.astimezone(dt.UTC).date().isoformat()
+    night = as_of.astimezone(dt.UTC).date()
     # No window is stored before its end.
     since = dg.AssetRecordsFilter(dg.AssetKey("attempt_window"), after_timestamp=as_of.timestamp())
     seen: set[str | None] = set()
@@ -37,7 +37,8 @@ def counted_in_windows(instance: dg.DagsterInstance, as_of: dt.datetime) -> dict
                 continue
             # A materialisation that a person reported in the UI has no metadata.
             shown = {name: value.value for name, value in window.metadata.items()}
-            if not str(shown.get("as_of", "")).startswith(night):
+            moment = shown.get("as_of")
+            if not isinstance(moment, float) or dt.datetime.fromtimestamp(moment, dt.UTC).date() != night:
                 continue
             seen.add(record.partition_key)
             for name in COUNTED:

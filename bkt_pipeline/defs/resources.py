@@ -11,7 +11,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.defs.tags import REHEARSAL_TAG, night_of, parse_moment
+from bkt_pipeline.defs.private import note_origin
+from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, night_of, parse_moment
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
@@ -53,7 +54,10 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Record which process executes the run, and log if the run uses no platform's database."""
+        """Record what the UI and later processes must know of the run, and log if it uses no platform's database."""
+        run = context.instance.get_run_by_id(context.run.run_id) if context.instance and context.run else None
+        if context.instance and run and COMMAND_TAG in run.tags:
+            note_origin(context.instance, run)
         note_process(context)
         if settings().database_url is None and context.log:
             context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")

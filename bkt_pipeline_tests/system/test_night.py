@@ -55,6 +55,20 @@ def test_running_a_night_twice_stores_the_same_rows(platform: Platform, night) -
     assert stored(platform) == first
 
 
+def test_the_ui_finds_the_runs_of_the_command_under_their_jobs(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    """A job's page asks for this tag; the timeline leaves out runs without an origin."""
+    enrol(platform, [20])
+    night(platform)
+    ours = dg.RunsFilter(tags={".dagster/repository": "__repository__@bkt_pipeline"})
+    runs = instance.get_runs(ours)
+    assert sorted(run.job_name for run in runs) == ["active_skills_job", "calibration", "night_summary"]
+    assert [run.remote_job_origin.job_name for run in runs] == [run.job_name for run in runs]
+    # A daemon that is up would retry a crashed run, but the command reports it to whoever runs it.
+    assert {run.tags["dagster/max_retries"] for run in runs} == {"0"}
+
+
 def test_a_skipped_skill_does_not_fail_and_has_a_reason(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
@@ -85,8 +99,9 @@ def test_the_row_of_a_skipped_skill_is_not_changed(
     key = str(platform.id(1))
     assert outcomes(run) == {key: "skipped"}
     assert stored(platform) == before
-    since = latest(instance, key).metadata["stored_row_calibrated_at"].value
-    assert dt.datetime.fromisoformat(since) < dt.datetime.now(dt.UTC)
+    since = latest(instance, key).metadata["stored_row_calibrated_at"]
+    assert isinstance(since, dg.TimestampMetadataValue)
+    assert since.value < dt.datetime.now(dt.UTC).timestamp()
 
 
 def test_only_the_failing_skill_fails_until_it_is_fixed(
@@ -134,7 +149,7 @@ def test_each_window_has_its_own_metadata_and_one_that_was_not_stored_fails(
         assert shown["success_rate"] == pytest.approx(window.responses.mean(), abs=1e-4)
         assert shown["distinct_sequences"] == calibrate(window).n_distinct
         newest = EPOCH + dt.timedelta(microseconds=int(window.answered_at.max()))
-        assert shown["newest_attempt"] == newest.isoformat()
+        assert shown["newest_attempt"] == newest.timestamp()
     events = instance.fetch_materializations(dg.AssetRecordsFilter(WINDOW, asset_partitions=[second]), 9)
     assert len(events.records) == 1, "there is another event besides the one with the metadata"
 
