@@ -1,8 +1,7 @@
 """Dockerfiles against BuildKit's grammar: its own parser where it is installed, and a check of mounts.
 
-The linter tally contains
-BuildKit's parser and needs neither. BuildKit checks a mount's options later than tally goes, so its documented table is
-here: https://docs.docker.com/reference/dockerfile/#run---mount
+The linter tally contains BuildKit's parser and needs no Docker. BuildKit checks a mount's options later than tally goes,
+so its documented table is here: https://docs.docker.com/reference/dockerfile/#run---mount
 """
 
 import re

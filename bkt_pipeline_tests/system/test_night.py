@@ -1,7 +1,9 @@
 """Nights through Dagster, on a real instance and real databases."""
 
 import datetime as dt
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,7 @@ from psycopg import sql
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
+from bkt_pipeline.db.urls import psycopg2_url
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightFailed, run_night
 from bkt_pipeline.defs.partitions import range_tags
@@ -251,17 +254,30 @@ def test_only_the_chosen_skills_are_run_however_scattered(
     assert statuses(instance, dg.AssetKey("attempt_window"))[between] == "MISSING"
 
 
-def test_any_set_of_skills_runs_on_any_storage_of_dagsters(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_any_set_of_skills_runs_on_dagsters_own_storage(
+    platform: Platform,
+    databases,
+    dagster_template: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    storage: str,
 ) -> None:
     windows = enrol(platform, [30, 30, 30])
     first, _, last = windows
+    config: dict[str, Any] = {"telemetry": {"enabled": False}}
+    url = databases.create(dagster_template)
+    if storage == "postgres":
+        config["storage"] = {"postgres": {"postgres_url": psycopg2_url(url)}}
+    (tmp_path / "dagster.yaml").write_text(json.dumps(config))  # JSON is YAML
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", platform.url)
-    with dg.DagsterInstance.ephemeral() as other, open_database() as database:
+    with dg.DagsterInstance.get() as other, open_database() as database:
         some = run_night(database, build_definitions(), other, AS_OF, [first, last])
         assert outcomes(some) == {first: "calibrated", last: "calibrated"}
         whole = run_night(database, build_definitions(), other, AS_OF)
         assert outcomes(whole) == dict.fromkeys(windows, "calibrated")
+    databases.drop(url)
 
 
 def test_an_older_night_never_replaces_a_newer_one(
