@@ -11,7 +11,7 @@ from bkt_pipeline.defs.tags import AS_OF_TAG, night_tags
     cron_schedule="0 7 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Starts the night at 07:00 UTC; the tick is the night's as_of.",
+    description="Starts the job active_skills_job, which begins a night, at 07:00 UTC; the tick is the night's as_of.",
 )
 def nightly_bkt(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     tags = night_tags(context.scheduled_execution_time)

@@ -51,7 +51,7 @@ NO_NIGHT = "waiting for a night: active_skills has not succeeded yet"
     job=calibration_job,
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the night's shards when active_skills has succeeded.",
+    description="Starts the job calibration, one run for each shard of the night, when active_skills_job has succeeded.",
 )
 def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     record = latest_night_run(context.instance)
@@ -80,8 +80,8 @@ def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     jobs=[nightly_irt_job, night_summary_job],
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the item calibration once a night, when every skill of the night has an outcome, and then the "
-    "night's summary when the items are done. If no skill was calibrated, starts only the summary.",
+    description="Starts the job nightly_irt once a night, when every skill of the night has an outcome, and then the job "
+    "night_summary when the items are done. If no skill was calibrated, starts only night_summary.",
 )
 def nightly_irt(
     context: dg.SensorEvaluationContext, database: PlatformDatabase
