@@ -117,6 +117,14 @@ def test_a_deleted_skill_costs_the_rollback_of_the_others_nothing(
     assert stored(platform) == then
 
 
+def test_a_rollback_needs_only_the_kept_fits(platform: Platform, database: Database) -> None:
+    then = keep_night(database, platform, 0, *SKILLS)
+    keep_night(database, platform, 1, *SKILLS)
+    change(platform, "TRUNCATE skill_bkt_params, bkt_pipeline.published_params", 1)
+    assert main(["rollback", "--night", date(0)]) == 0
+    assert stored(platform) == then
+
+
 MEDDLING = {
     "drops new rows": ("BEFORE INSERT", "RETURN NULL;"),
     "drops changes": ("BEFORE UPDATE", "RETURN NULL;"),
