@@ -1,6 +1,8 @@
 """All ways in which one student's id is written, where the platform's database takes different texts for equal."""
 
-from sqlalchemy import Connection, Text, cast, literal, literal_column, select, union
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Text, cast, literal, literal_column, select, union
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.platform import Source
@@ -17,7 +19,8 @@ def spellings(connection: Connection, source: Source, student_id: str) -> set[st
     ids = source.attempts.c.student_id
     if not equal_values_may_differ(ids):
         return {student_id}
-    given, stored = cast(literal(student_id), ids.type), cast(attempt_window.c.student_id, ids.type)
+    given = cast(literal(student_id), ids.type)
+    stored: ColumnElement[Any] = cast(attempt_window.c.student_id, ids.type)
     if collation := ids.info["collation"]:
         stored = stored.op("COLLATE")(literal_column(collation))
     same = union(

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.attempts import read_active_skills
@@ -14,7 +14,7 @@ from bkt_pipeline.db.params import write_rows
 from bkt_pipeline.db.permissions import NOT_ALLOWED, name_of, role_name
 from bkt_pipeline.db.platform import Platform, Source
 from bkt_pipeline.db.retry import is_transient, reason, sqlstate
-from bkt_pipeline.db.schema import SCHEMA
+from bkt_pipeline.db.schema import SCHEMA, own
 from bkt_pipeline.db.target import TARGET, create_target
 from bkt_pipeline.errors import BktError
 
@@ -25,6 +25,7 @@ TRIED = (
     0.1875,
     -123.456,
 )  # parameters and a log-likelihood such as a night could publish
+_MISSING = ("42P01", "42703")  # a table, a column
 _UNWRITABLE = text(
     """
     SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
@@ -137,6 +138,16 @@ def _write_own(connection: Connection) -> str | None:
     if current(connection) != newest():
         migrate(connection)
         return None
+    try:
+        for table in own.sorted_tables:
+            connection.execute(select(table).limit(0))
+    except DBAPIError as error:
+        if sqlstate(error) not in _MISSING:
+            raise
+        return (
+            f"the schema {SCHEMA} is not as a migration left it: {reason(error)}; restore it from a backup, or drop it and "
+            "run bkt-pipeline migrate"
+        )
     refused = connection.execute(_UNWRITABLE).scalar()
     if not refused:
         return None

@@ -52,7 +52,11 @@ def test_a_sound_database_is_reported_and_left_as_it_is(ask: Ask, empty_database
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT count(*) FROM skill_bkt_params").fetchone() == (0,)
         (after,) = connection.execute(TABLES).fetchone()
+        connection.execute("ALTER TABLE bkt_pipeline.skill_fits DROP COLUMN p_l0 CASCADE")
     assert after > before, "only the opening creates something"
+    damaged = diagnose()
+    assert damaged.exit_code == WOULD_FAIL
+    assert any("is not as a migration left it" in text for text in lines(damaged, "fails"))
 
 
 SHAPES = {
@@ -175,6 +179,23 @@ STOPS = {
         "ALTER TABLE attempts ALTER is_correct TYPE int USING is_correct::int + 1",
         WOULD_FAIL,
         "have an is_correct other than 0 and 1",
+    ),
+    "a trigger that changes rows": (
+        TARGET
+        + "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.p_slip := 0.5; RETURN NEW; END';"
+        "CREATE TRIGGER change BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION change();",
+        WOULD_FAIL,
+        "holds p_slip 0.5 after",
+    ),
+    "a target that refuses one skill": (
+        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (skill_id <> '2');",
+        WOULD_FAIL,
+        "(1 of 2 skills)",
+    ),
+    "an id that Dagster refuses": (
+        "INSERT INTO skills VALUES (E'two\\nlines', true);",
+        WOULD_FAIL,
+        "skill two\\nlines: Dagster refuses",
     ),
     "a view that raises": (
         "ALTER TABLE attempts RENAME TO a; CREATE VIEW attempts AS SELECT id, student_id, item_id, is_correct,"
