@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Table, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.calibration.skills import require_estimates
 from bkt_pipeline.db.advice import adapting_views, missing_indexes
 from bkt_pipeline.db.answers import reflect_mastery
 from bkt_pipeline.db.attempts import in_window, read_active_skills
@@ -25,7 +26,7 @@ from bkt_pipeline.db.returning import returning_students, sampled
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
-from bkt_pipeline.errors import DatabaseError, PermissionMissing
+from bkt_pipeline.errors import DatabaseError, InvalidSettings, PermissionMissing
 from bkt_pipeline.settings import settings
 
 CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
@@ -72,6 +73,10 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     where = "the embedded server (DATABASE_URL is not set)" if embedded else "DATABASE_URL"
     found.add("database", f"{name} as {user}, at {where}")
     found.add("server", f"PostgreSQL {server}")
+    try:
+        require_estimates(settings().min_attempts, settings().estimator)
+    except InvalidSettings as error:
+        found.add("fails", str(error), WOULD_FAIL)
     if embedded and not find_relations(connection, ["skills"], schema):
         found.add("tables", "not there yet; the first night or load creates them")
         return found
@@ -162,6 +167,8 @@ def _attempts(connection: Connection, source: Source) -> Iterator[tuple[str, str
         select(func.count().filter(skills.active), func.count()).select_from(source.skills)
     ).one()
     yield "skills", f"{active:,} active of {all_skills:,}"
+    if not active:
+        yield "fails", "no skill is active, so there is nothing to calibrate; set skills.active"
     odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
     in_it, ungraded, newest_attempt, odd_grades = connection.execute(
         select(

@@ -9,11 +9,10 @@ import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
 
 from bkt_pipeline.calibration.items import ItemOptions
-from bkt_pipeline.calibration.skills import SkillOptions
+from bkt_pipeline.calibration.skills import SkillOptions, require_estimates
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.private import note_origin
 from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, night_of, parse_moment
-from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
 from bkt_pipeline.model.irt.items import ItemModel
@@ -146,11 +145,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
             sequences=str(_given(self.sequences, environment.sequences)),
             publish=self.publish,
         )
-        if options.min_attempts < 1 and options.estimator != "pooled":
-            raise InvalidSettings(
-                f"min_attempts is {options.min_attempts} and the estimator is {options.estimator}, but only pooled has an "
-                "estimate for a skill without answers; use pooled, or a min_attempts of at least 1"
-            )
+        require_estimates(options.min_attempts, options.estimator)
         return options
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:

@@ -197,6 +197,7 @@ STOPS = {
         WOULD_FAIL,
         "skill two\\nlines: Dagster refuses",
     ),
+    "no active skill": ("UPDATE skills SET active = false;", WOULD_FAIL, "no skill is active"),
     "a view that raises": (
         "ALTER TABLE attempts RENAME TO a; CREATE VIEW attempts AS SELECT id, student_id, item_id, is_correct,"
         " created_at + (1 / (id - 1)) * interval '0 s' AS created_at FROM a;",
@@ -212,6 +213,13 @@ def test_what_would_stop_a_night_is_found(ask: Ask, case: str) -> None:
     found = ask(change)
     assert found.exit_code == exit_code
     assert any(message in text for text in lines(found, "fails")), found.lines
+
+
+def test_settings_that_contradict_each_other_are_found(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BKT_MIN_ATTEMPTS", "0")
+    found = ask()
+    assert found.exit_code == WOULD_FAIL
+    assert any("only pooled has an estimate" in text for text in lines(found, "fails"))
 
 
 def test_a_read_only_session_is_found(ask: Ask, empty_database: str) -> None:
