@@ -76,4 +76,7 @@ def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         return kind(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
+        name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
+        raise InvalidSettings(
+            why if why.startswith(f"{name} ") else f"{name} is {first['input']!r}: {why}"
+        ) from None
