@@ -165,7 +165,7 @@ STOPS = {
         "no unique index on skill_id",
     ),
     "a target that refuses rows": (
-        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (log_likelihood IS NOT NULL);",
+        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (log_likelihood > 0);",
         WOULD_FAIL,
         "violates check constraint",
     ),

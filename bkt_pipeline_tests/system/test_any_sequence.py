@@ -128,7 +128,7 @@ def test_a_rollback_needs_only_the_kept_fits(platform: Platform, database: Datab
 MEDDLING = {
     "drops new rows": ("BEFORE INSERT", "RETURN NULL;"),
     "drops changes": ("BEFORE UPDATE", "RETURN NULL;"),
-    "rounds a value": ("BEFORE INSERT OR UPDATE", "NEW.p_slip := 0.4; RETURN NEW;"),
+    "rounds a value": ("BEFORE INSERT OR UPDATE", "NEW.p_slip := 0.43; RETURN NEW;"),
     "hides the likelihood": ("BEFORE INSERT OR UPDATE", "NEW.log_likelihood := NULL; RETURN NEW;"),
     "writes to another skill": ("BEFORE INSERT", "NEW.skill_id := gen_random_uuid(); RETURN NEW;"),
     "deletes the row afterwards": ("AFTER INSERT OR UPDATE", "{delete}"),
