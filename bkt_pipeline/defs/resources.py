@@ -2,8 +2,9 @@
 
 import datetime as dt
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, field_validator
@@ -11,13 +12,14 @@ from pydantic import Field, PrivateAttr, field_validator
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions, require_estimates
 from bkt_pipeline.db.database import Database, open_database
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.private import note_origin
-from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, night_of, parse_moment
+from bkt_pipeline.defs.tags import COMMAND_TAG, DATABASE_TAG, REHEARSAL_TAG, night_of, parse_moment
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
 from bkt_pipeline.model.irt.items import ItemModel
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
-from bkt_pipeline.settings import Settings, settings
+from bkt_pipeline.settings import DATABASE_URL, Settings, database_url, settings
 
 T = TypeVar("T")
 
@@ -42,6 +44,10 @@ def _given(value: T | None, otherwise: T) -> T:
 class PlatformDatabase(dg.ConfigurableResource[Any]):
     """The platform's database at DATABASE_URL, or the embedded one; opened on first use."""
 
+    url_variable: ClassVar[str] = DATABASE_URL
+    source_schema: ClassVar[str | None] = None
+    run_tags: ClassVar[Mapping[str, str]] = {}
+
     _database: Database | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -49,16 +55,18 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
         """The database, opened, migrated and reflected once per process."""
         with self._opening:
             if self._database is None:
-                self._database = open_database()
+                self._database = open_database(self.url_variable, self.source_schema)
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Record what the UI and later processes must know of the run, and log if it uses no platform's database."""
+        """Tag the run with its installation, its process and the kind of database that it uses; show it under its job."""
         run = context.instance.get_run_by_id(context.run.run_id) if context.instance and context.run else None
         if context.instance and run and COMMAND_TAG in run.tags:
             note_origin(context.instance, run)
-        note_process(context)
-        if settings().database_url is None and context.log:
+        embedded = self.url_variable == DATABASE_URL and bool(settings().demo)
+        kind = "platform" if database_url(self.url_variable) else "embedded" if embedded else "none"
+        note_process(context, {**self.run_tags, DATABASE_TAG: kind})
+        if kind == "embedded" and context.log:
             context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -66,6 +74,19 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
         with self._opening:
             if self._database is not None:
                 self._database.close()
+
+
+def platform_database(
+    installation: Installation, variable: str = DATABASE_URL, schema: str | None = None
+) -> PlatformDatabase:
+    """The database of an installation, whose URL is in the variable and whose tables are in the schema."""
+
+    class InstallationDatabase(PlatformDatabase):
+        url_variable: ClassVar[str] = variable
+        source_schema: ClassVar[str | None] = schema
+        run_tags: ClassVar[Mapping[str, str]] = installation.tags
+
+    return InstallationDatabase()
 
 
 def shared(database: Database) -> PlatformDatabase:

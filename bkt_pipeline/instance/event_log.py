@@ -24,12 +24,13 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from bkt_pipeline.instance.lasting import lasting, retried
 
 EVENT_BATCH = 1000  # events in one statement
-WRITERS = ("store_event", "store_event_batch")
+WRITERS = ("store_event", "store_event_batch", "delete_events")
 # For connections that stay open, instead of one for each statement.
 POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+CHECKS = table("asset_check_executions", column("run_id"))
 DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
 EVENTS = table("event_logs", column("run_id"), column("event"))
 
@@ -149,6 +150,12 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
             keys = super().get_dynamic_partitions(partitions_def_name)
             self._partitions[partitions_def_name] = (state, keys)
         return list(keys)
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete the run's events, and its check evaluations, which Dagster would keep."""
+        super().delete_events(run_id)
+        with self.index_connection() as connection:
+            connection.execute(delete(CHECKS).where(CHECKS.c.run_id == run_id))
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store the event, except a planned check of many partitions.

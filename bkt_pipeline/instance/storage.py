@@ -195,6 +195,13 @@ def _naming_the_storage() -> Iterator[None]:
         ) from None
 
 
+def is_used() -> bool:
+    """Whether a Dagster instance is named by the settings, or was used on this machine before."""
+    configured = settings()
+    named = configured.dagster_home or configured.dagster_postgres_url
+    return bool(named) or (home() / "dagster").exists()
+
+
 def use_dagster_home() -> Path:
     """Return DAGSTER_HOME; if it is not set, set it to a folder of ours with this package's dagster.yaml."""
     if configured := settings().dagster_home:

@@ -1,6 +1,9 @@
 import dagster as dg
+import pytest
 
 from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.schedules import deadline
 
 
 def test_dagster_can_load_the_definitions() -> None:
@@ -17,3 +20,17 @@ def test_the_schedule_starts_the_night_at_seven_utc() -> None:
     schedule = build_definitions().resolve_schedule_def("nightly_bkt")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * *", "UTC")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 7 * * *", "0 9 * * *"),
+        ("30 3 * * 1-5", "30 5 * * 1-5"),
+        ("0 23 * * *", None),
+        ("0 */6 * * *", None),
+    ],
+)
+def test_the_deadline_follows_the_schedule(cron: str, expected: str | None) -> None:
+    policy = deadline(Installation(cron=cron))
+    assert getattr(policy, "deadline_cron", None) == expected

@@ -6,10 +6,10 @@ import dagster as dg
 import pytest
 
 from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night_state import PAGE, latest_night_run
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import enrol, summary
@@ -28,7 +28,7 @@ class Sensor:
         """Job and run key of each run that it requests, or its skip message."""
         resources = {"database": PlatformDatabase()}
         with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
-            result = nightly_irt(context)
+            result = build_definitions().resolve_sensor_def("nightly_irt")(context)
         if isinstance(result, dg.SkipReason):
             return result.skip_message or ""
         assert isinstance(result, dg.SensorResult)
@@ -103,7 +103,7 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
 
     def evaluate(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
         with dg.build_sensor_context(instance, cursor=cursor) as context:
-            return start_shards(context)
+            return build_definitions().resolve_sensor_def("start_shards")(context)
 
     assert "waiting for a night" in evaluate(None).skip_message
     run("active_skills_job")
@@ -114,7 +114,9 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
 
 
 def test_nights_of_the_command_never_hide_the_scheduled_one(instance: dg.DagsterInstance) -> None:
-    for number, tags in enumerate([NIGHT, *[NIGHT | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]):
+    installation = Installation()
+    night = NIGHT | installation.tags
+    for number, tags in enumerate([night, *[night | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]):
         instance.add_run(
             dg.DagsterRun(
                 job_name="active_skills_job",
@@ -123,6 +125,6 @@ def test_nights_of_the_command_never_hide_the_scheduled_one(instance: dg.Dagster
                 tags=dict(tags),
             )
         )
-    found = latest_night_run(instance)
+    found = latest_night_run(instance, installation)
     assert found is not None
     assert found.dagster_run.run_id == "run-0"
