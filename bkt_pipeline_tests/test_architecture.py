@@ -55,6 +55,7 @@ USES_OF_THE_ENVIRONMENT = {
 PRIVATE_DAGSTER = {
     "dagster._core.definitions.asset_checks.asset_check_evaluation",
     "dagster._core.definitions.source_asset",
+    "dagster._core.remote_origin",
     "dagster._core.workspace.context",
     "dagster._core.workspace.load_target",
 }

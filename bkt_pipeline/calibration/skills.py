@@ -10,6 +10,7 @@ from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.check import Finding, refusal
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import skill_has_enough_attempts, verify
+from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
@@ -29,6 +30,21 @@ class SkillOptions:
     estimator: Estimator = "grid"
     sequences: str = "window"
     publish: bool = True
+
+
+def require_estimates(min_attempts: int, estimator: str) -> None:
+    """Check that the estimator has an estimate for every skill that is calibrated.
+
+    Raises
+    ------
+    InvalidSettings
+        Skills without answers are calibrated, and the estimator has none for them.
+    """
+    if min_attempts < 1 and estimator != "pooled":
+        raise InvalidSettings(
+            f"min_attempts is {min_attempts} and the estimator is {estimator}, but only pooled has an estimate for a skill "
+            "without answers; use pooled, or a min_attempts of at least 1"
+        )
 
 
 @dataclass(frozen=True)

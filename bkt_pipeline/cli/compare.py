@@ -156,8 +156,8 @@ def _moves(moved: "list[Move]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from bkt_pipeline.cli.console import printable
     from bkt_pipeline.cli.tables import LONGEST_NAME, shortened
+    from bkt_pipeline.db.isolation import shown_key
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("skill")
@@ -168,5 +168,5 @@ def _moves(moved: "list[Move]") -> "Table":
             f"{now:.3g}" if now == then else f"{then:.3g} → {now:.3g}"
             for then, now in zip(move.before, move.after, strict=True)
         ]
-        table.add_row(Text(shortened(printable(move.skill_id), LONGEST_NAME)), *cells)
+        table.add_row(Text(shortened(shown_key(move.skill_id), LONGEST_NAME)), *cells)
     return table

@@ -1,6 +1,7 @@
 """The command `forget`: deletes the stored answers of one student."""
 
 import argparse
+from functools import partial
 from typing import Any
 
 
@@ -23,9 +24,12 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 def run_forget(options: argparse.Namespace) -> int:
     """Forget the student, and report how many windows changed. The id is not repeated."""
     from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.db.spellings import spellings
     from bkt_pipeline.windows.store import window_store
 
     with open_database() as database:
-        changed = window_store(database.run).forget(options.student)
+        ids = database.run(partial(spellings, source=database.platform, student_id=options.student))
+        store = window_store(database.run)
+        changed = sum(store.forget(student_id) for student_id in sorted(ids))
     print(f"deleted the answers of the student from {changed} windows")
     return 0

@@ -94,8 +94,9 @@ def run_nightly(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
+    from bkt_pipeline.defs.launchpad import validated
     from bkt_pipeline.defs.night import run_night
-    from bkt_pipeline.defs.resources import CalibrationSettings, shared, validated
+    from bkt_pipeline.defs.resources import CalibrationSettings, shared
     from bkt_pipeline.defs.tags import parse_moment
     from bkt_pipeline.instance.storage import check_storage, dagster_instance, write_events_in_batches
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.cli.console import printable
+from bkt_pipeline.db.isolation import shown_key
 from bkt_pipeline.db.ledger import ItemsOutcome, SkillOutcome
 from bkt_pipeline.model.irt.fits import ItemStatus
 
@@ -40,7 +41,7 @@ def night_table(
     for outcome in outcomes:
         fitted = parameters.get(outcome.skill_id) if outcome.outcome is Outcome.CALIBRATED else None
         values = [f"{fitted[name]:.4g}" for name in PARAMETERS] if fitted else [""] * len(PARAMETERS)
-        name = printable(outcome.skill_id)
+        name = shown_key(outcome.skill_id)
         table.add_row(
             Text(name if wide else shortened(name, LONGEST_NAME)),
             _count(outcome.attempts),
@@ -65,7 +66,7 @@ def _reasons(outcomes: Sequence[SkillOutcome]) -> list[str]:
     for outcome in outcomes:
         if outcome.outcome is not Outcome.CALIBRATED:
             reason = _LOW_DATA.sub(r"fewer than \2 \1", outcome.reason or "no reason recorded")
-            grouped.setdefault((outcome.outcome, reason), []).append(printable(outcome.skill_id))
+            grouped.setdefault((outcome.outcome, reason), []).append(shown_key(outcome.skill_id))
     lines = []
     for (what, reason), names in sorted(grouped.items()):
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -92,7 +93,7 @@ def items_totals(outcomes: Sequence[ItemsOutcome], seconds: float) -> str:
     attempts = sum(outcome.attempts for outcome in outcomes)
     lines = [f"{sum(counts.values()):,} items: {listed or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
     lines += [
-        f"failed: items of {printable(outcome.skill_id)}: {printable(outcome.reason or '')}"
+        f"failed: items of {shown_key(outcome.skill_id)}: {printable(outcome.reason or '')}"
         for outcome in outcomes
         if outcome.outcome is Outcome.FAILED
     ]

@@ -8,15 +8,16 @@ from functools import partial
 from sqlalchemy import Connection, Table, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.calibration.skills import require_estimates
 from bkt_pipeline.db.advice import adapting_views, missing_indexes
 from bkt_pipeline.db.answers import reflect_mastery
 from bkt_pipeline.db.attempts import in_window, read_active_skills
 from bkt_pipeline.db.backend import describe_view
 from bkt_pipeline.db.connection import close
 from bkt_pipeline.db.database import connect
-from bkt_pipeline.db.isolation import printable, unusable_keys
+from bkt_pipeline.db.isolation import shown_key, unusable_keys
 from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, left_out
-from bkt_pipeline.db.migrations import current, newest
+from bkt_pipeline.db.migrations import current, known_revisions, newest
 from bkt_pipeline.db.nights import latest_night_date
 from bkt_pipeline.db.older_answers import older_answers
 from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, reflect_source
@@ -26,7 +27,7 @@ from bkt_pipeline.db.returning import returning_students, sampled
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
-from bkt_pipeline.errors import DatabaseError, PermissionMissing
+from bkt_pipeline.errors import DatabaseError, InvalidSettings, PermissionMissing
 from bkt_pipeline.settings import settings
 
 CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
@@ -73,6 +74,10 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     where = "the embedded server (DATABASE_URL is not set)" if embedded else "DATABASE_URL"
     found.add("database", f"{name} as {user}, at {where}")
     found.add("server", f"PostgreSQL {server}")
+    try:
+        require_estimates(settings().min_attempts, settings().estimator)
+    except InvalidSettings as error:
+        found.add("fails", str(error), WOULD_FAIL)
     if embedded and not find_relations(connection, ["skills"], schema):
         found.add("tables", "not there yet; the first night or load creates them")
         return found
@@ -166,6 +171,8 @@ def _attempts(connection: Connection, source: Source) -> Iterator[tuple[str, str
         select(func.count().filter(skills.active), func.count()).select_from(source.skills)
     ).one()
     yield "skills", f"{active:,} active of {all_skills:,}"
+    if not active:
+        yield "fails", "no skill is active, so there is nothing to calibrate; set skills.active"
     odd = literal(0) if source.odd_grade is None else func.count().filter(source.odd_grade)
     in_it, ungraded, newest_attempt, odd_grades = connection.execute(
         select(
@@ -235,7 +242,7 @@ def _active_keys(connection: Connection, source: Source) -> list[str]:
 def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     unusable = unusable_keys(source, read_active_skills(connection, source))
     for key, why in sorted(unusable.items()):
-        yield "fails", f"skill {printable(key)}: {why}"
+        yield "fails", f"skill {shown_key(key)}: {why}"
     if source.order_is_total:
         return
     keys = _active_keys(connection, source)
@@ -262,6 +269,9 @@ def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]
 
 def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
     revision = current(connection)
+    if revision and revision not in known_revisions():
+        yield "migrations", f"bkt_pipeline is at {revision}, which this version does not know"
+        return
     if revision != newest():
         at = f"at {revision}, behind {newest()}" if revision else "not there yet"
         yield "migrations", f"bkt_pipeline is {at}; the next night brings it up to date"

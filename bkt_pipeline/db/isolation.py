@@ -10,13 +10,14 @@ from sqlalchemy.exc import DBAPIError
 from bkt_pipeline.db.ledger import SkillOutcome, record
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.retry import is_transient, sqlstate
-from bkt_pipeline.db.safe_keys import LONGEST_ID
+from bkt_pipeline.db.safe_keys import LONGEST_ID, refused_as_partition
 from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 
 T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
 
 LONGEST_SHOWN = 100
+REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
 
 # Errors that one skill's data can cause: a value that does not convert, a view's function that fails, a damaged row.
 _CLASSES_OF_DATA = ("21", "22", "P0", "XX")
@@ -25,7 +26,7 @@ _CLASSES_OF_DATA = ("21", "22", "P0", "XX")
 def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
     """The keys that cannot be used in windows, the ledger or partitions, with the reasons.
 
-    They are too long, not valid UTF-8, or not a value of skills.id's type.
+    They are too long, not valid UTF-8, not a value of skills.id's type, or refused by Dagster.
     """
     found: dict[str, str] = {}
     for key in keys:
@@ -37,14 +38,16 @@ def unusable_keys(source: Source, keys: Sequence[str]) -> dict[str, str]:
         except SourceSchemaError as error:
             found[key] = str(error)
         else:
-            if size > LONGEST_ID:
+            if refused_as_partition(key):
+                found[key] = REFUSED_KEY
+            elif size > LONGEST_ID:
                 found[key] = f"its id has {size:,} bytes; ids of up to {LONGEST_ID:,} bytes can be calibrated"
     return found
 
 
-def printable(key: str) -> str:
-    """A key for a log or a report: shortened in the middle, with invalid UTF-8 escaped."""
-    text = key.encode(errors="backslashreplace").decode()
+def shown_key(key: str) -> str:
+    """A key for a log or a report: shortened in the middle, with invalid UTF-8 and control characters escaped."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in key)
     return (
         text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
     )
@@ -62,7 +65,7 @@ def record_failed(
             if isinstance(error, DBAPIError) and is_transient(error):
                 raise
             log.warning(
-                "skill %s failed: %s; the ledger cannot store its id", printable(row.skill_id), row.reason
+                "skill %s failed: %s; the ledger cannot store its id", shown_key(row.skill_id), row.reason
             )
 
 

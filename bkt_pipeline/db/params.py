@@ -20,8 +20,10 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
 )
 
+from bkt_pipeline.calibration.check import equal_as_stored
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.fits import store_fits
@@ -34,6 +36,7 @@ from bkt_pipeline.model.params import BktParams
 from bkt_pipeline.settings import MIN_ATTEMPTS
 
 VALUES = (*PARAMETERS, "log_likelihood")
+Values = Sequence[float | None]  # in the order of VALUES
 FULL_ATTEMPTS = MIN_ATTEMPTS  # a fit on fewer is thin, whatever min_attempts a night uses
 # The range of dates that Python can represent; a platform may seed its rows with infinity.
 _EARLIEST: Any = literal_column("'0002-01-01'::timestamptz")
@@ -51,28 +54,61 @@ def publish(
     Raises
     ------
     RowNotTaken
-        The table kept fewer rows than it was given.
+        The table did not keep the rows as they were given.
     """
     by_key = {fit.skill_id: fit for fit in fits}
     lock_skills(connection, list(by_key))
     won = _claim(connection, platform, by_key, run_id)
-    for replaces in (True, False):
-        chosen = [key for key in won if (by_key[key].published.log_likelihood is not None) == replaces]
-        rows = [
-            {"skill_id": skill_id, **{name: getattr(by_key[key].published, name) for name in VALUES}}
-            for key, skill_id in zip(chosen, platform.target_ids(chosen), strict=True)
-        ]
-        guard = None if replaces else never
-        written = upsert(
-            connection, platform.target, rows, keys=["skill_id"], guard=guard, stamp="calibrated_at"
-        )
-        if replaces and len(written) < len(rows):
-            raise RowNotTaken(
-                f"{platform.target.name} kept only {len(written)} of {len(rows)} rows, without an error; look for a "
-                "trigger or rule on the table that discards rows"
-            )
+    values = {key: tuple(getattr(by_key[key].published, name) for name in VALUES) for key in won}
+    likely = {key: row for key, row in values.items() if row[-1] is not None}
+    write_rows(connection, platform, likely)
+    upsert(
+        connection,
+        platform.target,
+        _rows(platform, {key: row for key, row in values.items() if key not in likely}),
+        keys=["skill_id"],
+        guard=never,
+        stamp="calibrated_at",
+    )
     store_fits(connection, [by_key[key] for key in won], run_id, code_version)
     return set(won)
+
+
+def write_rows(connection: Connection, platform: Platform, values: Mapping[str, Values]) -> None:
+    """Write the skills' rows of `skill_bkt_params`, and read in the same transaction what the backend would read.
+
+    Raises
+    ------
+    RowNotTaken
+        The table did not keep the rows as they were given.
+    """
+    if not values:
+        return
+    upsert(connection, platform.target, _rows(platform, values), keys=["skill_id"], stamp="calibrated_at")
+    # Deferred triggers could change the rows at the end of the transaction, when nobody looks any more.
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    kept = current_values(connection, platform, list(values))
+    name = platform.target.name
+    if gone := len(values) - len(kept):
+        raise RowNotTaken(
+            f"{name} kept only {len(kept)} of {gone + len(kept)} rows, without an error; look for a trigger or rule on the "
+            "table that discards or changes rows"
+        )
+    for key, row in kept.items():
+        for column_name, ours, theirs in zip(VALUES, values[key], row, strict=True):
+            if not equal_as_stored(ours, theirs):
+                raise RowNotTaken(
+                    f"{name} holds {column_name} {theirs} after {ours} was written; look for a trigger, rule or column type "
+                    "of the table that changes values"
+                )
+
+
+def _rows(platform: Platform, values: Mapping[str, Values]) -> list[dict[str, Any]]:
+    ids = platform.target_ids(values)
+    return [
+        {"skill_id": skill_id, **dict(zip(VALUES, row, strict=True))}
+        for skill_id, row in zip(ids, values.values(), strict=True)
+    ]
 
 
 def _claim(

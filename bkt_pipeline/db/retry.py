@@ -59,13 +59,16 @@ def is_transient(error: BaseException) -> bool:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, psycopg.Error):
         return False
-    if cause.sqlstate:
-        known = cause.sqlstate in TRANSIENT_STATES or cause.sqlstate.startswith(TRANSIENT_CLASSES)
-        return known and cause.sqlstate != CANCELLED
-    if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
-        message = str(cause)
-        return _TEMPORARY_DNS in message or not any(words in message for words in PERMANENT_CONNECT)
-    return False
+    lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    return may_pass(cause.sqlstate, str(cause)) if cause.sqlstate or lost else False
+
+
+def may_pass(state: str | None, message: str) -> bool:
+    """Whether a failure with this SQLSTATE, or a lost or failed connection without one, is transient."""
+    if state:
+        known = state in TRANSIENT_STATES or state.startswith(TRANSIENT_CLASSES)
+        return known and state != CANCELLED
+    return _TEMPORARY_DNS in message or not any(words in message for words in PERMANENT_CONNECT)
 
 
 def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, select, union, update
 
 from bkt_pipeline.calibration.check import equal_as_stored
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.db.params import VALUES, current_values
+from bkt_pipeline.db.params import VALUES, current_values, write_rows
 from bkt_pipeline.db.platform import Platform
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.schema import night_skills, published_params, skill_fits
@@ -41,23 +41,29 @@ def roll_back(
     InvalidSettings
         No parameters of that night or an earlier one are stored, or a skill has no parameters at all.
     """
-    published = _published(connection, skills)
-    then = _fits_of(connection, night, published)
+    known = _known(connection, skills)
+    lock_skills(connection, known)
+    published = {
+        row.skill_id: row
+        for row in connection.execute(select(published_params).where(published_params.c.skill_id.in_(known)))
+    }
+    then = _fits_of(connection, night, known)
     if not then:
         kept = connection.execute(select(func.min(skill_fits.c.night), func.max(skill_fits.c.night))).one()
         raise InvalidSettings(
             f"no parameters of {night} or earlier are stored; "
             + (f"the stored nights are {kept[0]} to {kept[1]}" if kept[0] else "no night is stored yet")
         )
-    done = RolledBack(without=sorted(set(published) - set(then)))
+    done = RolledBack(without=sorted(set(known) - set(then)))
     now = current_values(connection, platform, sorted(then))
     for key, fit in then.items():
-        if fit.as_of == published[key].as_of and _holds(now.get(key), fit):
+        gone = published.get(key)
+        if gone and fit.as_of == gone.as_of and _holds(now.get(key), fit):
             done.unchanged.append(key)
             continue
         try:
             with connection.begin_nested():
-                _restore(connection, platform, fit, published[key])
+                _restore(connection, platform, fit, gone)
         except Exception as error:
             done.refused[key] = reason(error)
         else:
@@ -65,23 +71,18 @@ def roll_back(
     return done
 
 
-def _published(connection: Connection, skills: Collection[str]) -> dict[str, "Row[Any]"]:
-    """The calibration that each row comes from, with the skills locked against concurrent publishing."""
-    rows = connection.execute(select(published_params).order_by(published_params.c.skill_id)).all()
-    published = {row.skill_id: row for row in rows if not skills or row.skill_id in skills}
-    if unknown := sorted(set(skills) - set(published)):
+def _known(connection: Connection, skills: Collection[str]) -> list[str]:
+    """The chosen skills, by default all of which parameters were ever stored."""
+    stored = union(select(published_params.c.skill_id), select(skill_fits.c.skill_id))
+    known = set(connection.execute(stored).scalars())
+    if unknown := sorted(set(skills) - known):
         raise InvalidSettings(
             f"no parameters were ever stored for {', '.join(unknown)}; skills.id lists the skills"
         )
-    lock_skills(connection, list(published))
-    # Read again now that the skills are locked.
-    rows = connection.execute(
-        select(published_params).where(published_params.c.skill_id.in_(list(published)))
-    ).all()
-    return {row.skill_id: row for row in rows}
+    return sorted(skills or known)
 
 
-def _fits_of(connection: Connection, night: dt.date, published: Collection[str]) -> dict[str, "Row[Any]"]:
+def _fits_of(connection: Connection, night: dt.date, known: Collection[str]) -> dict[str, "Row[Any]"]:
     """The latest fit of each skill up to and including the night."""
     last = (
         select(skill_fits.c.skill_id, func.max(skill_fits.c.night).label("night"))
@@ -95,7 +96,7 @@ def _fits_of(connection: Connection, night: dt.date, published: Collection[str])
         .join(last, (last.c.skill_id == skill_fits.c.skill_id) & (last.c.night == skill_fits.c.night))
         .order_by(skill_fits.c.skill_id)
     )
-    return {row.skill_id: row for row in rows if row.skill_id in published}
+    return {row.skill_id: row for row in rows if row.skill_id in known}
 
 
 def _holds(row: Sequence[float | None] | None, fit: "Row[Any]") -> bool:
@@ -105,23 +106,12 @@ def _holds(row: Sequence[float | None] | None, fit: "Row[Any]") -> bool:
     )
 
 
-def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: "Row[Any]") -> None:
-    (skill_id,) = platform.target_ids([fit.skill_id])
-    values = {name: getattr(fit, name) for name in VALUES}
-    upsert(
-        connection,
-        platform.target,
-        [{"skill_id": skill_id, **values}],
-        keys=["skill_id"],
-        stamp="calibrated_at",
-    )
-    connection.execute(
-        update(published_params)
-        .where(published_params.c.skill_id == fit.skill_id)
-        .values(as_of=fit.as_of, run_id=fit.run_id, attempts=fit.attempts)
-    )
+def _restore(connection: Connection, platform: Platform, fit: "Row[Any]", gone: "Row[Any] | None") -> None:
+    write_rows(connection, platform, {fit.skill_id: [getattr(fit, name) for name in VALUES]})
+    names = ("skill_id", "as_of", "run_id", "attempts")
+    upsert(connection, published_params, [{name: getattr(fit, name) for name in names}], keys=["skill_id"])
     # Restoring a later night removes the mark of an earlier rollback and leaves no new one.
-    if fit.as_of < gone.as_of:
+    if gone and fit.as_of < gone.as_of:
         why = f"the parameters of {fit.night} were restored"
         _mark(connection, fit.skill_id, gone.as_of, Outcome.ROLLED_BACK, why)
     _mark(connection, fit.skill_id, fit.as_of, Outcome.CALIBRATED, None, was=Outcome.ROLLED_BACK)

@@ -11,6 +11,15 @@ REFUSED_IN_KEYS = ("...", "\a", "\b", "\f", "\n", "\r", "\t", "\v", "\0")
 LONGEST_ID = 2_500
 
 
+def refused_as_partition(skill_id: str) -> bool:
+    """Whether Dagster refuses the id as a partition key.
+
+    >>> [refused_as_partition(skill_id) for skill_id in ("", "two\\nlines", "fractions")]
+    [True, True, False]
+    """
+    return not skill_id or any(part in skill_id for part in REFUSED_IN_KEYS)
+
+
 def partition_safe(skill_id: str) -> str:
     """The id with each "..." replaced by the single character "…", which Dagster accepts.
 

@@ -1,7 +1,5 @@
 """`skill_bkt_params`, which the platform's backend reads: created if it is missing, checked, never altered."""
 
-from typing import Any
-
 from sqlalchemy import (
     Column,
     Connection,
@@ -87,12 +85,11 @@ def create_target(connection: Connection, skills: Table, schema: str | None) -> 
     ).create(connection, checkfirst=True)
 
 
-def trial_upsert(target: Table, skill_id: Any = None) -> Insert:
-    """The statement that publishes a skill's parameters, with values that leave an existing row unchanged."""
-    given = null() if skill_id is None else skill_id
+def trial_upsert(target: Table) -> Insert:
+    """The statement that publishes a skill's parameters, to be planned and not run."""
     values = {
         **{name: cast(0.25, Double) for name in PARAMETERS},
-        "skill_id": cast(given, target.c.skill_id.type),
+        "skill_id": cast(null(), target.c.skill_id.type),
         "log_likelihood": cast(null(), Double),
         "calibrated_at": func.now(),
     }

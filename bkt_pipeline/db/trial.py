@@ -1,19 +1,31 @@
 """Tries what a night writes, in a transaction that is rolled back, and reports what would fail."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
+from bkt_pipeline.db.attempts import read_active_skills
+from bkt_pipeline.db.isolation import unusable_keys
 from bkt_pipeline.db.items import platform_columns
 from bkt_pipeline.db.migrations import current, migrate, newest
+from bkt_pipeline.db.params import write_rows
 from bkt_pipeline.db.permissions import NOT_ALLOWED, name_of, role_name
-from bkt_pipeline.db.platform import Source
+from bkt_pipeline.db.platform import Platform, Source
 from bkt_pipeline.db.retry import is_transient, reason, sqlstate
-from bkt_pipeline.db.schema import SCHEMA
-from bkt_pipeline.db.target import TARGET, create_target, trial_upsert
+from bkt_pipeline.db.schema import SCHEMA, own
+from bkt_pipeline.db.target import TARGET, create_target
 from bkt_pipeline.errors import BktError
 
+TRIED = (
+    0.25,
+    0.125,
+    0.0625,
+    0.1875,
+    -123.456,
+)  # parameters and a log-likelihood such as a night could publish
+_MISSING = ("42P01", "42703")  # a table, a column
 _UNWRITABLE = text(
     """
     SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
@@ -77,13 +89,36 @@ def _write_target(
     if target is None:
         create_target(connection, source.skills, schema)
         return None
-    skill = connection.execute(select(source.skills.c.id).where(source.skills.c.active).limit(1)).scalar()
-    if skill is None:
+    platform = Platform(source.skills, source.items, source.attempts, target)
+    keys = read_active_skills(connection, source)
+    unusable = unusable_keys(source, keys)
+    usable = [key for key in keys if key not in unusable]
+    refused = _refused(connection, platform, usable)
+    if not refused:
         return None
-    written = connection.execute(trial_upsert(target, skill).returning(target.c.skill_id)).first()
-    if written is None:
-        return "a trigger or a rule discards written rows, so the backend would never see them"
-    return None
+    reasons = Counter(refused.values())
+    return "; ".join(f"{why} ({count:,} of {len(usable):,} skills)" for why, count in reasons.most_common(3))
+
+
+def _refused(connection: Connection, platform: Platform, keys: Sequence[str]) -> dict[str, str]:
+    """The skills whose row the target table does not take, with the reasons; halves what fails, as a night does."""
+    if not keys:
+        return {}
+    savepoint = connection.begin_nested()
+    try:
+        write_rows(connection, platform, dict.fromkeys(keys, TRIED))
+        return {}
+    except (DBAPIError, BktError) as error:
+        if isinstance(error, DBAPIError) and is_transient(error):
+            raise
+        if isinstance(error, DBAPIError) and sqlstate(error) == NOT_ALLOWED:
+            raise
+        if len(keys) == 1:
+            return {keys[0]: reason(error)}
+    finally:
+        savepoint.rollback()
+    middle = len(keys) // 2
+    return _refused(connection, platform, keys[:middle]) | _refused(connection, platform, keys[middle:])
 
 
 def _write_items(connection: Connection, source: Source) -> str | None:
@@ -103,6 +138,16 @@ def _write_own(connection: Connection) -> str | None:
     if current(connection) != newest():
         migrate(connection)
         return None
+    try:
+        for table in own.sorted_tables:
+            connection.execute(select(table).limit(0))
+    except DBAPIError as error:
+        if sqlstate(error) not in _MISSING:
+            raise
+        return (
+            f"the schema {SCHEMA} is not as a migration left it: {reason(error)}; restore it from a backup, or drop it and "
+            "run bkt-pipeline migrate"
+        )
     refused = connection.execute(_UNWRITABLE).scalar()
     if not refused:
         return None

@@ -33,13 +33,15 @@ _UNREADABLE = (
 )
 
 
-# Parameters that Prisma, Rails and JDBC put into URLs and that libpq refuses. Messages name only these, because any
-# other word could be part of a password that is not percent-encoded.
+# Parameters that Prisma, Rails, Doctrine, node-postgres and JDBC put into URLs and that libpq refuses. Messages name only
+# these, because any other word could be part of a password that is not percent-encoded.
 _OF_OTHER_DRIVERS = re.compile(
     r"[?&](schema|currentSchema|search_path|connection_limit|pool_timeout|socket_timeout|statement_cache_size|pgbouncer|"
     r"sslaccept|sslidentity|sslpassword_file|ssl|pool|pool_size|max_connections|min_connections|checkout_timeout|"
     r"idle_timeout|reaping_frequency|prepared_statements|advisory_locks|encoding|reconnect|timeout|variables|"
-    r"single_use_connections)=[^&@]*(?=&|$)"
+    r"single_use_connections|serverVersion|charset|useSSL|uselibpqcompat|targetServerType|stringtype|ApplicationName)"
+    r"=[^&@]*(?=&|$)",
+    re.IGNORECASE,
 )
 _FOR_SCHEMA = "; set BKT_SOURCE_SCHEMA to the schema of the platform's tables instead"
 
@@ -61,7 +63,7 @@ def libpq_url(url: str) -> str:
             name = found[1]
             raise InvalidSettings(
                 f"the database URL has the parameter {name}, which Postgres does not know; remove it"
-                + (_FOR_SCHEMA if name in ("schema", "currentSchema", "search_path") else "")
+                + (_FOR_SCHEMA if name.lower() in ("schema", "currentschema", "search_path") else "")
             ) from None
         # Not chained: the cause quotes the string, including the password.
         raise InvalidSettings(_UNREADABLE) from None

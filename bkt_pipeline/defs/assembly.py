@@ -13,14 +13,9 @@ from bkt_pipeline.defs.assets.summaries import summary_assets
 from bkt_pipeline.defs.installation import IO_MANAGER, Installation
 from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.jobs import night_jobs
+from bkt_pipeline.defs.launchpad import offered
 from bkt_pipeline.defs.progress import Progress
-from bkt_pipeline.defs.resources import (
-    CalibrationSettings,
-    ItemSettings,
-    PlatformDatabase,
-    platform_database,
-    with_defaults,
-)
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase, platform_database
 from bkt_pipeline.defs.schedules import night_schedule
 from bkt_pipeline.defs.sensors import items_sensor, shards_sensor
 from bkt_pipeline.settings import DATABASE_URL
@@ -88,8 +83,8 @@ def build_definitions(
     database = database or platform_database(installation, database_url_variable, source_schema)
     resources = {
         "database": database,
-        "settings": with_defaults(CalibrationSettings, given),
-        "item_settings": with_defaults(ItemSettings, items or {}),
+        "settings": offered(CalibrationSettings, given),
+        "item_settings": offered(ItemSettings, items or {}),
         IO_MANAGER: PostgresUpsertIOManager(database=database),
         "progress": progress or Progress(),
     }

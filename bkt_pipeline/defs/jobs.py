@@ -14,19 +14,21 @@ SUMMARY_JOB = "night_summary"
 _JOBS = {
     ACTIVE_SKILLS_JOB: (
         ["active_skills"],
-        "Updates the partitions, one per skill, to match the platform's active skills.",
+        "Begins a night: updates the partitions, one per skill, to match the platform's active skills. When it has "
+        "succeeded, the sensor start_shards starts the job calibration.",
     ),
     CALIBRATION_JOB: (
         ["attempt_window", "skill_bkt_params"],
-        "Reads the window of each chosen skill and calibrates the skill.",
+        "Materialises attempt_window and skill_bkt_params: reads the window of each chosen skill and calibrates the "
+        "skill. When every skill of a night has an outcome, the sensor nightly_irt starts the job nightly_irt.",
     ),
     ITEMS_JOB: (
         ["item_irt_params"],
-        "Calibrates the items of each chosen skill with the skill's new parameters.",
+        "Materialises item_irt_params: calibrates the items of each chosen skill with the skill's new parameters.",
     ),
     SUMMARY_JOB: (
         ["nightly_summary", "item_summary"],
-        "Summarises the night: its skills and its items.",
+        "Ends a night: materialises nightly_summary and item_summary, the pages to read in the morning.",
     ),
 }
 

@@ -35,7 +35,7 @@ from bkt_pipeline.defs.night_warning import night_warning
 from bkt_pipeline.defs.partitions import range_tags, ranges, store_order
 from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings
-from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
+from bkt_pipeline.defs.tags import COMMAND_TAGS, night_tags
 from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
 from bkt_pipeline.model.irt.comparison import pool_comparisons
@@ -106,7 +106,7 @@ class _Runner:
     ) -> None:
         self.definitions, self.instance, self.as_of = definitions, instance, as_of
         self.installation = installation
-        self.tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
+        self.tags = night_tags(as_of) | COMMAND_TAGS | process_tag()
         level = "DEBUG" if log_events else "CRITICAL"
         self.config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": level}}}}
         if settings:

@@ -26,7 +26,7 @@ def counted_in_windows(
 
     They were counted when the windows were read; counting them again would read all attempts again.
     """
-    night = as_of.astimezone(dt.UTC).date().isoformat()
+    night = as_of.astimezone(dt.UTC).date()
     # No window is stored before its end.
     since = dg.AssetRecordsFilter(installation.key("attempt_window"), after_timestamp=as_of.timestamp())
     seen: set[str | None] = set()
@@ -41,7 +41,8 @@ def counted_in_windows(
                 continue
             # A materialisation that a person reported in the UI has no metadata.
             shown = {name: value.value for name, value in window.metadata.items()}
-            if not str(shown.get("as_of", "")).startswith(night):
+            moment = shown.get("as_of")
+            if not isinstance(moment, float) or dt.datetime.fromtimestamp(moment, dt.UTC).date() != night:
                 continue
             seen.add(record.partition_key)
             for name in COUNTED:

@@ -18,12 +18,29 @@ from dagster._core.definitions.source_asset import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as NO_MATERIALISATION,
 )
 
+# A run of the command `nightly` is created in this process, so it has no origin, and without one the UI shows it
+# neither on the timeline nor under its job. These classes name an origin.
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+
 __all__ = [
     "NO_MATERIALISATION",
     "AssetCheckEvaluation",
     "AssetCheckEvaluationTargetMaterializationData",
+    "note_origin",
     "open_workspace",
 ]
+
+LOCATION, REPOSITORY = "bkt_pipeline", "__repository__"  # as `bkt-pipeline ui` and workspace.yaml name them
+
+
+def note_origin(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Record that the run is of a job of our code location, for the UI."""
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), REPOSITORY)
+    instance.run_storage.replace_job_origin(run, RemoteJobOrigin(repository, run.job_name))
 
 
 def open_workspace(

@@ -15,6 +15,7 @@ from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.db.isolation import shown_key
 from bkt_pipeline.defs.checks import evaluations
 from bkt_pipeline.defs.private import NO_MATERIALISATION
 from bkt_pipeline.defs.progress import Progress
@@ -42,7 +43,7 @@ def report(
     done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
     for verdict in done:
         if verdict.outcome is Outcome.SKIPPED:
-            context.log.info("%s: skill %s, %s", low_data_event, verdict.skill_id, verdict.reason)
+            context.log.info("%s: skill %s, %s", low_data_event, shown_key(verdict.skill_id), verdict.reason)
     tracked = progress.track("reporting", done, len(done))
     yield from materialisations(context, ((verdict.skill_id, metadata(verdict)) for verdict in tracked))
     findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
@@ -87,7 +88,7 @@ def unmaterialised_output(values: Mapping[str, Any]) -> dg.Output[Any]:
 
 def failed_skills(what: str, failed: Mapping[str, str]) -> dg.Failure:
     """The run's failure with the failed skills and their reasons: the first five in the message, all in the metadata."""
-    shown = [f"{key}: {reason}" for key, reason in list(failed.items())[:SHOWN_FAILURES]]
+    shown = [f"{shown_key(key)}: {reason}" for key, reason in list(failed.items())[:SHOWN_FAILURES]]
     more = "; …" if len(failed) > SHOWN_FAILURES else ""
     return dg.Failure(
         f"{len(failed)} of {what} failed, the others are stored: {'; '.join(shown)}{more}",

@@ -3,19 +3,18 @@
 import datetime as dt
 import threading
 from collections.abc import Mapping
-from copy import copy
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from bkt_pipeline.calibration.items import ItemOptions
-from bkt_pipeline.calibration.skills import SkillOptions
+from bkt_pipeline.calibration.skills import SkillOptions, require_estimates
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.installation import Installation
-from bkt_pipeline.defs.tags import DATABASE_TAG, REHEARSAL_TAG, night_of, parse_moment
-from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.defs.private import note_origin
+from bkt_pipeline.defs.tags import COMMAND_TAG, DATABASE_TAG, REHEARSAL_TAG, night_of, parse_moment
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
 from bkt_pipeline.model.irt.items import ItemModel
@@ -60,7 +59,10 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Tag the run with its installation, its process and the kind of database that it uses."""
+        """Tag the run with its installation, its process and the kind of database that it uses; show it under its job."""
+        run = context.instance.get_run_by_id(context.run.run_id) if context.instance and context.run else None
+        if context.instance and run and COMMAND_TAG in run.tags:
+            note_origin(context.instance, run)
         embedded = self.url_variable == DATABASE_URL and bool(settings().demo)
         kind = "platform" if database_url(self.url_variable) else "embedded" if embedded else "none"
         note_process(context, {**self.run_tags, DATABASE_TAG: kind})
@@ -164,11 +166,7 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
             sequences=str(_given(self.sequences, environment.sequences)),
             publish=self.publish,
         )
-        if options.min_attempts < 1 and options.estimator != "pooled":
-            raise InvalidSettings(
-                f"min_attempts is {options.min_attempts} and the estimator is {options.estimator}, but only pooled has an "
-                "estimate for a skill without answers; use pooled, or a min_attempts of at least 1"
-            )
+        require_estimates(options.min_attempts, options.estimator)
         return options
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -250,44 +248,3 @@ class ItemSettings(dg.ConfigurableResource[Any]):
         if self.update_items is not None:
             return self.update_items
         return settings().update_items
-
-
-Kind = TypeVar("Kind", CalibrationSettings, ItemSettings)
-
-
-def with_defaults(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """Settings whose defaults are these values, which the launchpad shows and a run's config replaces.
-
-    They are defaults of a class of their own, because Dagster drops the values of an instance as soon as a run's
-    config names any setting.
-
-    Raises
-    ------
-    InvalidSettings
-        A value is invalid.
-    """
-    checked = validated(kind, values)
-    fields: dict[str, Any] = {}
-    for name in values:
-        field = copy(kind.model_fields[name])
-        field.default = getattr(checked, name)
-        fields[name] = (field.annotation, field)
-    made: type[Kind] = create_model(kind.__name__, __base__=kind, **fields)
-    return made()
-
-
-def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """The settings with these values.
-
-    Raises
-    ------
-    InvalidSettings
-        A value is invalid.
-    """
-    if unknown := sorted(set(values) - set(kind.model_fields)):
-        raise InvalidSettings(f"{unknown[0]} is not a setting; choose from {', '.join(kind.model_fields)}")
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}") from None

@@ -22,7 +22,7 @@ def night_schedule(installation: Installation) -> dg.ScheduleDefinition:
         cron_schedule=installation.cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Starts the night at {starts}; the tick is the night's as_of.",
+        description=f"Starts the job active_skills_job, which begins a night, at {starts}; the tick is the night's as_of.",
     )
     def nightly_bkt(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         tags = night_tags(context.scheduled_execution_time) | installation.tags

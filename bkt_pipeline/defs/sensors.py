@@ -57,7 +57,7 @@ def shards_sensor(installation: Installation) -> dg.SensorDefinition:
         job_name=installation.name(CALIBRATION_JOB),
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts the night's shards when active_skills has succeeded.",
+        description="Starts the job calibration, one run for each shard of the night, when active_skills_job has succeeded.",
     )
     def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         record = latest_night_run(context.instance, installation)
@@ -84,8 +84,8 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={installation.name("database")},
-        description="Starts the item calibration once a night, when every skill of the night has an outcome, and then "
-        "the night's summary when the items are done. If no skill was calibrated, starts only the summary.",
+        description="Starts the job nightly_irt once a night, when every skill of the night has an outcome, and then the "
+        "job night_summary when the items are done. If no skill was calibrated, starts only night_summary.",
     )
     # Called directly, as tests do, it also gets the resources as arguments.
     def nightly_irt(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult | dg.SkipReason:

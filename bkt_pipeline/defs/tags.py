@@ -39,6 +39,13 @@ REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
 
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
+# By this tag the UI finds the runs of a job. A daemon must not retry the runs of a command.
+COMMAND_TAGS = {
+    COMMAND_TAG: "nightly",
+    ".dagster/repository": "__repository__@bkt_pipeline",
+    "dagster/max_retries": "0",
+}
+
 # Earlier than any platform's data, and late enough that every window begins after the year 1.
 EARLIEST_AS_OF = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 

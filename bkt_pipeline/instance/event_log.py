@@ -9,9 +9,10 @@ keys each read takes half a second, so the keys are cached.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +20,8 @@ import dagster as dg
 from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import Insert, insert
+
+from bkt_pipeline.instance.lasting import lasting, retried
 
 EVENT_BATCH = 1000  # events in one statement
 WRITERS = ("store_event", "store_event_batch", "delete_events")
@@ -29,6 +32,7 @@ MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 CHECKS = table("asset_check_executions", column("run_id"))
 DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
+EVENTS = table("event_logs", column("run_id"), column("event"))
 
 
 def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
@@ -73,8 +77,12 @@ def _lent(storage: PostgresEventLogStorage) -> "Iterator[BatchingEventLogStorage
         own |= before
 
 
+@lasting(except_for=("store_event", "store_event_batch"))
 class BatchingEventLogStorage(PostgresEventLogStorage):
-    """Writes many events of one kind with one statement; the stored rows are the same as Dagster's own."""
+    """Writes many events of one kind with one statement; the stored rows are the same as Dagster's own.
+
+    What fails because its connection was lost is done again, and an event is stored once.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._forget()
@@ -108,7 +116,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def store_event(self, event: dg.EventLogEntry) -> None:
         held = self._held.get(event.run_id)
         if held is None or event.dagster_event_type not in (MATERIALISED, EVALUATED):
-            super().store_event(event)
+            self._once([event], partial(super().store_event, event))
             return
         held.append(event)
         if len(held) >= EVENT_BATCH:
@@ -119,11 +127,12 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         for kind, group in groupby(events, key=lambda event: event.dagster_event_type):
             some = list(group)
             if kind == PLANNED:
-                with self.index_transaction() as connection:
-                    stored = self._insert(connection, some)
-                self.store_asset_event(some[-1], stored[-1][0])
+                self._once(some, partial(self._write_planned, some))
+            elif kind == MATERIALISED:
+                self._once(some, partial(super().store_event_batch, some))
             else:
-                super().store_event_batch(some)
+                for event in some:
+                    self.store_event(event)
 
     def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
         """The keys, read again only if they have changed since the last call.
@@ -160,12 +169,29 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
 
     def _write(self, events: list[dg.EventLogEntry]) -> None:
         for kind, group in groupby(events, key=lambda event: event.dagster_event_type):
-            if kind == MATERIALISED:
-                super().store_event_batch(list(group))
-            else:
-                self._write_evaluations(list(group))
+            some = list(group)
+            store = super().store_event_batch if kind == MATERIALISED else self._write_evaluations
+            self._once(some, partial(store, some))
 
-    def _write_evaluations(self, events: list[dg.EventLogEntry]) -> None:
+    def _once(self, events: Sequence[dg.EventLogEntry], store: Callable[[], None]) -> None:
+        """Store the events. If the connection is lost half-way, delete what of them was stored, and store them again."""
+
+        def attempt(number: int) -> None:
+            if number > 1:
+                texts = [self._event_to_row(event)["event"] for event in events]
+                of_run = EVENTS.c.run_id == events[0].run_id
+                with self.index_connection() as connection:
+                    connection.execute(delete(EVENTS).where(of_run, EVENTS.c.event.in_(texts)))
+            store()
+
+        retried(attempt)
+
+    def _write_planned(self, events: Sequence[dg.EventLogEntry]) -> None:
+        with self.index_transaction() as connection:
+            stored = self._insert(connection, events)
+        self.store_asset_event(events[-1], stored[-1][0])
+
+    def _write_evaluations(self, events: Sequence[dg.EventLogEntry]) -> None:
         with self.index_transaction() as connection:
             stored = self._insert(connection, events)
             executions = Table("asset_check_executions", MetaData(), autoload_with=connection)

@@ -25,7 +25,9 @@ from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
 from bkt_pipeline.instance.event_log import POOL, BatchingEventLogStorage, lent
 from bkt_pipeline.instance.foreign_tables import foreign, refuse_foreign_tables
+from bkt_pipeline.instance.lasting import driver_error
 from bkt_pipeline.instance.lost import replace_lost_connections
+from bkt_pipeline.instance.run_storage import LastingRunStorage
 from bkt_pipeline.settings import settings
 
 EMBEDDED_NAME = "dagster"
@@ -112,12 +114,17 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 # Its alembic_version holds another program's revision beside tables of Dagster.
                 raise foreign() from None
         self._event_log = BatchingEventLogStorage(url, should_autocreate_tables=False)
+        self._runs = LastingRunStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):
             storage.optimize_for_webserver(**POOL)
 
     @property
     def event_log_storage(self) -> BatchingEventLogStorage:
         return self._event_log
+
+    @property
+    def run_storage(self) -> LastingRunStorage:
+        return self._runs
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -180,13 +187,11 @@ def _naming_the_storage() -> Iterator[None]:
     try:
         yield
     except (DagsterPostgresException, DBAPIError) as error:
-        # Only Dagster's storage uses psycopg2, so errors of another driver come from the platform's database.
-        cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
-        driver_error = cause.orig if isinstance(cause, DBAPIError) else cause
-        if not isinstance(driver_error, psycopg2.Error):
+        # Errors of another driver come from the platform's database.
+        if (cause := driver_error(error)) is None:
             raise
         raise DatabaseUnavailable(
-            f"Dagster's storage (DAGSTER_POSTGRES_URL) cannot be used: {reason(driver_error)}"
+            f"Dagster's storage (DAGSTER_POSTGRES_URL) cannot be used: {reason(cause)}"
         ) from None
 
 

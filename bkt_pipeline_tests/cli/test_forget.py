@@ -1,5 +1,6 @@
 """What is kept of one student is deleted, and of the others nothing."""
 
+import psycopg
 import pytest
 
 from bkt_pipeline.cli.main import main
@@ -36,3 +37,23 @@ def test_a_student_is_forgotten_in_every_window(
     assert "a window whose rows are not those that its head counts" not in torn(platform.url)
     assert main(["forget", "--student", "s0001"]) == 0
     assert capfd.readouterr().out == "deleted the answers of the student from 0 windows\n"
+
+
+def test_a_student_is_forgotten_in_every_spelling_that_the_platform_takes_for_the_same(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with psycopg.connect(platform.url) as connection:
+        connection.execute("CREATE EXTENSION citext; ALTER TABLE attempts ALTER student_id TYPE citext")
+    windows = [window_of(key, [[True], [True, False]]) for key in ("fractions", "ratios")]
+    with open_database() as database:
+        store = window_store(database.run)
+        put(store, *windows)
+        with psycopg.connect(platform.url) as connection:
+            connection.execute(
+                "UPDATE bkt_pipeline.attempt_window SET student_id = upper(student_id) WHERE skill_id = 'ratios'"
+            )
+        assert main(["forget", "--student", "S0001"]) == 0
+        assert capfd.readouterr().out == "deleted the answers of the student from 2 windows\n"
+        left = get(store, "fractions", "ratios")
+    assert [window.student_ids for window in left.values()] == [("s0000",), ("S0000",)]

@@ -52,7 +52,11 @@ def test_a_sound_database_is_reported_and_left_as_it_is(ask: Ask, empty_database
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT count(*) FROM skill_bkt_params").fetchone() == (0,)
         (after,) = connection.execute(TABLES).fetchone()
+        connection.execute("ALTER TABLE bkt_pipeline.skill_fits DROP COLUMN p_l0 CASCADE")
     assert after > before, "only the opening creates something"
+    damaged = diagnose()
+    assert damaged.exit_code == WOULD_FAIL
+    assert any("is not as a migration left it" in text for text in lines(damaged, "fails"))
 
 
 SHAPES = {
@@ -161,7 +165,7 @@ STOPS = {
         "no unique index on skill_id",
     ),
     "a target that refuses rows": (
-        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (log_likelihood IS NOT NULL);",
+        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (log_likelihood > 0);",
         WOULD_FAIL,
         "violates check constraint",
     ),
@@ -169,13 +173,31 @@ STOPS = {
         TARGET + "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER swallow BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION swallow();",
         WOULD_FAIL,
-        "a trigger or a rule discards written rows",
+        "kept only 0 of 1 rows",
     ),
     "odd grades": (
         "ALTER TABLE attempts ALTER is_correct TYPE int USING is_correct::int + 1",
         WOULD_FAIL,
         "have an is_correct other than 0 and 1",
     ),
+    "a trigger that changes rows": (
+        TARGET
+        + "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.p_slip := 0.5; RETURN NEW; END';"
+        "CREATE TRIGGER change BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION change();",
+        WOULD_FAIL,
+        "holds p_slip 0.5 after",
+    ),
+    "a target that refuses one skill": (
+        TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (skill_id <> '2');",
+        WOULD_FAIL,
+        "(1 of 2 skills)",
+    ),
+    "an id that Dagster refuses": (
+        "INSERT INTO skills VALUES (E'two\\nlines', true);",
+        WOULD_FAIL,
+        "skill two\\nlines: Dagster refuses",
+    ),
+    "no active skill": ("UPDATE skills SET active = false;", WOULD_FAIL, "no skill is active"),
     "a view that raises": (
         "ALTER TABLE attempts RENAME TO a; CREATE VIEW attempts AS SELECT id, student_id, item_id, is_correct,"
         " created_at + (1 / (id - 1)) * interval '0 s' AS created_at FROM a;",
@@ -191,6 +213,13 @@ def test_what_would_stop_a_night_is_found(ask: Ask, case: str) -> None:
     found = ask(change)
     assert found.exit_code == exit_code
     assert any(message in text for text in lines(found, "fails")), found.lines
+
+
+def test_settings_that_contradict_each_other_are_found(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BKT_MIN_ATTEMPTS", "0")
+    found = ask()
+    assert found.exit_code == WOULD_FAIL
+    assert any("only pooled has an estimate" in text for text in lines(found, "fails"))
 
 
 def test_a_read_only_session_is_found(ask: Ask, empty_database: str) -> None:

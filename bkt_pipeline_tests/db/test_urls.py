@@ -12,7 +12,7 @@ BASE = "postgresql://user:hidden@host:5432/platform"
 
 @pytest.mark.parametrize("convert", [libpq_url, psycopg2_url])
 @pytest.mark.parametrize(
-    "name", ["schema", "pool", "connection_limit", "pgbouncer", "prepared_statements", "ssl"]
+    "name", ["schema", "pool", "connection_limit", "pgbouncer", "serverVersion", "ssl", "usessl"]
 )
 @pytest.mark.parametrize("form", ["?{}=1", "?sslmode=require&{}=1", "?{}=1&sslmode=require"])
 def test_a_parameter_of_another_driver_is_named(convert: Callable[[str], str], name: str, form: str) -> None:

@@ -6,9 +6,11 @@ import dagster as dg
 import pytest
 
 from bkt_pipeline.definitions import build_definitions
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.night_state import PAGE, latest_night_run
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import enrol, summary
 
@@ -109,3 +111,20 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
     assert [request.run_key for request in first.run_requests] == [f"{AS_OF.isoformat()} 1 of 1"]
     assert all(NIGHT.items() <= request.tags.items() for request in first.run_requests)
     assert "waiting for the next" in evaluate(first.cursor).skip_message
+
+
+def test_nights_of_the_command_never_hide_the_scheduled_one(instance: dg.DagsterInstance) -> None:
+    installation = Installation()
+    night = NIGHT | installation.tags
+    for number, tags in enumerate([night, *[night | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]):
+        instance.add_run(
+            dg.DagsterRun(
+                job_name="active_skills_job",
+                run_id=f"run-{number}",
+                status=dg.DagsterRunStatus.SUCCESS,
+                tags=dict(tags),
+            )
+        )
+    found = latest_night_run(instance, installation)
+    assert found is not None
+    assert found.dagster_run.run_id == "run-0"

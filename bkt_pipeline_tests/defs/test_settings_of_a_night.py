@@ -1,5 +1,6 @@
 """Which settings a night uses: the environment's, those of `build_definitions`, and those of a run's own config."""
 
+import re
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -23,7 +24,6 @@ from bkt_pipeline.settings import Settings
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import enrol
 
-JOBS = ("active_skills_job", "calibration", "nightly_irt", "night_summary")
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -75,23 +75,33 @@ def test_each_source_of_settings_replaces_the_one_before(
     assert used(instance, run(code, job, config)) == ("grid", "from_first_answer", "60", "20")
 
 
-@pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize(
-    "resources",
-    [
-        {"settings": {"config": {"estimator": "best"}}},
-        {"settings": {"config": {"sequences": "all"}}},
-        {"settings": {"config": {"window_days": "long"}}},
-        {"settings": {"config": {"publish": "maybe"}}},
-        {"settings": {"config": {"estimater": "grid"}}},
-        {"item_settings": {"config": {"theta_from": "thin air"}}},
-        {"item_settings": {"config": {"item_model": "3pl"}}},
-    ],
-    ids=str,
-)
-def test_the_launchpad_refuses_an_invalid_setting(job: str, resources: dict[str, Any]) -> None:
-    with pytest.raises(dg.DagsterInvalidConfigError):
-        dg.validate_run_config(build_definitions().resolve_job_def(job), {"resources": resources})
+INVALID: list[tuple[dict[str, Any], str]] = [
+    ({"settings": {"estimator": "best"}}, "not in enum type EstimatorName got best"),
+    ({"settings": {"sequences": "all"}}, "not in enum type SequencesName got all"),
+    ({"settings": {"window_days": "long"}}, "window_days"),
+    ({"settings": {"publish": "maybe"}}, "publish"),
+    ({"settings": {"estimater": "grid"}}, "estimater"),
+    ({"item_settings": {"theta_from": "thin air"}}, "not in enum type ThetaSource got thin air"),
+    ({"item_settings": {"item_model": "3pl"}}, "not in enum type ItemModelName got 3pl"),
+    ({"settings": {"window_days": 0}}, "window_days is 0: Input should be greater than or equal to 1"),
+    ({"settings": {"window_days": 3651}}, "window_days is 3651: Input should be less than or equal to 3650"),
+    ({"settings": {"min_attempts": -1}}, "min_attempts is -1: Input should be greater than or equal to 0"),
+    ({"settings": {"min_attempts": 0}}, "min_attempts is 0 and the estimator is grid"),
+    ({"settings": {"as_of": "yesterday"}}, "as_of 'yesterday' is not an ISO 8601 time"),
+    ({"item_settings": {"min_answers": 0}}, "min_answers is 0: Input should be greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("resources", "why"), INVALID, ids=str)
+def test_an_invalid_setting_is_refused_before_there_is_a_run(
+    instance: dg.DagsterInstance, run: Run, resources: dict[str, Any], why: str
+) -> None:
+    """A job is launched with the same check of its config, whether in this process or from the launchpad."""
+    config = {"resources": {name: {"config": given} for name, given in resources.items()}}
+    for job in ("active_skills_job", "nightly_irt"):
+        with pytest.raises(dg.DagsterInvalidConfigError, match=re.escape(why)):
+            run(build_definitions(), job, config)
+    assert instance.get_runs() == []
 
 
 def test_the_launchpad_offers_what_the_environment_may_be() -> None:
@@ -104,23 +114,15 @@ def test_the_launchpad_offers_what_the_environment_may_be() -> None:
         assert tuple(choices) == get_args(Settings.model_fields[name].annotation)
 
 
-@pytest.mark.parametrize(
-    ("config", "why"),
-    [
-        ({"min_attempts": 0}, "min_attempts is 0 and the estimator is grid"),
-        ({"window_days": 0}, "greater than or equal to 1"),
-        ({"as_of": "yesterday"}, "not an ISO 8601 time"),
-    ],
-    ids=str,
-)
-def test_settings_that_cannot_be_used_end_the_nights_first_run(
-    platform: Platform, instance: dg.DagsterInstance, run: Run, config: dict[str, Any], why: str
+def test_an_environment_that_cannot_be_used_ends_the_nights_first_run(
+    platform: Platform, instance: dg.DagsterInstance, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enrol(platform, [3])
-    done = run(build_definitions(), "active_skills_job", settings(**config))
+    monkeypatch.setenv("BKT_MIN_ATTEMPTS", "0")
+    done = run(build_definitions(), "active_skills_job", {})
     assert not done.success
     logged = "".join(str(entry) for entry in instance.all_logs(done.run_id))
-    assert why in logged
+    assert "min_attempts is 0 and the estimator is grid" in logged
     assert instance.get_dynamic_partitions("skill") == []
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.errors import RowNotTaken
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.kept_nights import date, keep_night
 from bkt_pipeline_tests.helpers.schools import PARAMS, enrol, outcomes, stored
@@ -115,21 +117,60 @@ def test_a_deleted_skill_costs_the_rollback_of_the_others_nothing(
     assert stored(platform) == then
 
 
-def test_a_trigger_that_drops_the_rows_fails_the_skills(
-    platform: Platform, database: Database, night: Callable[..., object]
+def test_a_rollback_needs_only_the_kept_fits(platform: Platform, database: Database) -> None:
+    then = keep_night(database, platform, 0, *SKILLS)
+    keep_night(database, platform, 1, *SKILLS)
+    change(platform, "TRUNCATE skill_bkt_params, bkt_pipeline.published_params", 1)
+    assert main(["rollback", "--night", date(0)]) == 0
+    assert stored(platform) == then
+
+
+MEDDLING = {
+    "drops new rows": ("BEFORE INSERT", "RETURN NULL;"),
+    "drops changes": ("BEFORE UPDATE", "RETURN NULL;"),
+    "rounds a value": ("BEFORE INSERT OR UPDATE", "NEW.p_slip := 0.43; RETURN NEW;"),
+    "hides the likelihood": ("BEFORE INSERT OR UPDATE", "NEW.log_likelihood := NULL; RETURN NEW;"),
+    "writes to another skill": ("BEFORE INSERT", "NEW.skill_id := gen_random_uuid(); RETURN NEW;"),
+    "deletes the row afterwards": ("AFTER INSERT OR UPDATE", "{delete}"),
+    "deletes the row at the end of the transaction": ("deferred", "{delete}"),
+    "refuses at the end of the transaction": ("deferred", "RAISE EXCEPTION 'not today';"),
+}
+DELETE = "DELETE FROM skill_bkt_params WHERE skill_id = NEW.skill_id; RETURN NULL;"
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_a_row_that_the_table_does_not_keep_is_neither_published_nor_restored(
+    platform: Platform, database: Database, what: str
 ) -> None:
+    when, body = MEDDLING[what]
+    keep_night(database, platform, 0, *SKILLS)
+    keep_night(database, platform, 1, *SKILLS)
+    change(platform, "DELETE FROM skill_bkt_params WHERE skill_id = %(id)s", 3)
+    before, kept = stored(platform), fits(platform)
+    event = (
+        "CONSTRAINT TRIGGER meddles AFTER INSERT OR UPDATE"
+        if when == "deferred"
+        else f"TRIGGER meddles {when}"
+    )
     with psycopg.connect(platform.url) as connection:
         connection.execute(
-            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-            "CREATE TRIGGER swallows BEFORE INSERT ON skill_bkt_params FOR EACH ROW EXECUTE FUNCTION swallow()"
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
+            "CREATE {event} ON skill_bkt_params {deferred} FOR EACH ROW EXECUTE FUNCTION meddle()".format(
+                body=body.format(delete=DELETE),
+                event=event,
+                deferred="DEFERRABLE INITIALLY DEFERRED" if when == "deferred" else "",
+            ).encode()
         )
-    run = night(platform)
-    assert set(outcomes(run).values()) == {"failed"}
-    assert "trigger" in str(run.outcomes[0].reason)
-    assert fits(platform) == {}
-    with psycopg.connect(platform.url) as connection:
-        connection.execute("DROP TRIGGER swallows ON skill_bkt_params")
-    assert set(outcomes(night(platform)).values()) == {"calibrated"}
+    # The third skill has no row, so nothing of it is updated.
+    meddled = (1, 2) if when == "BEFORE UPDATE" else SKILLS
+    for skill in meddled:
+        with pytest.raises((RowNotTaken, DBAPIError)):
+            keep_night(database, platform, 2, skill)
+    assert main(["rollback", "--night", date(0)]) == 1
+    for skill in meddled:
+        assert stored(platform).get(str(platform.id(skill))) == before.get(str(platform.id(skill)))
+    assert (len(stored(platform)) > len(before)) == (3 not in meddled)
+    assert fits(platform) == kept
 
 
 @pytest.mark.parametrize(

@@ -208,24 +208,31 @@ def test_a_partial_backfill_and_the_launchpad_work_as_in_the_ui(
     }
     assert all(described[name] for name in CalibrationSettings.model_fields)
 
-    # Values entered there take effect.
-    typed = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
-    asked = filled_in | {"as_of": typed.isoformat(), "min_attempts": 1000}
-    launched = ask(
-        """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
-            __typename ... on PythonError { message } ... on RunConfigValidationInvalid { errors { message } }
-        } }""",
-        params={
-            "selector": {
-                **job,
-                "pipelineName": "__ASSET_JOB",
-                "assetSelection": [{"path": ["attempt_window"]}, {"path": ["skill_bkt_params"]}],
+    # Values entered there take effect, and one that a run could not use is refused before there is a run.
+    def launch(**asked: object) -> Any:
+        return ask(
+            """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+                __typename ... on PythonError { message } ... on RunConfigValidationInvalid { errors { message } }
+            } }""",
+            params={
+                "selector": {
+                    **job,
+                    "pipelineName": "__ASSET_JOB",
+                    "assetSelection": [{"path": ["attempt_window"]}, {"path": ["skill_bkt_params"]}],
+                },
+                "runConfigData": {"resources": {"settings": {"config": filled_in | asked}}},
+                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": keys[0]}]},
             },
-            "runConfigData": {"resources": {"settings": {"config": asked}}},
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": keys[0]}]},
-        },
-    )
-    assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
+        )["launchRun"]
+
+    runs = len(instance.get_runs())
+    refused = launch(window_days=0)
+    assert refused["__typename"] == "PythonError"
+    assert "window_days is 0: Input should be greater than or equal to 1" in refused["message"]
+    assert len(instance.get_runs()) == runs
+    typed = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
+    launched = launch(as_of=typed.isoformat(), min_attempts=1000)
+    assert launched["__typename"] == "LaunchRunSuccess", launched
     deployment.wait_for("the run as it was asked", lambda: ledger(platform, typed) == {keys[0]: "skipped"})
 
 

@@ -1,11 +1,13 @@
-"""Dockerfiles, held against BuildKit's grammar where no Docker is at hand.
+"""Dockerfiles against BuildKit's grammar: its own parser where it is installed, and a check of mounts.
 
-No package that pip installs contains BuildKit's own check of a mount's options, so its documented table is here:
-https://docs.docker.com/reference/dockerfile/#run---mount
+The linter tally contains BuildKit's parser and needs no Docker. BuildKit checks a mount's options later than tally goes,
+so its documented table is here: https://docs.docker.com/reference/dockerfile/#run---mount
 """
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,13 @@ MOUNT_OPTIONS = {
     "tmpfs": TARGET | {"size"},
     "secret": TARGET | OWNER | {"id", "required", "env"},
     "ssh": TARGET | OWNER | {"id", "required"},
+}
+VALUES = {
+    **dict.fromkeys(("ro", "readonly", "rw", "readwrite", "required"), "true|false|"),
+    "sharing": "shared|private|locked",
+    "mode": "[0-7]+",
+    "uid": "[0-9]+",
+    "gid": "[0-9]+",
 }
 FLAGS = {
     "ADD": {"keep-git-dir", "checksum", "chmod", "chown", "link", "unpack", "exclude"},
@@ -61,29 +70,66 @@ def faults(text: str) -> list[str]:
             if flag not in FLAGS.get(name.upper(), set()):
                 found.append(f"{name} has no flag --{flag}")
             elif flag == "mount":
-                options = dict(part.partition("=")[::2] for part in value.split(","))
-                kind = options.pop("type", "bind")
-                found += [
-                    f"a {kind} mount has no {option}" for option in options.keys() - MOUNT_OPTIONS[kind]
-                ]
+                found += faults_of_mount(dict(part.partition("=")[::2] for part in value.split(",")))
     return found
+
+
+def faults_of_mount(options: dict[str, str]) -> list[str]:
+    kind = options.pop("type", "bind")
+    if kind not in MOUNT_OPTIONS:
+        return [f"unknown mount type {kind}"]
+    found = [f"a {kind} mount has no {option}" for option in sorted(options.keys() - MOUNT_OPTIONS[kind])]
+    found += [
+        f"{option}={value} is no value of a mount"
+        for option, value in options.items()
+        if option in VALUES and not re.fullmatch(VALUES[option], value)
+    ]
+    if kind in ("bind", "cache", "tmpfs") and not TARGET & options.keys():
+        found.append(f"a {kind} mount needs a target")
+    return found
+
+
+def parsed_by_buildkit(file: Path) -> str:
+    """What BuildKit's parser says against the file; empty if nothing."""
+    tally = shutil.which("tally", path=Path(sys.executable).parent)
+    if tally is None:
+        pytest.skip("BuildKit's parser is not installed (pip install tally-cli)")
+    done = subprocess.run(
+        [tally, "lint", "--no-config", "--slow-checks=off", "--fail-level=none", file],
+        capture_output=True,
+        text=True,
+    )
+    return done.stderr if done.returncode else ""
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: str(file.relative_to(PROJECT)))
 def test_buildkit_accepts_the_file(file: Path) -> None:
     assert faults(file.read_text()) == []
+    assert parsed_by_buildkit(file) == ""
 
 
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
         ("RUN --mount=type=tmpfs,target=/tmp,mode=1777 true", "a tmpfs mount has no mode"),
+        ("RUN --mount=type=cache,target=/x,sharing=yes true", "sharing=yes is no value of a mount"),
+        ("RUN --mount=type=cache,id=x true", "a cache mount needs a target"),
+        ("RUN --mount=type=temp,target=/x true", "unknown mount type temp"),
         ("COPY --user=1 a b", "COPY has no flag --user"),
         ("RUNS true", "unknown instruction RUNS"),
     ],
 )
 def test_what_buildkit_refuses_is_found(line: str, fault: str) -> None:
     assert faults(line) == [fault]
+
+
+@pytest.mark.parametrize(
+    "line", ["RUN <<EOF\ntrue", "HEALTHCHECK --interval=soon CMD true", "ENV NAME", "RUNS true"]
+)
+def test_buildkits_parser_is_asked(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(f"FROM scratch\n{line}\n")
+    assert "failed to lint" in parsed_by_buildkit(file)
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: str(file.relative_to(PROJECT)))

@@ -29,6 +29,11 @@ def newest() -> str:
     return head
 
 
+def known_revisions() -> set[str]:
+    """All revisions that this version of the package knows."""
+    return {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+
+
 def current(connection: Connection) -> str | None:
     """The revision that the database is at; None if the schema does not exist."""
     if connection.execute(select(func.to_regclass(f"{SCHEMA}.alembic_version"))).scalar() is None:
@@ -49,8 +54,7 @@ def migrate(connection: Connection) -> None:
     """
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("bkt_pipeline:migrate", 0))))
     revision = current(connection)
-    scripts = ScriptDirectory.from_config(config())
-    if revision not in {None, *(script.revision for script in scripts.walk_revisions())}:
+    if revision is not None and revision not in known_revisions():
         raise SchemaNotReady(
             f"the schema {SCHEMA} is at revision {revision}, which this version of bkt_pipeline does not know; "
             "install the version that migrated it, or a newer one"

@@ -11,7 +11,7 @@ from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS, SKILL_CHECKS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
 from bkt_pipeline.db.attempts import read_active_skills
-from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
+from bkt_pipeline.db.isolation import record_failed, shown_key, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
@@ -31,7 +31,7 @@ from bkt_pipeline.defs.reporting import (
     report,
     unmaterialised_output,
 )
-from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
+from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.defs.schedules import deadline
 from bkt_pipeline.model import warm_up
@@ -39,7 +39,6 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
 
 CALIBRATION = "calibration"
-REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
 
 
 def skill_assets(installation: Installation) -> list[dg.AssetsDefinition]:
@@ -78,6 +77,7 @@ def active_skills(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
+    item_settings: ItemSettings,  # not used here, but handed on to the night's other runs, so checked at launch
     installation: Installation,
 ) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of the assets downstream."""
@@ -91,7 +91,7 @@ def active_skills(
     if not active:
         raise dg.Failure(
             f"none of the {len(unusable)} active skills has an id that can be calibrated; no partition was retired",
-            metadata={"refused": {printable(key): why for key, why in unusable.items()}},
+            metadata={"refused": {shown_key(key): why for key, why in unusable.items()}},
             allow_retries=False,
         )
     change = register(context.instance, installation, active)
@@ -105,11 +105,10 @@ def active_skills(
             change.others,
             installation.partitions_name,
         )
-    reasons = dict.fromkeys(change.refused, REFUSED_KEY) | unusable
-    refused = [printable(key) for key in sorted(reasons)]
-    if reasons:
+    refused = [shown_key(key) for key in sorted(unusable)]
+    if unusable:
         context.log.warning("these skills cannot be partitions and are left out: %s", refused)
-        rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in reasons.items()]
+        rows = [SkillOutcome(key, as_of, Outcome.FAILED, why) for key, why in unusable.items()]
         opened.run(
             partial(
                 record_failed,

@@ -33,7 +33,7 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
     """Metadata of one skill's materialisation."""
     shown: dict[str, Any] = {
         "outcome": str(verdict.outcome),
-        "as_of": as_of.isoformat(),
+        "as_of": dg.MetadataValue.timestamp(as_of),
         "attempts": verdict.answers,
         "students": verdict.students,
         **{str(status): verdict.count(status) for status in ItemStatus},
@@ -41,7 +41,7 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
     if verdict.reason:
         shown["reason"] = verdict.reason
     if verdict.params_since:
-        shown["skill_parameters_calibrated_at"] = verdict.params_since.isoformat()
+        shown["skill_parameters_calibrated_at"] = dg.MetadataValue.timestamp(verdict.params_since)
     if verdict.outcome is not Outcome.CALIBRATED or verdict.items is None:
         return shown
     fits, d = verdict.items.fits, verdict.items.offsets.d

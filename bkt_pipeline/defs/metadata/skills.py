@@ -4,6 +4,8 @@ import datetime as dt
 from itertools import pairwise
 from typing import Any
 
+import dagster as dg
+
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.calibration.window_checks import WindowCounts, newest_attempt
@@ -15,7 +17,7 @@ from bkt_pipeline.model.attempts import AttemptWindow
 def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, Any]:
     """Metadata of one skill's window, and of what was counted beside it."""
     shown: dict[str, Any] = {
-        "as_of": window.as_of.isoformat(),
+        "as_of": dg.MetadataValue.timestamp(window.as_of),
         "window_days": window.window_days,
         "attempts": window.n_attempts,
         "students": window.n_students,
@@ -31,7 +33,7 @@ def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, An
     if newest is None:
         return shown
     return shown | {
-        "newest_attempt": newest.isoformat(),
+        "newest_attempt": dg.MetadataValue.timestamp(newest),
         "success_rate": round(float(window.responses.mean()), 4),
     }
 
@@ -43,15 +45,14 @@ def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = N
         shown["reason"] = verdict.reason
     if verdict.window is not None:
         shown |= {
-            "as_of": verdict.window.as_of.isoformat(),
+            "as_of": dg.MetadataValue.timestamp(verdict.window.as_of),
             "attempts": verdict.window.n_attempts,
             "students": verdict.window.n_students,
             "ungraded": verdict.window.ungraded,
         }
     if verdict.fit is None or verdict.outcome is not Outcome.CALIBRATED:
-        return shown | {
-            "stored_row_calibrated_at": stored_since.isoformat() if stored_since else "no row is stored yet"
-        }
+        since = dg.MetadataValue.timestamp(stored_since) if stored_since else "no row is stored yet"
+        return shown | {"stored_row_calibrated_at": since}
     fit = verdict.fit
     for name in PARAMETERS:
         shown[name] = getattr(fit.published, name)

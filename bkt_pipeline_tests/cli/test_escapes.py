@@ -1,0 +1,48 @@
+"""Ids that would move the cursor, colour the terminal, reverse the text or forge a line are shown escaped."""
+
+import datetime as dt
+import io
+
+import pytest
+from rich.console import Console
+
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.cli.console import write_line
+from bkt_pipeline.cli.tables import items_totals, night_table
+from bkt_pipeline.db.isolation import REFUSED_KEY, shown_key
+from bkt_pipeline.db.ledger import ItemsOutcome, SkillOutcome
+
+NIGHT = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
+HOSTILE = (
+    "\x1b[31mred",
+    "bell\x07",
+    "c1\x9b31m",
+    "rtl\u202eevil",
+    "iso\u2066late",
+    "line\u2028separator",
+    "a\r\nb",
+    "[bold]x[/]",
+    "\udce9",
+)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
+    skills = [SkillOutcome(key, NIGHT, Outcome.FAILED, f"it is called {key!r}") for key in HOSTILE]
+    skills += [SkillOutcome(key, NIGHT, Outcome.SKIPPED, REFUSED_KEY) for key in HOSTILE]
+    items = [ItemsOutcome(key, NIGHT, Outcome.FAILED, "because") for key in HOSTILE]
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=False)
+    table, reasons = night_table(skills, {}, width)
+    console.print(table)
+    for line in [*reasons, *items_totals(items, 1.0).split("\n")]:
+        write_line(console, line)
+    shown = stream.getvalue()
+    assert [c for c in shown if not c.isprintable() and c != "\n"] == []
+    assert [key for key in HOSTILE if shown_key(key).isascii() and shown_key(key) not in shown] == []
+    rows = [line for line in shown.splitlines() if line.rstrip().endswith(("failed", "skipped"))]
+    assert len(rows) == 2 * len(HOSTILE), "no id makes a line of its own"
+
+
+def test_a_long_id_is_shortened() -> None:
+    assert len(shown_key("x" * 2650)) <= 101
