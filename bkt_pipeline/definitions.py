@@ -5,10 +5,11 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.defs.alarms import report_failed_night, report_late_night
 from bkt_pipeline.defs.assets.items import item_irt_params
 from bkt_pipeline.defs.assets.platform import platform_tables
 from bkt_pipeline.defs.assets.skills import active_skills, attempt_window, skill_bkt_params
-from bkt_pipeline.defs.assets.summaries import item_summary, nightly_summary
+from bkt_pipeline.defs.assets.summaries import current_params, item_summary, nightly_summary
 from bkt_pipeline.defs.io_manager import PostgresUpsertIOManager
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.progress import Progress
@@ -55,10 +56,11 @@ def build_definitions(
             item_irt_params,
             item_summary,
             nightly_summary,
+            current_params,
         ],
         jobs=[active_skills_job, calibration_job, nightly_irt_job, night_summary_job],
         schedules=[nightly_bkt],
-        sensors=[start_shards, nightly_irt],
+        sensors=[start_shards, nightly_irt, report_failed_night, report_late_night],
         resources={
             "database": database,
             "settings": with_defaults(CalibrationSettings, given),

@@ -25,7 +25,8 @@ def run_doctor(options: argparse.Namespace) -> int:
     """Print the findings line by line."""
     from rich.text import Text
 
-    from bkt_pipeline.cli.console import out, printable
+    from bkt_pipeline.calibration.labels import printable
+    from bkt_pipeline.cli.console import out
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.doctor import WOULD_FAIL, diagnose

@@ -143,13 +143,16 @@ def _show(night: "NightRun", seconds: float, *, rehearsed: bool) -> None:
 
     with suppress(OSError, ValueError):
         shown = out()
-        table, reasons = tables.night_table(night.outcomes, night.result["calibrated_skills"], shown.width)
+        table, reasons = tables.night_table(
+            night.outcomes, night.result["calibrated_skills"], night.names, shown.width
+        )
         shown.print(table)
         for line in reasons:
             shown.print(line, markup=False, soft_wrap=True)
         shown.print(f"\n{tables.night_totals(night.outcomes, seconds)}", markup=False, soft_wrap=True)
         if night.items is not None:
-            shown.print(tables.items_totals(night.items, night.items_seconds), markup=False, soft_wrap=True)
+            totals = tables.items_totals(night.items, night.names, night.items_seconds)
+            shown.print(totals, markup=False, soft_wrap=True)
         if night.comparison:
             shown.print(night.comparison, markup=False, soft_wrap=True)
         if night.item_comparison:

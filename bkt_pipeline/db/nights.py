@@ -15,6 +15,8 @@ from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.params import BktParams
 
+LARGEST_MOVES = 10
+
 
 @dataclass(frozen=True)
 class SkillNight:
@@ -107,6 +109,12 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     }
     rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
     return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id)) for row in rows]
+
+
+def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
+    """The skills whose parameters changed most since the night before, the largest change first."""
+    moved = [skill for skill in night if skill.move > 0]
+    return sorted(moved, key=lambda skill: (-skill.move, skill.skill_id))[:LARGEST_MOVES]
 
 
 def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:

@@ -4,7 +4,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
+from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.db.rehearsals import fits_of_rehearsal, rehearsed_result
@@ -71,6 +72,8 @@ class NightRun:
         The same of the item models.
     left_out
         Which attempts the windows left out, or hold in doubt, in one sentence; None if there are none.
+    names
+        The names of the skills that have one.
     """
 
     outcomes: list[SkillOutcome]
@@ -82,6 +85,7 @@ class NightRun:
     comparison: str | None = None
     item_comparison: str | None = None
     left_out: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def any_failed(self) -> bool:
@@ -212,6 +216,7 @@ def run_night(
         comparison=_comparison(database, as_of.date(), set(chosen), run_ids if rehearsal else None),
         item_comparison=_item_comparison(items or ()),
         left_out=sentence(of_summary(summary)) if summary else None,
+        names=database.run(partial(read_names, source=database.platform)),
     )
 
 

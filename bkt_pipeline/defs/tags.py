@@ -31,6 +31,9 @@ AS_OF_TAG = "bkt/as_of"
 REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
 
 
+PART_TAG = "bkt/part"  # on the runs of `nightly --skill`, which is not a whole night
+
+
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
 # Earlier than any platform's data, and late enough that every window begins after the year 1.

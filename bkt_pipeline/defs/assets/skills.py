@@ -1,12 +1,12 @@
 """The assets of the skills. The mathematics is in `model`, the SQL in `db`, the verdicts in `calibration`."""
 
-import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import dagster as dg
 
 from bkt_pipeline import __version__
+from bkt_pipeline.calibration.labels import labels
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
@@ -14,6 +14,7 @@ from bkt_pipeline.calibration.window_checks import verify_window
 from bkt_pipeline.db.attempts import read_active_skills
 from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome
+from bkt_pipeline.db.names import check_names, read_names
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
@@ -46,7 +47,6 @@ from bkt_pipeline.windows.store import window_store
 CALIBRATION = "calibration"
 REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
 POSTGRES = {"postgres"}
-BY_NINE = dg.FreshnessPolicy.cron("0 9 * * *", lower_bound_delta=dt.timedelta(hours=2), timezone="UTC")
 
 
 @dg.asset(
@@ -63,6 +63,7 @@ def active_skills(
     opened = database.get()
     as_of = resolve_as_of(context, settings, opened)
     active = opened.run(partial(read_active_skills, source=opened.platform))
+    opened.run(partial(check_names, source=opened.platform))
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
     unusable = unusable_keys(opened.platform, active)
@@ -169,7 +170,6 @@ def attempt_window(
     tags={"model": "bkt"},
     code_version=__version__,
     metadata=target_table(),
-    freshness_policy=BY_NINE,
 )
 def skill_bkt_params(
     context: dg.AssetExecutionContext,
@@ -198,19 +198,25 @@ def skill_bkt_params(
         return
     stored = verdicts.read_back(stored)
     since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
+    names = opened.run(partial(read_names, source=opened.platform))
     yield from report(
         context,
         stored,
         skill_bkt_params_checks,
-        lambda verdict: verdict_metadata(verdict, since.get(verdict.skill_id)) | picture_of(verdict, keys),
+        lambda verdict: (
+            verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
+            | picture_of(verdict, keys, names)
+        ),
         what="the skills",
         low_data_event=LOW_DATA_EVENT,
         progress=progress,
     )
 
 
-def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
+def picture_of(
+    verdict: SkillVerdict, keys: Sequence[str], names: Mapping[str, str]
+) -> dict[str, dg.MetadataValue | str]:
     """The picture of a skill that was calibrated alone; runs over several skills draw none, nor do skills without answers."""
     if len(keys) > 1 or verdict.fit is None or verdict.window is None or not verdict.window.n_attempts:
         return {}
-    return {"picture": skill_picture(verdict.window, verdict.fit)}
+    return {"picture": skill_picture(verdict.window, verdict.fit, labels(keys, names)[verdict.skill_id])}

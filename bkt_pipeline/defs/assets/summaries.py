@@ -8,24 +8,45 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
-from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, verify_night
+from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, parameters_are_fresh, verify_night
+from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
 from bkt_pipeline.db.left_out import count_orphans
+from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_as_of, latest_night_date, read_night
+from bkt_pipeline.db.params import parameters_as_of
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
-from bkt_pipeline.defs.assets.skills import skill_bkt_params
+from bkt_pipeline.defs.assets.skills import CALIBRATION, skill_bkt_params
 from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
-from bkt_pipeline.defs.metadata.tables import OWNERS
-from bkt_pipeline.defs.night_counts import counted_in_windows
+from bkt_pipeline.defs.messages import at_the_end
+from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
+from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
 from bkt_pipeline.defs.partitions import skill_keys
+from bkt_pipeline.defs.red_checks import RED_CHECKS, red_before, red_checks
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
-from bkt_pipeline.defs.tags import NIGHT_TAG
+from bkt_pipeline.defs.schedules import DUE_AT, STARTS_AT
+from bkt_pipeline.defs.tags import NIGHT_TAG, night_tags
+from bkt_pipeline.notify.message import NightReport
+
+current_params = dg.AssetSpec(
+    "current_params",
+    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())],
+    description="The parameters that the backend reads, of all skills. A night that calibrated a skill materialises it, and a "
+    "night that only skipped them does not, so its freshness is that of the parameters.",
+    group_name=CALIBRATION,
+    kinds={"postgres"},
+    owners=OWNERS,
+    metadata=target_table(),
+    freshness_policy=dg.FreshnessPolicy.cron(
+        f"0 {DUE_AT} * * *", lower_bound_delta=dt.timedelta(hours=DUE_AT - STARTS_AT), timezone="UTC"
+    ),
+)
 
 
 @dg.asset(
@@ -43,12 +64,13 @@ def item_summary(
     night = resolve_as_of(context, settings, opened).date()
     outcomes = opened.run(partial(items_of_night, night=night))
     stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
-    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values()))
+    names = opened.run(partial(read_names, source=opened.platform))
+    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values(), names))
 
 
 @dg.asset(
     deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())],
-    group_name="calibration",
+    group_name=CALIBRATION,
     kinds={"postgres", "matplotlib"},
     owners=OWNERS,
     code_version=__version__,
@@ -66,15 +88,32 @@ def nightly_summary(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
     skills = opened.run(partial(read_night, night=night))
+    names = opened.run(partial(read_names, source=opened.platform))
     earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
     counts = Counter(skill.outcome for skill in skills)
     findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
     known = skill_keys(context.instance)
+    as_of = opened.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
+    since = opened.run(partial(parameters_as_of, platform=opened.platform, keys=known))
+    findings = (*findings, parameters_are_fresh(list(since.values()), as_of))
     without = set(known) - {skill.skill_id for skill in skills}
+    red = red_checks(context.instance, night_tags(as_of))
+    if counts[Outcome.CALIBRATED]:
+        fresh = {"night": night.isoformat(), "calibrated": counts[Outcome.CALIBRATED], **findings[-1].numbers}
+        context.log_event(dg.AssetMaterialization(current_params.key, metadata=fresh))
+    left_out = _left_out(context.instance, opened, night, settings.options.window_days)
+    before = red_before(context.instance, night.isoformat())
+    report = NightReport(night, skills, names, findings, red, before)
+    problem = at_the_end(
+        context.instance, context.run, report, calibrated=bool(counts[Outcome.CALIBRATED])
+    )
+    if problem:
+        context.log.warning("%s", problem)
     return dg.MaterializeResult(
-        metadata=night_metadata(night, skills)
-        | {"without_outcome": len(without)}
-        | _left_out(context.instance, opened, night, settings.options.window_days),
+        metadata=night_metadata(night, skills, names)
+        | {"without_outcome": len(without), RED_CHECKS: dg.MetadataValue.json(red)}
+        | ({NOT_DELIVERED: problem} if problem else {})
+        | left_out,
         check_results=[as_check_result(finding, nightly_summary_checks) for finding in findings],
     )
 

@@ -1,0 +1,62 @@
+"""When a message about a night is sent, and that each is sent once.
+
+A message is claimed by a tag on the run that sends it, before it is sent. A retry of the run, a second summary of the
+night or another failed shard finds the tag and sends nothing.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from bkt_pipeline.defs.tags import AS_OF_TAG, NIGHT_TAG, PART_TAG
+from bkt_pipeline.notify.deliver import deliver
+from bkt_pipeline.notify.message import Message, NightReport, failed_message, night_message
+from bkt_pipeline.settings import settings
+
+SUMMARY_SENT = "bkt/summary_sent"
+FAILURE_SENT = "bkt/failure_sent"
+
+
+def claim(instance: dg.DagsterInstance, run_id: str, tag: str, as_of: str) -> bool:
+    """Whether this run is the first to send this kind of message about the night."""
+    if instance.get_runs(dg.RunsFilter(tags={tag: as_of}), limit=1):
+        return False
+    instance.add_run_tags(run_id, {tag: as_of})
+    return True
+
+
+def at_the_end(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightReport, *, calibrated: bool
+) -> str | None:
+    """Send the night's message and request the heartbeat, if any skill was calibrated; returns what went wrong.
+
+    Only a summary that belongs to a night does so. One that a person starts, or that follows `nightly --skill`, is quiet.
+    """
+    as_of = run.tags.get(AS_OF_TAG)
+    if as_of is None or PART_TAG in run.tags:
+        return None
+    message = None
+    if settings().notify is not None and claim(instance, run.run_id, SUMMARY_SENT, as_of):
+        message = night_message(report, ui_url())
+    return deliver(message, heartbeat=calibrated)
+
+
+def at_once(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, night: Mapping[str, str], what: str, reason: str
+) -> str | None:
+    """Send the message about a night that failed; returns what went wrong."""
+    if settings().notify is None or not claim(instance, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
+        return None
+    return deliver(failed(night[NIGHT_TAG], what, reason, run.run_id))
+
+
+def failed(night: str, what: str, reason: str, run_id: str | None = None) -> Message:
+    """The message about a night that failed, with the address of the failed run."""
+    address = ui_url()
+    return failed_message(night, what, reason, f"{address}/runs/{run_id}" if address and run_id else address)
+
+
+def ui_url() -> str | None:
+    """The address of the UI without a slash at its end; None if it is not set."""
+    address = settings().ui_url
+    return address.get_secret_value().rstrip("/") if address is not None else None
