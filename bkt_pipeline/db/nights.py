@@ -76,6 +76,20 @@ def latest_as_of(connection: Connection, night: dt.date) -> dt.datetime | None:
     return as_of
 
 
+def latest_calibration(connection: Connection) -> tuple[dt.datetime, dt.timedelta] | None:
+    """The as_of of the latest night that calibrated a skill, and its age by the database's clock; None if there is none.
+
+    A night that was rolled back since counts: it ran.
+    """
+    ledger, ran = night_skills.c, (Outcome.CALIBRATED.value, Outcome.ROLLED_BACK.value)
+    row = connection.execute(
+        select(func.max(ledger.as_of), func.now() - func.max(ledger.as_of)).where(
+            ledger.outcome.in_(ran), ledger.night <= LATEST_NIGHT
+        )
+    ).one()
+    return (row[0], row[1]) if row[0] is not None else None
+
+
 def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
     """How many graded attempts each of the last `nights` nights before `night` read, latest first."""
     ledger = night_skills

@@ -144,9 +144,7 @@ def parameters_as_of(
     published = published_params.c
     rows = connection.execute(select(published.skill_id, published.as_of))
     known = {row.skill_id: row.as_of for row in rows}
-    return {
-        key: known.get(key, since) for key, since in current_since(connection, platform, keys).items()
-    }
+    return {key: known.get(key, since) for key, since in current_since(connection, platform, keys).items()}
 
 
 def _calibrated_at(platform: Platform) -> Any:

@@ -15,6 +15,7 @@ from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_sum
 from bkt_pipeline.defs.messages import at_once, ui_url
 from bkt_pipeline.defs.night_state import coming_retries
 from bkt_pipeline.defs.reporting import FAILED_SKILLS
+from bkt_pipeline.defs.run_errors import root
 from bkt_pipeline.defs.schedules import DUE_AT, STARTS_AT
 from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, night_of, night_tags
 from bkt_pipeline.notify.deliver import deliver
@@ -57,9 +58,13 @@ def report_failed_night(context: dg.RunFailureSensorContext) -> dg.SkipReason:
     description=f"Sends a message to BKT_NOTIFY, once a day, when no night has started by {DUE_AT:02}:00 UTC.",
 )
 def report_late_night(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    return report_if_late(context, dt.datetime.now(dt.UTC))
+
+
+def report_if_late(context: dg.SensorEvaluationContext, now: dt.datetime) -> dg.SkipReason:
+    """Send the message about the night of this day if it is late, and remember that in the sensor's cursor."""
     if settings().notify is None:
         return dg.SkipReason(NOBODY)
-    now = dt.datetime.now(dt.UTC)
     due, today = due_on(now), now.date().isoformat()
     if now < due:
         return dg.SkipReason(f"the night is due by {due:%H:%M} UTC")
@@ -107,10 +112,7 @@ def why_it_failed(failures: Sequence[dg.DagsterEvent]) -> str | None:
             if FAILED_SKILLS not in (given.metadata or {}):
                 reasons.append(given.description or "it gave no reason")
             continue
-        error = data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        reasons.append(_in_one_line(error))
+        reasons.append(_in_one_line(root(data.error)))
     if failures and not reasons:
         return None
     return reasons[0] if reasons else "its process ended without a reason; see the run's log"

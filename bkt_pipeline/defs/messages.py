@@ -4,11 +4,13 @@ A message is claimed by a tag on the run that sends it, before it is sent. A ret
 night or another failed shard finds the tag and sends nothing.
 """
 
+import datetime as dt
 from collections.abc import Mapping
 
 import dagster as dg
 
 from bkt_pipeline.defs.tags import AS_OF_TAG, NIGHT_TAG, PART_TAG
+from bkt_pipeline.errors import BktError
 from bkt_pipeline.notify.deliver import deliver
 from bkt_pipeline.notify.message import Message, NightReport, failed_message, night_message
 from bkt_pipeline.settings import settings
@@ -45,9 +47,18 @@ def at_once(
     instance: dg.DagsterInstance, run: dg.DagsterRun, night: Mapping[str, str], what: str, reason: str
 ) -> str | None:
     """Send the message about a night that failed; returns what went wrong."""
-    if settings().notify is None or not claim(instance, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
+    if settings().notify is None or PART_TAG in night:
+        return None
+    if not claim(instance, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
         return None
     return deliver(failed(night[NIGHT_TAG], what, reason, run.run_id))
+
+
+def command_failed(as_of: dt.datetime, error: Exception) -> str | None:
+    """Send the message about a night of the command that failed as a whole; returns what went wrong."""
+    # Only our own errors are known to quote neither a row nor a URL.
+    reason = str(error) if isinstance(error, BktError) else f"unexpected {type(error).__name__}"
+    return deliver(failed(as_of.astimezone(dt.UTC).date().isoformat(), "bkt-pipeline nightly", reason))
 
 
 def failed(night: str, what: str, reason: str, run_id: str | None = None) -> Message:

@@ -39,7 +39,9 @@ def red_before(instance: dg.DagsterInstance, night: str) -> dict[str, int]:
     """The red checks of the latest summary of an earlier night."""
     for record in instance.fetch_materializations(SUMMARY, limit=10).records:
         materialisation = record.asset_materialization
-        shown = {name: value.value for name, value in materialisation.metadata.items()} if materialisation else {}
+        shown = (
+            {name: value.value for name, value in materialisation.metadata.items()} if materialisation else {}
+        )
         if RED_CHECKS in shown and str(shown.get("night", night)) < night:
             found = shown[RED_CHECKS]
             return dict(found) if isinstance(found, dict) else {}

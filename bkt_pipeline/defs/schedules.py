@@ -8,6 +8,7 @@ from bkt_pipeline.defs.tags import AS_OF_TAG, night_tags
 STARTS_AT = 7  # hour of the day, UTC
 DUE_AT = STARTS_AT + 2  # when a night should have ended
 
+
 @dg.schedule(
     job=active_skills_job,
     cron_schedule=f"0 {STARTS_AT} * * *",

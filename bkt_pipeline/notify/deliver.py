@@ -37,7 +37,9 @@ def deliver(message: Message | None, *, heartbeat: bool = False) -> str | None:
     if heartbeat and settings().heartbeat is not None:
         sends["BKT_HEARTBEAT"] = _request_heartbeat
     problems = _all_at_once(sends)
-    return f"not delivered: {'; '.join(f'{who}: {why}' for who, why in problems.items())}" if problems else None
+    return (
+        f"not delivered: {'; '.join(f'{who}: {why}' for who, why in problems.items())}" if problems else None
+    )
 
 
 def receivers() -> dict[str, SecretStr]:
@@ -100,7 +102,7 @@ def _request_heartbeat() -> str | None:
 
 def _all_at_once(sends: Mapping[str, Send]) -> dict[str, str]:
     """What went wrong with each; one that has not ended in time is left behind."""
-    problems = {name: f"no answer within {SECONDS} s" for name in sends}
+    problems = dict.fromkeys(sends, f"no answer within {SECONDS} s")
 
     def attempt(name: str, send: Send) -> None:
         try:

@@ -80,7 +80,9 @@ def night_message(report: NightReport, ui_url: str | None) -> Message:
 def failed_message(night: str, what: str, reason: str, run_url: str | None = None) -> Message:
     """The message about a night that failed; `what` failed for this reason."""
     title = f"bkt_pipeline: the night of {night} failed"
-    return Message(title, _text([[f"{what} failed: {one_line(reason)}"], [run_url] if run_url else []]), "failure")
+    return Message(
+        title, _text([[f"{what} failed: {one_line(reason)}"], [run_url] if run_url else []]), "failure"
+    )
 
 
 def late_message(due: dt.datetime, state: str, ui_url: str | None) -> Message:
@@ -105,7 +107,7 @@ def _moves(skills: Sequence[SkillNight], called: Mapping[str, str]) -> list[str]
         assert skill.previous is not None
         place = skill.moved_most
         before, after = skill.previous.values[place], skill.params.values[place]
-        lines.append(f"{called[skill.skill_id]}: {PARAMETERS[place]} {before:g} → {after:g}")
+        lines.append(f"{called[skill.skill_id]}: {tuple(PARAMETERS)[place]} {before:g} → {after:g}")
     return ["largest moves:", *lines] if lines else []
 
 

@@ -1,6 +1,7 @@
 """The names of skills in the command, the summary and the pictures, and the numbers that these must agree on."""
 
 import datetime as dt
+import io
 from collections.abc import Callable
 
 import dagster as dg
@@ -20,7 +21,7 @@ Run = Callable[..., NightRun]
 
 def shown(night: NightRun, width: int) -> str:
     """What the command prints."""
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     table, lines = tables.night_table(night.outcomes, night.result["calibrated_skills"], night.names, width)
     console.print(table)
     for line in lines:

@@ -21,9 +21,9 @@ from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
 from bkt_pipeline.defs.assets.skills import CALIBRATION, skill_bkt_params
 from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
+from bkt_pipeline.defs.messages import at_the_end
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
-from bkt_pipeline.defs.messages import at_the_end
 from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
 from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
 from bkt_pipeline.defs.partitions import skill_keys
@@ -104,9 +104,7 @@ def nightly_summary(
     left_out = _left_out(context.instance, opened, night, settings.options.window_days)
     before = red_before(context.instance, night.isoformat())
     report = NightReport(night, skills, names, findings, red, before)
-    problem = at_the_end(
-        context.instance, context.run, report, calibrated=bool(counts[Outcome.CALIBRATED])
-    )
+    problem = at_the_end(context.instance, context.run, report, calibrated=bool(counts[Outcome.CALIBRATED]))
     if problem:
         context.log.warning("%s", problem)
     return dg.MaterializeResult(
