@@ -5,10 +5,10 @@ import logging
 from sqlalchemy import Column, Connection, Text, cast, func, select
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db.permissions import require_readable
+from bkt_pipeline.db.permissions import NOT_ALLOWED, require_readable
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import is_text
-from bkt_pipeline.db.retry import is_transient, reason
+from bkt_pipeline.db.retry import is_transient, reason, sqlstate
 from bkt_pipeline.errors import SourceSchemaError
 from bkt_pipeline.settings import settings
 
@@ -67,6 +67,9 @@ def read_names(connection: Connection, source: Source) -> dict[str, str]:
     except (DBAPIError, UnicodeError) as error:
         if isinstance(error, DBAPIError) and is_transient(error):
             raise
+        if sqlstate(error) == NOT_ALLOWED:
+            # A role that may read only the columns that a night needs; BKT_SKILL_NAME would have been refused.
+            return {}
         # Names that cannot be read do not cost the night its results.
         log.warning("the names of the skills cannot be read, so their ids are shown: %s", reason(error))
         return {}

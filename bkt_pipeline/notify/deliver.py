@@ -81,11 +81,16 @@ def _sending(url: SecretStr, message: Message) -> Send:
         return lambda: MISSING
 
     def send() -> str | None:
+        import apprise
+
         receiver = _apprise(url)
         if not receiver:
             return UNKNOWN
         sent = receiver.notify(
-            title=message.title, body=message.body, notify_type=message.kind, body_format="text"
+            title=message.title,
+            body=message.body,
+            notify_type=apprise.NotifyType(message.kind),
+            body_format=apprise.NotifyFormat.TEXT,
         )
         return None if sent else "it did not accept the message"
 
