@@ -38,5 +38,5 @@ def _web_address(value: object) -> object:
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 YesOrNo = Annotated[bool, Field(strict=True), BeforeValidator(_yes_or_no)]
 Tags = Annotated[dict[str, str], NoDecode, BeforeValidator(_tags)]
-# Secret, because such addresses may contain a token.
+# Secret, because such an address may contain a token.
 WebAddress = Annotated[SecretStr | None, BeforeValidator(_web_address)]

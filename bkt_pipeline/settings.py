@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         "alarm if no request arrives.",
         "none",
     )
-    ui_url: WebAddress = variable(
+    ui_url: SecretStr | None = variable(
         "BKT_UI_URL",
         None,
         "The address of the Dagster UI, which the messages link to.",

@@ -21,7 +21,9 @@ STYLES = {
 PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
 NARROW = 100  # characters; a narrower table leaves out two columns
 WITH_IDS = 130  # characters; a narrower table shows a skill's name in place of its id
-LONGEST_NAME = 30  # characters in a narrow table; longer names and ids are shortened in the middle
+# Characters of a name or id in a narrow table, which shortens longer ones in the middle: at most, and at least.
+LONGEST_NAME, SHORTEST_NAME = 30, 8
+GAP = 2  # characters between columns
 
 
 def night_table(
@@ -33,31 +35,29 @@ def night_table(
     """A table with one row per skill, and the lines with reasons to print below it."""
     wide, called = width >= NARROW, labels([outcome.skill_id for outcome in outcomes], names)
     with_ids = width >= WITH_IDS and any(outcome.skill_id in names for outcome in outcomes)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    columns = {
+        "attempts": [_count(outcome.attempts) for outcome in outcomes],
+        **({"students": [_count(outcome.students) for outcome in outcomes]} if wide else {}),
+        **{name: [_parameter(outcome, parameters, name) for outcome in outcomes] for name in PARAMETERS},
+        **({"ll/attempt": [_per_attempt(outcome) for outcome in outcomes]} if wide else {}),
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     table.add_column("skill", overflow="fold")
     if with_ids:
         table.add_column("name", overflow="fold")
-    numbers = ["attempts", *(["students"] if wide else []), *PARAMETERS, *(["ll/attempt"] if wide else [])]
-    for name in numbers:
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    for outcome in outcomes:
-        fitted = parameters.get(outcome.skill_id) if outcome.outcome is Outcome.CALIBRATED else None
-        values = [f"{fitted[name]:.4g}" for name in PARAMETERS] if fitted else [""] * len(PARAMETERS)
+    taken = sum(max(map(len, [name, *values])) + GAP for name, values in columns.items())
+    room = max(SHORTEST_NAME, width - taken - GAP - max(map(len, STYLES)))
+    for outcome, *numbers in zip(outcomes, *columns.values(), strict=True):
         key = outcome.skill_id
         label = called[key] if key in names else printable(key)
         if with_ids:
             shown = [printable(key), one_line(names.get(key, ""))]
         else:
-            shown = [label if wide else shortened(label, LONGEST_NAME)]
-        table.add_row(
-            *map(Text, shown),
-            _count(outcome.attempts),
-            *([_count(outcome.students)] if wide else []),
-            *values,
-            *([_per_attempt(outcome)] if wide else []),
-            Text(str(outcome.outcome), STYLES[outcome.outcome]),
-        )
+            shown = [label if wide else shortened(label, min(room, LONGEST_NAME))]
+        table.add_row(*map(Text, shown), *numbers, Text(str(outcome.outcome), STYLES[outcome.outcome]))
     lines = reason_lines(outcomes, called)
     return table, ["", *lines] if lines else []
 
@@ -89,6 +89,11 @@ def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], sec
         if outcome.outcome is Outcome.FAILED
     ]
     return "\n".join(lines)
+
+
+def _parameter(outcome: SkillOutcome, parameters: Mapping[str, Mapping[str, float]], name: str) -> str:
+    fitted = parameters.get(outcome.skill_id) if outcome.outcome is Outcome.CALIBRATED else None
+    return f"{fitted[name]:.4g}" if fitted else ""
 
 
 def _per_attempt(outcome: SkillOutcome) -> str:

@@ -6,6 +6,7 @@ night or another failed shard finds the tag and sends nothing.
 
 import datetime as dt
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -27,9 +28,7 @@ def claim(instance: dg.DagsterInstance, run_id: str, tag: str, as_of: str) -> bo
     return True
 
 
-def at_the_end(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightReport, *, calibrated: bool
-) -> str | None:
+def at_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightReport) -> str | None:
     """Send the night's message and request the heartbeat, if any skill was calibrated; returns what went wrong.
 
     Only a summary that belongs to a night does so. One that a person starts, or that follows `nightly --skill`, is quiet.
@@ -40,7 +39,7 @@ def at_the_end(
     message = None
     if settings().notify is not None and claim(instance, run.run_id, SUMMARY_SENT, as_of):
         message = night_message(report, ui_url())
-    return deliver(message, heartbeat=calibrated)
+    return deliver(message, heartbeat=report.calibrated > 0)
 
 
 def at_once(
@@ -68,6 +67,9 @@ def failed(night: str, what: str, reason: str, run_id: str | None = None) -> Mes
 
 
 def ui_url() -> str | None:
-    """The address of the UI without a slash at its end; None if it is not set."""
+    """The address of the UI without a user name, password or slash at its end; None if it is not set."""
     address = settings().ui_url
-    return address.get_secret_value().rstrip("/") if address is not None else None
+    if address is None:
+        return None
+    parts = urlsplit(address.get_secret_value())
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")

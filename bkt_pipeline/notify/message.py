@@ -38,6 +38,8 @@ class NightReport:
         Every skill with an outcome in the night.
     names
         The names of the skills that have one.
+    without_outcome
+        The number of skills without an outcome.
     findings
         The findings on the night as a whole.
     red_checks
@@ -48,9 +50,15 @@ class NightReport:
     night: dt.date
     skills: Sequence[SkillNight]
     names: Mapping[str, str] = field(default_factory=dict)
+    without_outcome: int = 0
     findings: Sequence[Finding] = ()
     red_checks: Mapping[str, int] = field(default_factory=dict)
     red_before: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> int:
+        """The number of skills that were calibrated."""
+        return sum(skill.outcome is Outcome.CALIBRATED for skill in self.skills)
 
 
 def night_message(report: NightReport, ui_url: str | None) -> Message:
@@ -60,19 +68,22 @@ def night_message(report: NightReport, ui_url: str | None) -> Message:
     attempts = sum(skill.attempts or 0 for skill in report.skills)
     called = labels([skill.skill_id for skill in report.skills], report.names)
     red = [finding for finding in report.findings if finding.error and not finding.passed]
-    if not counts[Outcome.CALIBRATED]:
+    if not report.calibrated:
         title = f"bkt_pipeline: the night of {report.night} calibrated nothing"
     else:
         title = f"bkt_pipeline: night of {report.night}: {listed}"
+    totals = [f"{len(report.skills)} skills: {listed or 'none'}; {attempts:,} attempts"]
+    if report.without_outcome:
+        totals.append(f"{report.without_outcome} more skills have no outcome; their runs did not get to them")
     paragraphs = [
-        [f"{len(report.skills)} skills: {listed or 'none'}; {attempts:,} attempts"],
+        totals,
         [f"{finding.name} failed: {finding.numbers.get('what_to_do', '')}" for finding in red],
         _checks(report),
         reason_lines(report.skills, called),
         _moves(report.skills, called),
         [f"{ui_url}/assets/nightly_summary"] if ui_url else [],
     ]
-    failed = red or counts[Outcome.FAILED] or not counts[Outcome.CALIBRATED]
+    failed = red or report.without_outcome or counts[Outcome.FAILED] or not report.calibrated
     warned = any(not finding.passed for finding in report.findings)
     return Message(title, _text(paragraphs), "failure" if failed else "warning" if warned else "success")
 

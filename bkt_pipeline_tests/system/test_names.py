@@ -44,6 +44,7 @@ def test_names_are_shown_everywhere_and_do_no_harm(
 
     narrow, wide = shown(done, 80), shown(done, 160)
     assert max(map(len, narrow.splitlines()[:6])) <= 80
+    assert all(len(line.split()) > 1 for line in narrow.splitlines()[:6]), "a line of the table was folded"
     for text in (narrow, wide):
         assert "\x1b" not in text
         assert "[bold]a\\x1b" in text
@@ -108,4 +109,7 @@ def test_a_setting_names_the_column_and_a_platform_without_names_shows_ids(
     with psycopg.connect(platform.url) as connection:
         connection.execute("ALTER TABLE skills DROP name")
     monkeypatch.delenv("BKT_SKILL_NAME")
-    assert key in shown(night(platform), 80)
+    (row,) = [line for line in shown(night(platform), 80).splitlines() if "calibrated" in line]
+    assert len(row) <= 80
+    assert row.startswith(f"{key[:12]}")
+    assert f"…{key[-4:]}" in row

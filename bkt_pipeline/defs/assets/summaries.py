@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline import __version__
 from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, parameters_are_fresh, verify_night
-from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.isolation import unusable_keys
 from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
 from bkt_pipeline.db.left_out import count_orphans
@@ -87,32 +87,48 @@ def nightly_summary(
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
-    skills = opened.run(partial(read_night, night=night))
-    names = opened.run(partial(read_names, source=opened.platform))
-    earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
-    counts = Counter(skill.outcome for skill in skills)
-    findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
-    known = skill_keys(context.instance)
-    as_of = opened.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
-    since = opened.run(partial(parameters_as_of, platform=opened.platform, keys=known))
-    findings = (*findings, parameters_are_fresh(list(since.values()), as_of))
-    without = set(known) - {skill.skill_id for skill in skills}
-    red = red_checks(context.instance, night_tags(as_of))
-    if counts[Outcome.CALIBRATED]:
-        fresh = {"night": night.isoformat(), "calibrated": counts[Outcome.CALIBRATED], **findings[-1].numbers}
-        context.log_event(dg.AssetMaterialization(current_params.key, metadata=fresh))
+    report = _report(context.instance, opened, night)
+    if report.calibrated:
+        numbers = next(f.numbers for f in report.findings if f.name == parameters_are_fresh.name)
+        metadata = {"night": night.isoformat(), "calibrated": report.calibrated, **numbers}
+        context.log_event(dg.AssetMaterialization(current_params.key, metadata=metadata))
     left_out = _left_out(context.instance, opened, night, settings.options.window_days)
-    before = red_before(context.instance, night.isoformat())
-    report = NightReport(night, skills, names, findings, red, before)
-    problem = at_the_end(context.instance, context.run, report, calibrated=bool(counts[Outcome.CALIBRATED]))
+    problem = at_the_end(context.instance, context.run, report)
     if problem:
         context.log.warning("%s", problem)
     return dg.MaterializeResult(
-        metadata=night_metadata(night, skills, names)
-        | {"without_outcome": len(without), RED_CHECKS: dg.MetadataValue.json(red)}
-        | ({NOT_DELIVERED: problem} if problem else {})
+        metadata=night_metadata(night, report.skills, report.names)
+        | {
+            "without_outcome": report.without_outcome,
+            RED_CHECKS: dg.MetadataValue.json(dict(report.red_checks)),
+            **({NOT_DELIVERED: problem} if problem else {}),
+        }
         | left_out,
-        check_results=[as_check_result(finding, nightly_summary_checks) for finding in findings],
+        check_results=[as_check_result(finding, nightly_summary_checks) for finding in report.findings],
+    )
+
+
+def _report(instance: dg.DagsterInstance, database: Database, night: dt.date) -> NightReport:
+    """What the ledger, the backend's table and Dagster's storage say about the night."""
+    skills = database.run(partial(read_night, night=night))
+    counts = Counter(skill.outcome for skill in skills)
+    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    as_of = database.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
+    known = skill_keys(instance)
+    unusable = unusable_keys(database.platform, known)
+    keys = [key for key in known if key not in unusable]
+    since = database.run(partial(parameters_as_of, platform=database.platform, keys=keys))
+    return NightReport(
+        night,
+        skills,
+        names=database.run(partial(read_names, source=database.platform)),
+        without_outcome=len(set(known) - {skill.skill_id for skill in skills}),
+        findings=(
+            *verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier),
+            parameters_are_fresh(list(since.values()), as_of),
+        ),
+        red_checks=red_checks(instance, night_tags(as_of)),
+        red_before=red_before(instance, night.isoformat()),
     )
 
 
