@@ -13,7 +13,7 @@ from bkt_pipeline.cli.main import main
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.alarms import report_failed_night, report_if_late
 from bkt_pipeline.defs.night import NightRun
-from bkt_pipeline.defs.tags import night_tags
+from bkt_pipeline.defs.tags import PART_TAG, night_tags
 from bkt_pipeline.notify import deliver
 from bkt_pipeline.notify.message import Message
 from bkt_pipeline_tests.conftest import AS_OF, Platform
@@ -92,9 +92,11 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
     shown = {str(platform.id(number)) for number in (1, 2, 3)}  # the skills, whose ids some students have
     assert not any(student in body for (student,) in students if student not in shown)
 
-    # The same night again, a part of a night, and a night without answers.
-    night(platform, AS_OF + DAY)
-    night(platform, AS_OF + 2 * DAY, [first])
+    # The same summary again, that of a part of a night, one that a person starts, and a night without answers.
+    again = night_tags(AS_OF + DAY)
+    for tags in (again, night_tags(AS_OF + DAY * 3 / 2) | {PART_TAG: "true"}, {}):
+        job = build_definitions().resolve_job_def("night_summary")
+        assert job.execute_in_process(instance=instance, tags=tags).success
     assert len(receiver.messages) == 2
     pings, freshest = len(receiver.requests), instance.get_latest_materialization_event(FRESHNESS)
     empty = night(platform, AS_OF + 200 * DAY)
