@@ -13,11 +13,10 @@ import dagster as dg
 from bkt_pipeline import errors
 from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
 from bkt_pipeline.defs.messages import at_once, ui_url
-from bkt_pipeline.defs.night_state import coming_retries
 from bkt_pipeline.defs.reporting import FAILED_SKILLS
 from bkt_pipeline.defs.run_errors import root
 from bkt_pipeline.defs.schedules import DUE_AT, STARTS_AT
-from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, night_of, night_tags
+from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG, night_of, night_tags
 from bkt_pipeline.notify.deliver import deliver
 from bkt_pipeline.notify.message import late_message
 from bkt_pipeline.settings import settings
@@ -42,8 +41,8 @@ def report_failed_night(context: dg.RunFailureSensorContext) -> dg.SkipReason:
     tags = record.dagster_run.tags
     if COMMAND_TAG in tags or REHEARSAL_TAG in tags:
         return dg.SkipReason("the command reports its own failures, and a rehearsal publishes nothing")
-    if coming_retries([record.dagster_run]):
-        return dg.SkipReason("Dagster is about to retry the run")
+    if tags.get(WILL_RETRY_TAG) == "true":
+        return dg.SkipReason("Dagster retries the run; if that fails too, it is reported")
     reason = why_it_failed(context.get_step_failure_events())
     if reason is None:
         return dg.SkipReason("some of its skills failed, which the night's summary reports")

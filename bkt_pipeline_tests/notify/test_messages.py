@@ -142,6 +142,7 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
 
     night = night_tags(now.replace(hour=7))
     fail(**night, **{"bkt/command": "nightly"})
+    fail(**night, **{"dagster/will_retry": "true"})
     fail(**night)
     fail(**night)
     assert receiver.titles[1:] == [f"bkt_pipeline: the night of {now.date()} failed"]
