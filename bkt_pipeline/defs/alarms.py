@@ -1,7 +1,7 @@
-"""The sensors that tell people at once: a night failed, or did not start in time.
+"""The sensors that send a message at once: a night failed, or did not start in time.
 
-A night that ends, whatever its result, is told by its summary. Without BKT_NOTIFY these sensors do nothing. A daemon that
-does not run cannot tell anyone; for that there are BKT_HEARTBEAT and `bkt-pipeline doctor --max-age`.
+The summary of a night sends the message about a night that ended, whatever its result. Without BKT_NOTIFY these sensors do
+nothing. A daemon that does not run sends nothing; BKT_HEARTBEAT and `bkt-pipeline doctor --max-age` reveal that.
 """
 
 import datetime as dt
@@ -46,8 +46,8 @@ def report_failed_night(context: dg.RunFailureSensorContext) -> dg.SkipReason:
     reason = why_it_failed(context.get_step_failure_events())
     if reason is None:
         return dg.SkipReason("some of its skills failed, which the night's summary reports")
-    problem = at_once(instance, run, night_tags(night_of(record)), f"a run of {run.job_name}", reason)
-    return dg.SkipReason(problem or "reported")
+    night = night_tags(night_of(record))
+    return dg.SkipReason(at_once(instance, run, night, f"a run of {run.job_name}", reason))
 
 
 @dg.sensor(

@@ -44,13 +44,13 @@ def at_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightRe
 
 def at_once(
     instance: dg.DagsterInstance, run: dg.DagsterRun, night: Mapping[str, str], what: str, reason: str
-) -> str | None:
-    """Send the message about a night that failed; returns what went wrong."""
+) -> str:
+    """Send the message about a night that failed; returns what became of it."""
     if settings().notify is None or PART_TAG in night:
-        return None
+        return "no message is due"
     if not claim(instance, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
-        return None
-    return deliver(failed(night[NIGHT_TAG], what, reason, run.run_id))
+        return "reported before"
+    return deliver(failed(night[NIGHT_TAG], what, reason, run.run_id)) or "reported"
 
 
 def command_failed(as_of: dt.datetime, error: Exception) -> str | None:
