@@ -40,6 +40,7 @@ def closed_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothing(
     platform: Platform,
     night: Callable[..., NightRun],
