@@ -86,3 +86,11 @@ class RowNotTaken(DatabaseError):
 
 class PermissionMissing(DatabaseError):
     """This role may not read or write all rows of a table of the platform; the message names the grant."""
+
+
+def install_extra(extra: str) -> str:
+    """What to do if a package of one of our extras is missing; true for a clone and for a wheel."""
+    return (
+        f"install bkt_pipeline with its extra {extra}: pip install -e '.[{extra}]' in a clone, "
+        f"or pip install 'FILE.whl[{extra}]'"
+    )

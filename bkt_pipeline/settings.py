@@ -23,6 +23,7 @@ from bkt_pipeline.setting_types import Tags, WebAddress, WholeNumber, YesOrNo
 WINDOW_DAYS = 30
 MIN_ATTEMPTS = 50
 ITEM_WINDOW_DAYS = 90
+DATABASE_URL = "DATABASE_URL"
 
 
 def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: Any) -> Any:
@@ -40,7 +41,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = variable(
-        "DATABASE_URL", None, "The platform's database.", "none, see `BKT_DEMO`"
+        DATABASE_URL, None, "The platform's database.", "none, see `BKT_DEMO`"
     )
     source_schema: str | None = variable(
         "BKT_SOURCE_SCHEMA",
@@ -64,6 +65,11 @@ class Settings(BaseSettings):
         None,
         "Where the embedded Postgres and Dagster keep their files.",
         "`/var/lib/bkt-pipeline` for root, else a folder in your home",
+    )
+    partitions: str = variable(
+        "BKT_PARTITIONS",
+        "skill",
+        "The name of the partitions in Dagster, one for each skill. Each installation in one Dagster has its own.",
     )
     skills_per_run: WholeNumber = variable(
         "BKT_SKILLS_PER_RUN", 1000, "The number of skills in one shard run of the night.", ge=1
@@ -213,6 +219,17 @@ def settings() -> Settings:
         and lists what is allowed.
     """
     return _settings(tuple(map(os.environ.get, variables())))
+
+
+def database_url(variable: str = DATABASE_URL) -> str | None:
+    """The URL of a platform's database, from the environment variable of that name; None if it is not set.
+
+    Only where one process serves several platforms is it another variable than DATABASE_URL.
+    """
+    if variable == DATABASE_URL:
+        url = settings().database_url
+        return url.get_secret_value() if url else None
+    return os.environ.get(variable, "").strip() or None
 
 
 # Every transaction reads its time limits, so this is called thousands of times a night.

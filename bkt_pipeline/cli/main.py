@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bkt_pipeline import __version__
-from bkt_pipeline.cli import compare, doctor, forget, load, migrate, nightly, prune, rollback, ui
+from bkt_pipeline.cli import compare, doctor, export, forget, load, migrate, nightly, prune, rollback, ui
 from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, open_closed_streams, write_line
 from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.cli.interrupts import interruptible
@@ -20,7 +20,7 @@ DATABASE_URL names the Postgres database with the platform's skills, items and a
 embedded Postgres is used. It keeps its data under BKT_PIPELINE_HOME and starts with a synthetic school,
 so that every command works without any setup."""
 
-COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune, forget, compare)
+COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune, forget, compare, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_closed_streams()
     options = parser().parse_args(arguments)
-    for name in ("file", "json"):
+    for name in ("file", "json", "out"):
         if str(getattr(options, name, None) or nightly.STDOUT) != nightly.STDOUT:
             setattr(options, name, working_folder() / getattr(options, name))
     console = options.console = err()

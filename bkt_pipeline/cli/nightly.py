@@ -3,9 +3,7 @@
 import argparse
 import datetime as dt
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkt_pipeline.cli.console import DONE, SOME_FAILED, ConsoleProgress, write_line
+from bkt_pipeline.cli.files import written_whole
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
@@ -114,15 +113,16 @@ def _run(options: argparse.Namespace, as_of: dt.datetime) -> int:
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.defs.night import run_night
     from bkt_pipeline.defs.resources import CalibrationSettings, shared, validated
-    from bkt_pipeline.instance.storage import check_storage, dagster_instance
+    from bkt_pipeline.instance.storage import check_storage, dagster_instance, write_events_in_batches
 
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     if options.rehearse:
         given["publish"] = False
     _ = validated(CalibrationSettings, given).options
     to_file = options.json and options.json != STDOUT
-    with _written_whole(Path(options.json)) if to_file else _nowhere() as file:
+    with written_whole(Path(options.json)) if to_file else _nowhere() as file:
         check_storage()
+        write_events_in_batches()
         with open_database() as database, dagster_instance() as instance:
             night = run_night(
                 database,
@@ -185,23 +185,3 @@ def _show(night: "NightRun", seconds: float, *, rehearsed: bool) -> None:
 @contextmanager
 def _nowhere() -> Iterator[None]:
     yield None
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that replaces it once complete; fails at once if nothing can be written there."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(f"--json {path} is a folder; name a file")
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -30,15 +30,20 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     rollback.set_defaults(run=run_rollback)
 
 
+def parse_night(text: str) -> dt.date:
+    """The value of --night."""
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise InvalidSettings(f"--night {text!r} is not a date; use the form 2026-01-31") from None
+
+
 def run_rollback(options: argparse.Namespace) -> int:
     """Roll back, and report what was restored."""
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.db.rollback import roll_back
 
-    try:
-        night = dt.date.fromisoformat(options.night)
-    except ValueError:
-        raise InvalidSettings(f"--night {options.night!r} is not a date; use the form 2026-01-31") from None
+    night = parse_night(options.night)
     with open_database() as database:
         done = database.run(partial(roll_back, platform=database.platform, night=night, skills=options.skill))
     print(

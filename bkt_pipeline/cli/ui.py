@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bkt_pipeline.cli.console import DONE
-from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.errors import InvalidSettings, install_extra
 
 STOPPED = 1
 LOCAL = "127.0.0.1"
@@ -49,13 +49,18 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="URL",
         help="the address of the UI for browsers, if there is a proxy in front of it, such as https://bkt.example.org",
     )
+    ui.add_argument(
+        "--no-daemon",
+        action="store_true",
+        help="start no daemon, because one runs elsewhere on the same storage; two would disturb each other",
+    )
     ui.set_defaults(run=run_ui)
 
 
 def run_ui(options: argparse.Namespace) -> int:
     """Start the services, print the address, and stop all services on Ctrl-C or when one of them ends."""
     if find_spec("dagster_webserver") is None:
-        raise InvalidSettings("the package dagster-webserver is missing; pip install 'bkt_pipeline[ui]'")
+        raise InvalidSettings(f"the package dagster-webserver is missing; {install_extra('ui')}")
     from bkt_pipeline.cli.guard import TOKEN, Address, loopback_addresses, read_address
     from bkt_pipeline.cli.processes import running
     from bkt_pipeline.db.database import open_database
@@ -89,7 +94,8 @@ def run_ui(options: argparse.Namespace) -> int:
                 "cookie": f"bkt_pipeline_{port}",
             }
             services.start("web server", web, pass_fds=numbers)
-            services.start("daemon", daemon(workspace))
+            if not options.no_daemon:
+                services.start("daemon", daemon(workspace))
             # From now on, only the web server holds the port.
             for one in sockets:
                 one.close()

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from bkt_pipeline.db.advice import adapting_views, missing_indexes
 from bkt_pipeline.db.answers import reflect_mastery
 from bkt_pipeline.db.attempts import in_window, read_active_skills
+from bkt_pipeline.db.backend import describe_view
 from bkt_pipeline.db.connection import close
 from bkt_pipeline.db.database import connect
 from bkt_pipeline.db.isolation import printable, unusable_keys
@@ -18,7 +19,7 @@ from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, l
 from bkt_pipeline.db.migrations import current, newest
 from bkt_pipeline.db.nights import latest_night_date
 from bkt_pipeline.db.older_answers import older_answers
-from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, reflect_source
+from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, reflect_source
 from bkt_pipeline.db.relations import find_relations, kind_of
 from bkt_pipeline.db.retry import is_transient, reason, retrying
 from bkt_pipeline.db.returning import returning_students, sampled
@@ -97,6 +98,9 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
             found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
     for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes, _last_night):
         _add(connection, source, found, section)
+    if target is not None and current(connection) == newest():
+        platform = Platform(source.skills, source.items, source.attempts, target)
+        found.add("backend", describe_view(connection, platform))
     return found
 
 

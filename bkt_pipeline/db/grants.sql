@@ -1,4 +1,4 @@
--- The role that runs the nights, and all of its rights in the platform's database.
+-- The roles of the nights and of the backend, and all of their rights in the platform's database.
 --
 -- Run it as the owner of the platform's tables, after `bkt-pipeline migrate`:
 --
@@ -8,7 +8,7 @@
 -- The owner need not be a superuser. It needs the right to create schemas in the database (as migrating does) and
 -- CREATEROLE. Without CREATEROLE, an administrator must first run:
 --
---     CREATE ROLE bkt_nightly LOGIN; GRANT bkt_nightly TO owner;
+--     CREATE ROLE bkt_nightly LOGIN; GRANT bkt_nightly TO owner; CREATE ROLE bkt_backend;
 --
 -- This is one transaction, which stops at the first error, and may be run again at any time. It sets no password for the
 -- role; to do so: \password bkt_nightly
@@ -20,6 +20,9 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bkt_nightly') THEN
         CREATE ROLE bkt_nightly LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bkt_backend') THEN
+        CREATE ROLE bkt_backend NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
     END IF;
 END
 $$;
@@ -45,6 +48,19 @@ $$;
 -- The role's own rows. The tables belong to the role that migrates, so that only migrations can alter them.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA bkt_pipeline TO bkt_nightly;
 REVOKE INSERT, UPDATE, DELETE ON bkt_pipeline.alembic_version FROM bkt_nightly;
+
+-- What the platform's backend may do: read the parameters of every active skill, and compute the update after an answer.
+-- To let it: GRANT bkt_backend TO the role with which your backend connects. The view reads skills and skill_bkt_params
+-- with the rights of its owner, so the backend needs none on them, and row-level security of theirs does not apply to it.
+GRANT USAGE ON SCHEMA bkt_pipeline TO bkt_backend;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA bkt_pipeline TO bkt_backend;
+DO $$
+BEGIN
+    IF to_regclass('bkt_pipeline.current_params') IS NOT NULL THEN
+        GRANT SELECT ON bkt_pipeline.current_params TO bkt_backend;
+    END IF;
+END
+$$;
 
 -- The migrating role is made a member of bkt_nightly, so that it can go on creating tables in the schema, which
 -- bkt_nightly will own. Tables from later migrations get the same grants.

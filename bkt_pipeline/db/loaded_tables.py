@@ -99,8 +99,9 @@ def _drop(connection: Connection) -> None:
         connection.execute(
             text("DELETE FROM skill_bkt_params WHERE skill_id::text IN (SELECT id::text FROM skills)")
         )
-    connection.execute(text("DROP TABLE attempts, items, skills"))
+    # First, because a view there reads the tables.
     connection.execute(text("DROP SCHEMA IF EXISTS bkt_pipeline CASCADE"))
+    connection.execute(text("DROP TABLE attempts, items, skills"))
 
 
 def _exists(connection: Connection, table: str) -> bool:

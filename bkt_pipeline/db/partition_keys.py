@@ -9,8 +9,8 @@ from bkt_pipeline.db.platform import Source
 from bkt_pipeline.errors import SourceSchemaError
 
 NO_SKILL = (
-    "the platform has no skill with this id: the partition was added by hand or by another program; materialise "
-    "active_skills, which retires it"
+    "the platform has no skill with this id: the partition was added by hand or by another program, and nights leave it "
+    "out; delete it if nobody needs it"
 )
 
 

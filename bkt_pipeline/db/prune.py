@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, delete, func, literal, or_, select, uni
 from sqlalchemy.sql.selectable import Subquery
 
 from bkt_pipeline.db.clock import LATEST_NIGHT
+from bkt_pipeline.db.priors import school_priors
 from bkt_pipeline.db.schema import night_items, night_skills, published_params, skill_fits
 
 
@@ -54,6 +55,11 @@ def prune(connection: Connection, nights: int) -> Pruned | None:
     for ledger in (night_skills, night_items):
         outside = or_(ledger.c.night < since, ledger.c.night > LATEST_NIGHT)
         outcomes += connection.execute(delete(ledger).where(outside)).rowcount
+    # The latest prior stays, because the view `current_params` reads it.
+    priors = school_priors.c
+    latest = select(func.max(priors.night)).where(priors.night <= LATEST_NIGHT).scalar_subquery()
+    outside = or_(and_(priors.night < since, priors.night < latest), priors.night > LATEST_NIGHT)
+    connection.execute(delete(school_priors).where(outside))
     return Pruned(since, fits, outcomes)
 
 

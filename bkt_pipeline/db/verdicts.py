@@ -25,6 +25,7 @@ from bkt_pipeline.db.fits import earlier_fits, school_prior
 from bkt_pipeline.db.items import item_rows, platform_rows, store_items
 from bkt_pipeline.db.ledger import ItemsOutcome, LedgerRow, SkillOutcome, item_prior, outcomes_of_runs, record
 from bkt_pipeline.db.params import current_since, kept_from_thin_fits, publish, rows_of_run
+from bkt_pipeline.db.priors import store_prior
 from bkt_pipeline.db.rehearsals import store_rehearsed, store_rehearsed_items
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.db.upsert import lock_skills
@@ -117,6 +118,16 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         """What the school's skills show together, learned from the nights before this one."""
         night = self.as_of.astimezone(dt.UTC).date()
         return self.database.run(partial(school_prior, night=night))
+
+    def learn_prior(self) -> None:
+        """Store what the school's skills show after this run, for skills that have no parameters of their own."""
+        try:
+            self.database.run(partial(store_prior, as_of=self.as_of))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # The parameters of this run are stored, and the prior of an earlier night remains.
+            log.warning("the school's prior could not be stored: %s", reason(error))
 
     def failures(self) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""

@@ -5,17 +5,18 @@ nothing. A daemon that does not run sends nothing; BKT_HEARTBEAT and `bkt-pipeli
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from bkt_pipeline import errors
-from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
-from bkt_pipeline.defs.messages import at_once, ui_url
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.jobs import ACTIVE_SKILLS_JOB
+from bkt_pipeline.defs.messages import at_once, named, ui_url
 from bkt_pipeline.defs.reporting import FAILED_SKILLS
 from bkt_pipeline.defs.run_errors import root
-from bkt_pipeline.defs.schedules import DUE_AT, STARTS_AT
+from bkt_pipeline.defs.schedules import HOURS, latest_due
 from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG, night_of, night_tags
 from bkt_pipeline.notify.deliver import deliver
 from bkt_pipeline.notify.message import late_message
@@ -25,79 +26,91 @@ NOBODY = "BKT_NOTIFY is not set"
 WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
 
-@dg.run_failure_sensor(
-    name="report_failed_night",
-    monitored_jobs=[active_skills_job, calibration_job, nightly_irt_job, night_summary_job],
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends a message to BKT_NOTIFY, once a night, when a run of the night failed as a whole. Failed skills are in "
-    "the night's summary.",
-)
-def report_failed_night(context: dg.RunFailureSensorContext) -> dg.SkipReason:
-    run, instance = context.dagster_run, context.instance
+def alarm_sensors(installation: Installation, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
+    """The installation's two sensors, for a night that failed and for one that is late."""
+
+    @dg.run_failure_sensor(
+        name=installation.name("report_failed_night"),
+        monitored_jobs=list(jobs.values()),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends a message to BKT_NOTIFY, once a night, when a run of the night failed as a whole. Failed skills "
+        "are in the night's summary.",
+    )
+    def report_failed_night(context: dg.RunFailureSensorContext) -> dg.SkipReason:
+        failures = context.get_step_failure_events()
+        return dg.SkipReason(report_if_failed(context.instance, installation, context.dagster_run, failures))
+
+    @dg.sensor(
+        name=installation.name("report_late_night"),
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Sends a message to BKT_NOTIFY, once a night, when a night has not started {HOURS} hours after its time.",
+    )
+    def report_late_night(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        return report_if_late(context, installation, dt.datetime.now(dt.UTC))
+
+    return [report_failed_night, report_late_night]
+
+
+def report_if_failed(
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    run: dg.DagsterRun,
+    failures: Sequence[dg.DagsterEvent],
+) -> str:
+    """Send the message about a night of which this run failed, unless somebody else does; returns what became of it."""
     record = instance.get_run_record_by_id(run.run_id)
     if settings().notify is None or record is None:
-        return dg.SkipReason(NOBODY)
+        return NOBODY
     tags = record.dagster_run.tags
     if COMMAND_TAG in tags or REHEARSAL_TAG in tags:
-        return dg.SkipReason("the command reports its own failures, and a rehearsal publishes nothing")
+        return "the command reports its own failures, and a rehearsal publishes nothing"
     if tags.get(WILL_RETRY_TAG) == "true":
-        return dg.SkipReason("Dagster retries the run; if that fails too, it is reported")
-    reason = why_it_failed(context.get_step_failure_events())
+        return "Dagster retries the run; if that fails too, it is reported"
+    reason = why_it_failed(failures)
     if reason is None:
-        return dg.SkipReason("some of its skills failed, which the night's summary reports")
+        return "some of its skills failed, which the night's summary reports"
     night = night_tags(night_of(record))
-    return dg.SkipReason(at_once(instance, run, night, f"a run of {run.job_name}", reason))
+    return at_once(instance, installation, run, night, f"a run of {run.job_name}", reason)
 
 
-@dg.sensor(
-    name="report_late_night",
-    minimum_interval_seconds=300,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description=f"Sends a message to BKT_NOTIFY, once a day, when no night has started by {DUE_AT:02}:00 UTC.",
-)
-def report_late_night(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    return report_if_late(context, dt.datetime.now(dt.UTC))
-
-
-def report_if_late(context: dg.SensorEvaluationContext, now: dt.datetime) -> dg.SkipReason:
+def report_if_late(
+    context: dg.SensorEvaluationContext, installation: Installation, now: dt.datetime
+) -> dg.SkipReason:
     """Send the message about the night of this day if it is late, and remember that in the sensor's cursor."""
     if settings().notify is None:
         return dg.SkipReason(NOBODY)
-    due, today = due_on(now), now.date().isoformat()
-    if now < due:
-        return dg.SkipReason(f"the night is due by {due:%H:%M} UTC")
-    if context.cursor == today:
-        return dg.SkipReason("today's night was late, as reported")
-    state = not_started(context.instance, now)
+    start = latest_due(installation, now)
+    if start is None:
+        return dg.SkipReason("no night is due")
+    if context.cursor == start.isoformat():
+        return dg.SkipReason("the night was late, as reported")
+    state = not_started(context.instance, installation, start)
     if state is None:
-        return dg.SkipReason("today's night has started")
+        return dg.SkipReason("the night has started")
     # Before it is sent, so that it is never sent twice.
-    context.update_cursor(today)
-    problem = deliver(late_message(due, state, ui_url()))
-    return dg.SkipReason(problem or "reported")
+    context.update_cursor(start.isoformat())
+    message = late_message(start + dt.timedelta(hours=HOURS), state, ui_url())
+    return dg.SkipReason(deliver(named(installation, message)) or "reported")
 
 
-def due_on(now: dt.datetime) -> dt.datetime:
-    """When the night of this day must have started."""
-    return now.replace(hour=DUE_AT, minute=0, second=0, microsecond=0)
-
-
-def not_started(instance: dg.DagsterInstance, now: dt.datetime) -> str | None:
+def not_started(instance: dg.DagsterInstance, installation: Installation, start: dt.datetime) -> str | None:
     """Why the night of this day counts as not started; None if it has."""
-    since = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = start.replace(hour=0, minute=0)
+    job = installation.name(ACTIVE_SKILLS_JOB)
     records = instance.get_run_records(
-        dg.RunsFilter(job_name=active_skills_job.name, created_after=since - dt.timedelta(microseconds=1))
+        dg.RunsFilter(job_name=job, tags=installation.tags, created_after=day - dt.timedelta(microseconds=1))
     )
     of_today = [
         record.dagster_run
         for record in records
-        if night_of(record) >= since and REHEARSAL_TAG not in record.dagster_run.tags
+        if night_of(record) >= day and REHEARSAL_TAG not in record.dagster_run.tags
     ]
     if not of_today:
-        return f"the schedule's tick at {STARTS_AT:02}:00 UTC started no run of {active_skills_job.name}"
+        return f"the schedule's tick at {start:%H:%M} UTC started no run of {job}"
     if all(run.status in WAITING for run in of_today):
-        return f"its run of {active_skills_job.name} is still waiting to start"
+        return f"its run of {job} is still waiting to start"
     return None
 
 

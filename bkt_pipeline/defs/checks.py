@@ -6,36 +6,31 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import dagster as dg
 
 from bkt_pipeline.calibration.check import Check, Finding
-from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
-from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
-from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
-from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
-from bkt_pipeline.defs.partitions import skill_partitions
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.private import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from bkt_pipeline.instance.event_log import batched_events
 
 Findings = Mapping[str, Sequence[Finding]]
 
 
-def specs(
-    asset: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition | None = skill_partitions
+def check_specs(
+    installation: Installation, asset: str, checks: Iterable[Check], *, partitioned: bool = True
 ) -> list[dg.AssetCheckSpec]:
     """The specs that declare one asset's checks to Dagster."""
     return [
-        dg.AssetCheckSpec(check.name, asset=asset, partitions_def=partitions, description=check.description)
+        dg.AssetCheckSpec(
+            check.name,
+            asset=installation.key(asset),
+            partitions_def=installation.partitions if partitioned else None,
+            description=check.description,
+        )
         for check in checks
     ]
 
 
-attempt_window_checks = specs("attempt_window", WINDOW_CHECKS)
-skill_bkt_params_checks = specs("skill_bkt_params", SKILL_CHECKS)
-item_irt_params_checks = specs("item_irt_params", ITEM_CHECKS)
-nightly_summary_checks = specs("nightly_summary", NIGHT_CHECKS, None)
-
-
 def evaluations(
     context: dg.AssetExecutionContext,
-    specs: Iterable[dg.AssetCheckSpec],
+    checks: Iterable[Check],
     findings: Findings,
     materialised: Collection[str],
 ) -> Iterator[AssetCheckEvaluation | dg.Output[None]]:
@@ -46,23 +41,23 @@ def evaluations(
     storage_ids = context.instance.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
     )
-    descriptions = {spec.name: spec.description for spec in specs}
+    descriptions = {check.name: check.description for check in checks}
     with batched_events(context.instance, context.run.run_id):
         for key, found in findings.items():
             target = _target(context, storage_ids[key]) if key in storage_ids else None
             for finding in found:
                 yield _evaluation(context.asset_key, key, finding, descriptions.get(finding.name), target)
-    for spec in specs:
-        yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{spec.name}")
+    for name in descriptions:
+        yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{name}")
 
 
-def as_check_result(finding: Finding, specs: Iterable[dg.AssetCheckSpec]) -> dg.AssetCheckResult:
+def as_check_result(finding: Finding, checks: Iterable[Check]) -> dg.AssetCheckResult:
     """A finding on an asset without partitions."""
     return dg.AssetCheckResult(
         check_name=finding.name,
         passed=finding.passed,
         severity=_severity(finding),
-        description=next(spec.description for spec in specs if spec.name == finding.name),
+        description=next(check.description for check in checks if check.name == finding.name),
         metadata=dict(finding.numbers),
     )
 

@@ -47,7 +47,7 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
             return
         database = self.database.get()
         failed = {}
-        for key, error in window_store(database.run).store(obj, context.run_id):
+        for key, error in window_store(database.run, database.url_variable).store(obj, context.run_id):
             if isinstance(error, WindowOvertaken):
                 continue
             context.log.error("the window of skill %s was not stored: %s", key, reason(error))
@@ -74,7 +74,8 @@ class PostgresUpsertIOManager(dg.ConfigurableIOManager):
         handed_on = self._stored.get(upstream.run_id, {}) if upstream is not None else {}
         windows = {key: handed_on[key] for key in keys if key in handed_on}
         missing = [key for key in keys if key not in windows]
-        loaded = window_store(self.database.get().run).load(missing) if missing else {}
+        database = self.database.get()
+        loaded = window_store(database.run, database.url_variable).load(missing) if missing else {}
         for key, stored in loaded.items():
             if isinstance(stored, Exception):
                 # The calibration then reports that the skill has no window, and what to do.

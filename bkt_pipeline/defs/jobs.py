@@ -1,30 +1,48 @@
 """The jobs of a night."""
 
+from typing import Any
+
 import dagster as dg
 
-active_skills_job = dg.define_asset_job(
-    "active_skills_job",
-    selection=dg.AssetSelection.assets("active_skills"),
-    description="Updates the partitions, one per skill, to match the platform's active skills.",
-)
+from bkt_pipeline.defs.installation import Installation
+
+ACTIVE_SKILLS_JOB = "active_skills_job"
+CALIBRATION_JOB = "calibration"
+ITEMS_JOB = "nightly_irt"
+SUMMARY_JOB = "night_summary"
+
+_JOBS = {
+    ACTIVE_SKILLS_JOB: (
+        ["active_skills"],
+        "Updates the partitions, one per skill, to match the platform's active skills.",
+    ),
+    CALIBRATION_JOB: (
+        ["attempt_window", "skill_bkt_params"],
+        "Reads the window of each chosen skill and calibrates the skill.",
+    ),
+    ITEMS_JOB: (
+        ["item_irt_params"],
+        "Calibrates the items of each chosen skill with the skill's new parameters.",
+    ),
+    SUMMARY_JOB: (
+        ["nightly_summary", "item_summary"],
+        "Summarises the night: its skills and its items.",
+    ),
+}
 
 
-calibration_job = dg.define_asset_job(
-    "calibration",
-    selection=dg.AssetSelection.assets("attempt_window", "skill_bkt_params"),
-    description="Reads the window of each chosen skill and calibrates the skill.",
-)
+def night_jobs(installation: Installation) -> dict[str, Any]:
+    """The jobs of the installation's nights, by their name without its prefix.
 
-
-nightly_irt_job = dg.define_asset_job(
-    "nightly_irt",
-    selection=dg.AssetSelection.assets("item_irt_params"),
-    description="Calibrates the items of each chosen skill with the skill's new parameters.",
-)
-
-
-night_summary_job = dg.define_asset_job(
-    "night_summary",
-    selection=dg.AssetSelection.assets("nightly_summary", "item_summary"),
-    description="Summarises the night: its skills and its items.",
-)
+    They run in one process, whatever executor the code location has: a night's work is threads in compiled code.
+    """
+    return {
+        name: dg.define_asset_job(
+            installation.name(name),
+            selection=dg.AssetSelection.assets(*map(installation.key, assets)),
+            description=description,
+            tags=installation.tags,
+            executor_def=dg.in_process_executor,
+        )
+        for name, (assets, description) in _JOBS.items()
+    }

@@ -6,10 +6,12 @@ night or another failed shard finds the tag and sends nothing.
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import dagster as dg
 
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.tags import AS_OF_TAG, NIGHT_TAG, PART_TAG
 from bkt_pipeline.errors import BktError
 from bkt_pipeline.notify.deliver import deliver
@@ -20,15 +22,19 @@ SUMMARY_SENT = "bkt/summary_sent"
 FAILURE_SENT = "bkt/failure_sent"
 
 
-def claim(instance: dg.DagsterInstance, run_id: str, tag: str, as_of: str) -> bool:
+def claim(
+    instance: dg.DagsterInstance, installation: Installation, run_id: str, tag: str, as_of: str
+) -> bool:
     """Whether this run is the first to send this kind of message about the night."""
-    if instance.get_runs(dg.RunsFilter(tags={tag: as_of}), limit=1):
+    if instance.get_runs(dg.RunsFilter(tags={tag: as_of, **installation.tags}), limit=1):
         return False
     instance.add_run_tags(run_id, {tag: as_of})
     return True
 
 
-def at_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightReport) -> str | None:
+def at_the_end(
+    instance: dg.DagsterInstance, installation: Installation, run: dg.DagsterRun, report: NightReport
+) -> str | None:
     """Send the night's message and request the heartbeat, if any skill was calibrated; returns what went wrong.
 
     Only a summary that belongs to a night does so. One that a person starts, or that follows `nightly --skill`, is quiet.
@@ -37,20 +43,28 @@ def at_the_end(instance: dg.DagsterInstance, run: dg.DagsterRun, report: NightRe
     if as_of is None or PART_TAG in run.tags:
         return None
     message = None
-    if settings().notify is not None and claim(instance, run.run_id, SUMMARY_SENT, as_of):
-        message = night_message(report, ui_url())
+    if settings().notify is not None and claim(instance, installation, run.run_id, SUMMARY_SENT, as_of):
+        page = "/".join(installation.key("nightly_summary").path)
+        address = ui_url()
+        message = named(installation, night_message(report, f"{address}/assets/{page}" if address else None))
     return deliver(message, heartbeat=report.calibrated > 0)
 
 
 def at_once(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, night: Mapping[str, str], what: str, reason: str
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    run: dg.DagsterRun,
+    night: Mapping[str, str],
+    what: str,
+    reason: str,
 ) -> str:
     """Send the message about a night that failed; returns what became of it."""
     if settings().notify is None or PART_TAG in night:
         return "no message is due"
-    if not claim(instance, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
+    if not claim(instance, installation, run.run_id, FAILURE_SENT, night[AS_OF_TAG]):
         return "reported before"
-    return deliver(failed(night[NIGHT_TAG], what, reason, run.run_id)) or "reported"
+    message = failed(night[NIGHT_TAG], what, reason, run.run_id)
+    return deliver(named(installation, message)) or "reported"
 
 
 def command_failed(as_of: dt.datetime, error: Exception) -> str | None:
@@ -64,6 +78,12 @@ def failed(night: str, what: str, reason: str, run_id: str | None = None) -> Mes
     """The message about a night that failed, with the address of the failed run."""
     address = ui_url()
     return failed_message(night, what, reason, f"{address}/runs/{run_id}" if address and run_id else address)
+
+
+def named(installation: Installation, message: Message) -> Message:
+    """The message with the installation's prefix in its title, if it has one."""
+    prefix = " ".join(installation.key_prefix)
+    return replace(message, title=f"{prefix}: {message.title}") if prefix else message
 
 
 def ui_url() -> str | None:

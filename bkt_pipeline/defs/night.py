@@ -29,11 +29,13 @@ from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.db.rehearsals import fits_of_rehearsal, rehearsed_result
-from bkt_pipeline.defs.jobs import active_skills_job, calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.jobs import ACTIVE_SKILLS_JOB, CALIBRATION_JOB, ITEMS_JOB, SUMMARY_JOB
 from bkt_pipeline.defs.messages import at_once
 from bkt_pipeline.defs.night_counts import NOT_DELIVERED, of_summary, sentence
 from bkt_pipeline.defs.night_warning import night_warning
-from bkt_pipeline.defs.partitions import range_tags, ranges, skill_keys
+from bkt_pipeline.defs.partitions import range_tags, ranges, store_order
+from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings
 from bkt_pipeline.defs.run_errors import cause, was_interrupted, what_was_lost
 from bkt_pipeline.defs.tags import COMMAND_TAG, PART_TAG, night_tags
@@ -105,22 +107,24 @@ class _Runner:
         self,
         definitions: dg.Definitions,
         instance: dg.DagsterInstance,
+        installation: Installation,
         as_of: dt.datetime,
         *,
         log_events: bool,
         settings: Mapping[str, Any],
     ) -> None:
         self.definitions, self.instance, self.as_of = definitions, instance, as_of
+        self.installation = installation
         self.tags = night_tags(as_of) | {COMMAND_TAG: "nightly"} | process_tag()
         level = "DEBUG" if log_events else "CRITICAL"
         self.config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": level}}}}
         if settings:
-            self.config["resources"] = {"settings": {"config": dict(settings)}}
+            self.config["resources"] = {installation.name("settings"): {"config": dict(settings)}}
         self.failed_runs: dict[str, str] = {}
 
     def run(self, job: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
         """Run the job once."""
-        done = self.definitions.resolve_job_def(job).execute_in_process(
+        done = self.definitions.resolve_job_def(self.installation.name(job)).execute_in_process(
             run_config=self.config,
             instance=self.instance,
             tags=self.tags | (tags or {}),
@@ -164,11 +168,13 @@ def run_night(
     log_events: bool = False,
     with_items: bool = True,
     settings: Mapping[str, Any] | None = None,
+    installation: Installation | None = None,
 ) -> NightRun:
     """Calibrate the `skills` (default: all active ones) as of `as_of`, then their items.
 
     `settings` are those of `CalibrationSettings` that differ from the environment's. A rehearsal (`publish` False)
-    has no summary.
+    has no summary. The `definitions` may hold several installations; without one of them, the night is that of the
+    environment.
 
     Raises
     ------
@@ -181,33 +187,36 @@ def run_night(
     """
     database.run(partial(refuse_future, as_of=as_of))
     rehearsal = not (settings or {}).get("publish", True)
-    runner = _Runner(definitions, instance, as_of, log_events=log_events, settings=settings or {})
+    installation = installation or Installation.named()
+    runner = _Runner(
+        definitions, instance, installation, as_of, log_events=log_events, settings=settings or {}
+    )
     if skills:
         runner.tags[PART_TAG] = "true"
-    end_dead_runs(instance)
-    first = runner.run(active_skills_job.name)
+    end_dead_runs(instance, installation.tags)
+    first = runner.run(ACTIVE_SKILLS_JOB)
     if not first.success and was_interrupted(first):
         raise KeyboardInterrupt
     if not first.success:
         raise NightFailed(f"the active skills could not be read: {cause(first)}")
-    present = skill_keys(instance)
-    if unknown := sorted(set(skills) - set(present)):
+    present, known = store_order(instance, installation), skill_keys(instance, installation)
+    if unknown := sorted(set(skills) - set(known)):
         raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
-    chosen = [key for key in present if key in skills] if skills else present
+    chosen = [key for key in known if key in skills] if skills else known
     window_days = CalibrationSettings(**(settings or {})).options.window_days
-    run_ids = runner.cover(calibration_job.name, chosen, present, SkillOutcome, database)
+    run_ids = runner.cover(CALIBRATION_JOB, chosen, present, SkillOutcome, database)
     started = time.perf_counter()
     item_runs = []
     if with_items:
-        item_runs = runner.cover(nightly_irt_job.name, chosen, present, ItemsOutcome, database)
+        item_runs = runner.cover(ITEMS_JOB, chosen, present, ItemsOutcome, database)
     seconds = time.perf_counter() - started
-    summary = None if rehearsal else runner.run(night_summary_job.name)
+    summary = None if rehearsal else runner.run(SUMMARY_JOB)
     if summary and not summary.success and was_interrupted(summary):
         raise KeyboardInterrupt
     if summary and not summary.success:
         # Without its summary the night is still complete.
         log.warning("the night's summary failed: %s", cause(summary))
-        at_once(instance, summary.dagster_run, runner.tags, "its summary", "see the run's log")
+        at_once(instance, installation, summary.dagster_run, runner.tags, "its summary", "see the run's log")
     page = of_summary(summary) if summary else {}
     items = database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None
     outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.defs.installation import Installation
+
 COUNTED = ("ungraded", "without_student", "repeated_attempts", "answers_of_unknown_order")
 NOT_DELIVERED = "message"  # in the summary's metadata, if a receiver did not get the night's message
 _PAGE = 1000
@@ -18,14 +20,16 @@ _WORDS = {
 }
 
 
-def counted_in_windows(instance: dg.DagsterInstance, as_of: dt.datetime) -> dict[str, int]:
+def counted_in_windows(
+    instance: dg.DagsterInstance, installation: Installation, as_of: dt.datetime
+) -> dict[str, int]:
     """The sums over the windows of the night, from the latest materialisation of each.
 
     They were counted when the windows were read; counting them again would read all attempts again.
     """
     night = as_of.astimezone(dt.UTC).date().isoformat()
     # No window is stored before its end.
-    since = dg.AssetRecordsFilter(dg.AssetKey("attempt_window"), after_timestamp=as_of.timestamp())
+    since = dg.AssetRecordsFilter(installation.key("attempt_window"), after_timestamp=as_of.timestamp())
     seen: set[str | None] = set()
     sums = dict.fromkeys(COUNTED, 0)
     cursor, more = None, True
@@ -61,6 +65,6 @@ def of_summary(summary: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """The metadata that `nightly_summary` has in the run."""
     found: dict[str, Any] = {}
     for event in summary.get_asset_materialization_events():
-        if event.asset_key == dg.AssetKey("nightly_summary"):
+        if event.asset_key is not None and event.asset_key.path[-1] == "nightly_summary":
             found |= {name: value.value for name, value in event.materialization.metadata.items()}
     return found

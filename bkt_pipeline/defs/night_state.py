@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from bkt_pipeline.defs.jobs import active_skills_job, calibration_job
-from bkt_pipeline.defs.partitions import skill_keys, unfinished_skill_runs
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.jobs import ACTIVE_SKILLS_JOB, CALIBRATION_JOB
+from bkt_pipeline.defs.partitions import unfinished_skill_runs
+from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.tags import AS_OF_TAG, AUTO_RETRY_RUN_TAG, COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG
 
 PAGE = 50  # run records read at a time
@@ -41,9 +43,15 @@ def waits_for(night: NightState) -> str | None:
     return None
 
 
-def latest_night_run(instance: dg.DagsterInstance, *, rehearsals: bool = True) -> dg.RunRecord | None:
+def latest_night_run(
+    instance: dg.DagsterInstance, installation: Installation, *, rehearsals: bool = True
+) -> dg.RunRecord | None:
     """The latest successful run that began a night. Nights of the command are left out: they need no sensors."""
-    succeeded = dg.RunsFilter(job_name=active_skills_job.name, statuses=[dg.DagsterRunStatus.SUCCESS])
+    succeeded = dg.RunsFilter(
+        job_name=installation.name(ACTIVE_SKILLS_JOB),
+        tags=installation.tags,
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+    )
     cursor = None
     while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
         for record in records:
@@ -55,25 +63,33 @@ def latest_night_run(instance: dg.DagsterInstance, *, rehearsals: bool = True) -
 
 
 def night_state(
-    instance: dg.DagsterInstance, night: Mapping[str, str], outcomes: Mapping[str, str]
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    night: Mapping[str, str],
+    outcomes: Mapping[str, str],
 ) -> NightState:
     """The night's progress, from the existing runs and the outcome of each skill in the night."""
-    keys = skill_keys(instance)
-    of_night = runs_of_night(instance, night)
+    keys = skill_keys(instance, installation)
+    of_night = runs_of_night(instance, installation, night)
     return NightState(
         skills=len(keys),
         outcomes=Counter(outcomes[key] for key in keys if key in outcomes),
-        unfinished_runs=len(unfinished_skill_runs(instance)),
+        unfinished_runs=len(unfinished_skill_runs(instance, installation)),
         coming_retries=coming_retries(of_night),
-        started=any(run.job_name == calibration_job.name for run in of_night),
+        started=any(run.job_name == installation.name(CALIBRATION_JOB) for run in of_night),
     )
 
 
 def runs_of_night(
-    instance: dg.DagsterInstance, night: Mapping[str, str], job: str | None = None
+    instance: dg.DagsterInstance, installation: Installation, night: Mapping[str, str], job: str | None = None
 ) -> Sequence[dg.DagsterRun]:
-    """The runs that carry the night's tag, of one job or of all."""
-    return instance.get_runs(dg.RunsFilter(job_name=job, tags={AS_OF_TAG: night[AS_OF_TAG]}))
+    """The installation's runs that carry the night's tag, of one job or of all."""
+    return instance.get_runs(
+        dg.RunsFilter(
+            job_name=installation.name(job) if job else None,
+            tags={AS_OF_TAG: night[AS_OF_TAG], **installation.tags},
+        )
+    )
 
 
 def coming_retries(runs: Sequence[dg.DagsterRun]) -> int:

@@ -6,18 +6,20 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night_state import runs_of_night
 
-SUMMARY = dg.AssetKey("nightly_summary")
 RED_CHECKS = "red_checks"  # the name in the summary's metadata
 _PAGE = 1000
 
 
-def red_checks(instance: dg.DagsterInstance, night: Mapping[str, str]) -> dict[str, int]:
+def red_checks(
+    instance: dg.DagsterInstance, installation: Installation, night: Mapping[str, str]
+) -> dict[str, int]:
     """For each check that fails with the severity error: how many skills, from the latest evaluation of each."""
     latest: dict[tuple[str, str | None], bool] = {}
     # The oldest run first, so that a retry replaces what it repeats.
-    for run in reversed(runs_of_night(instance, night)):
+    for run in reversed(runs_of_night(instance, installation, night)):
         cursor, more = None, True
         while more:
             page = instance.get_records_for_run(
@@ -35,9 +37,9 @@ def red_checks(instance: dg.DagsterInstance, night: Mapping[str, str]) -> dict[s
     return dict(sorted(Counter(name for (name, _), red in latest.items() if red).items()))
 
 
-def red_before(instance: dg.DagsterInstance, night: str) -> dict[str, int]:
+def red_before(instance: dg.DagsterInstance, installation: Installation, night: str) -> dict[str, int]:
     """The red checks of the latest summary of an earlier night."""
-    for record in instance.fetch_materializations(SUMMARY, limit=10).records:
+    for record in instance.fetch_materializations(installation.key("nightly_summary"), limit=10).records:
         materialisation = record.asset_materialization
         shown = (
             {name: value.value for name, value in materialisation.metadata.items()} if materialisation else {}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
+from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
@@ -27,7 +28,7 @@ SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 def report(
     context: dg.AssetExecutionContext,
     verdicts: Sequence[V],
-    checks: Sequence[dg.AssetCheckSpec],
+    checks: Sequence[Check],
     metadata: Callable[[V], Mapping[str, Any]],
     *,
     what: str,
@@ -56,7 +57,7 @@ def report(
 def rehearsed(
     context: dg.AssetExecutionContext,
     verdicts: Sequence[V],
-    checks: Sequence[dg.AssetCheckSpec],
+    checks: Sequence[Check],
 ) -> Iterator[Any]:
     """Report a rehearsal: nothing was published, so no partition is materialised and no check evaluated."""
     counts = Counter(str(verdict.outcome) for verdict in verdicts)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from copy import copy
 from enum import StrEnum
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
@@ -13,13 +13,14 @@ from pydantic import Field, PrivateAttr, ValidationError, create_model, field_va
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions
 from bkt_pipeline.db.database import Database, open_database
-from bkt_pipeline.defs.tags import REHEARSAL_TAG, night_of, parse_moment
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.tags import DATABASE_TAG, REHEARSAL_TAG, night_of, parse_moment
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.instance.runs import note_process
 from bkt_pipeline.model.bkt.fit import Estimator
 from bkt_pipeline.model.irt.items import ItemModel
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
-from bkt_pipeline.settings import Settings, settings
+from bkt_pipeline.settings import DATABASE_URL, Settings, database_url, settings
 
 T = TypeVar("T")
 
@@ -44,6 +45,10 @@ def _given(value: T | None, otherwise: T) -> T:
 class PlatformDatabase(dg.ConfigurableResource[Any]):
     """The platform's database at DATABASE_URL, or the embedded one; opened on first use."""
 
+    url_variable: ClassVar[str] = DATABASE_URL
+    source_schema: ClassVar[str | None] = None
+    run_tags: ClassVar[Mapping[str, str]] = {}
+
     _database: Database | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -51,13 +56,15 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
         """The database, opened, migrated and reflected once per process."""
         with self._opening:
             if self._database is None:
-                self._database = open_database()
+                self._database = open_database(self.url_variable, self.source_schema)
             return self._database
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Record which process executes the run, and log if the run uses no platform's database."""
-        note_process(context)
-        if settings().database_url is None and context.log:
+        """Tag the run with its installation, its process and the kind of database that it uses."""
+        embedded = self.url_variable == DATABASE_URL and bool(settings().demo)
+        kind = "platform" if database_url(self.url_variable) else "embedded" if embedded else "none"
+        note_process(context, {**self.run_tags, DATABASE_TAG: kind})
+        if kind == "embedded" and context.log:
             context.log.info("DATABASE_URL is not set: this run uses the embedded Postgres")
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -65,6 +72,19 @@ class PlatformDatabase(dg.ConfigurableResource[Any]):
         with self._opening:
             if self._database is not None:
                 self._database.close()
+
+
+def platform_database(
+    installation: Installation, variable: str = DATABASE_URL, schema: str | None = None
+) -> PlatformDatabase:
+    """The database of an installation, whose URL is in the variable and whose tables are in the schema."""
+
+    class InstallationDatabase(PlatformDatabase):
+        url_variable: ClassVar[str] = variable
+        source_schema: ClassVar[str | None] = schema
+        run_tags: ClassVar[Mapping[str, str]] = installation.tags
+
+    return InstallationDatabase()
 
 
 def shared(database: Database) -> PlatformDatabase:

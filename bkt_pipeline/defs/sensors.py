@@ -9,10 +9,11 @@
 
 A night's other runs get the settings that its first run was started with. A rehearsal ends with its shards.
 
-Every run of a night carries the tags `bkt/night` and `bkt/as_of`; as_of is the schedule's tick. Decisions are
-pure functions below the sensors and in `night_state`.
+Every run of a night carries the tags `bkt/night`, `bkt/as_of` (the schedule's tick) and `bkt/partitions` (the
+installation's name). Decisions are pure functions below the sensors and in `night_state`.
 """
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,8 @@ from typing import Any
 import dagster as dg
 
 from bkt_pipeline.db.ledger import outcomes_since
-from bkt_pipeline.defs.jobs import calibration_job, night_summary_job, nightly_irt_job
+from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.jobs import CALIBRATION_JOB, ITEMS_JOB, SUMMARY_JOB
 from bkt_pipeline.defs.night_state import (
     coming_retries,
     latest_night_run,
@@ -28,7 +30,8 @@ from bkt_pipeline.defs.night_state import (
     runs_of_night,
     waits_for,
 )
-from bkt_pipeline.defs.partitions import shards, skill_keys
+from bkt_pipeline.defs.partitions import shards, store_order
+from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import PlatformDatabase
 from bkt_pipeline.defs.tags import (
     AS_OF_TAG,
@@ -46,88 +49,108 @@ NO_NIGHT = "waiting for a night: active_skills has not succeeded yet"
 
 
 # Polled, because a run-status sensor would miss a run that ended before its first evaluation on a new instance.
-@dg.sensor(
-    name="start_shards",
-    job=calibration_job,
-    minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the night's shards when active_skills has succeeded.",
-)
-def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    record = latest_night_run(context.instance)
-    if record is None:
-        return dg.SkipReason(NO_NIGHT)
-    night = night_tags(night_of(record))
-    as_of = night[AS_OF_TAG]
-    if context.cursor == as_of:
-        return dg.SkipReason(
-            f"the shards of the night as of {as_of} were started; waiting for the next night"
-        )
-    keys = skill_keys(context.instance)
-    requests = [
-        dg.RunRequest(
-            run_key=f"{as_of} {tags[SHARD_TAG]}",
-            tags=settings().shard_tags | night | tags,
-            run_config=handed_on(record),
-        )
-        for tags in shards(keys, settings().skills_per_run)
-    ]
-    return dg.SensorResult(run_requests=requests, cursor=as_of)
+def shards_sensor(installation: Installation) -> dg.SensorDefinition:
+    """The sensor that starts the night's shards."""
 
-
-@dg.sensor(
-    name="nightly_irt",
-    jobs=[nightly_irt_job, night_summary_job],
-    minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the item calibration once a night, when every skill of the night has an outcome, and then the "
-    "night's summary when the items are done. If no skill was calibrated, starts only the summary.",
-)
-def nightly_irt(
-    context: dg.SensorEvaluationContext, database: PlatformDatabase
-) -> dg.SensorResult | dg.SkipReason:
-    end_dead_runs(context.instance)
-    record = latest_night_run(context.instance, rehearsals=False)
-    if record is None:
-        return dg.SkipReason(NO_NIGHT)
-    night = night_tags(night_of(record))
-    as_of = night[AS_OF_TAG]
-    if context.cursor == as_of:
-        return dg.SkipReason(
-            f"item calibration of the night as of {as_of} was started; waiting for the next night"
-        )
-    if context.cursor == items_started(as_of):
-        if reason := summary_waits_for(runs_of_night(context.instance, night, nightly_irt_job.name)):
-            return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
-        return sum_up(record, night, cursor=as_of)
-    outcomes = database.get().run(partial(outcomes_since, as_of=night_of(record)))
-    state = night_state(context.instance, night, outcomes)
-    if reason := waits_for(state):
-        return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
-    if not state.outcomes.get("calibrated"):
-        if context.cursor == without_items(as_of):
+    @dg.sensor(
+        name=installation.name("start_shards"),
+        job_name=installation.name(CALIBRATION_JOB),
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts the night's shards when active_skills has succeeded.",
+    )
+    def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        record = latest_night_run(context.instance, installation)
+        if record is None:
+            return dg.SkipReason(NO_NIGHT)
+        night = night_of_run(record, installation)
+        as_of = night[AS_OF_TAG]
+        if context.cursor == as_of:
             return dg.SkipReason(
-                f"waiting for the night as of {as_of}: no skill was calibrated, so items cannot be calibrated"
+                f"the shards of the night as of {as_of} were started; waiting for the next night"
             )
-        return sum_up(record, night, cursor=without_items(as_of))
-    failed = state.outcomes.get("failed", 0) + state.missing
-    counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
-    keys = skill_keys(context.instance)
-    requests = [
+        requests = shard_requests(context.instance, installation, CALIBRATION_JOB, record, night)
+        return dg.SensorResult(run_requests=requests, cursor=as_of)
+
+    return start_shards
+
+
+def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.SensorDefinition:
+    """The sensor that starts the night's item calibration and its summary."""
+
+    @dg.sensor(
+        name=installation.name("nightly_irt"),
+        jobs=[jobs[ITEMS_JOB], jobs[SUMMARY_JOB]],
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={installation.name("database")},
+        description="Starts the item calibration once a night, when every skill of the night has an outcome, and then "
+        "the night's summary when the items are done. If no skill was calibrated, starts only the summary.",
+    )
+    # Called directly, as tests do, it also gets the resources as arguments.
+    def nightly_irt(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult | dg.SkipReason:
+        instance = context.instance
+        end_dead_runs(instance, installation.tags)
+        record = latest_night_run(instance, installation, rehearsals=False)
+        if record is None:
+            return dg.SkipReason(NO_NIGHT)
+        night = night_of_run(record, installation)
+        as_of = night[AS_OF_TAG]
+        if context.cursor == as_of:
+            return dg.SkipReason(
+                f"item calibration of the night as of {as_of} was started; waiting for the next night"
+            )
+        if context.cursor == items_started(as_of):
+            if reason := summary_waits_for(runs_of_night(instance, installation, night, ITEMS_JOB)):
+                return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
+            return sum_up(installation, record, night, cursor=as_of)
+        database: PlatformDatabase = getattr(context.resources, installation.name("database"))
+        outcomes = database.get().run(partial(outcomes_since, as_of=dt.datetime.fromisoformat(as_of)))
+        state = night_state(instance, installation, night, outcomes)
+        if reason := waits_for(state):
+            return dg.SkipReason(f"waiting for the night as of {as_of}: {reason}")
+        if not state.outcomes.get("calibrated"):
+            if context.cursor == without_items(as_of):
+                return dg.SkipReason(
+                    f"waiting for the night as of {as_of}: no skill was calibrated, so items cannot be calibrated"
+                )
+            return sum_up(installation, record, night, cursor=without_items(as_of))
+        failed = state.outcomes.get("failed", 0) + state.missing
+        counts = {FAILED_TAG: str(failed), CALIBRATED_TAG: str(state.outcomes["calibrated"])}
+        requests = shard_requests(instance, installation, ITEMS_JOB, record, night | counts)
+        return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
+
+    return nightly_irt
+
+
+def night_of_run(record: dg.RunRecord, installation: Installation) -> dict[str, str]:
+    """The tags of the night that the run began."""
+    return night_tags(night_of(record, installation.name("settings")))
+
+
+def shard_requests(
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    job: str,
+    record: dg.RunRecord,
+    tags: Mapping[str, str],
+) -> list[dg.RunRequest]:
+    """The runs of the job that together cover the skills of the night."""
+    keys, order = skill_keys(instance, installation), store_order(instance, installation)
+    return [
         dg.RunRequest(
-            job_name=nightly_irt_job.name,
-            run_key=f"{as_of} {tags[SHARD_TAG]}",
-            tags=settings().shard_tags | night | counts | tags,
-            run_config=handed_on(record),
+            job_name=installation.name(job),
+            run_key=f"{tags[AS_OF_TAG]} {shard[SHARD_TAG]}",
+            tags={**settings().shard_tags, **tags, **installation.tags, **shard},
+            run_config=handed_on(record, installation),
         )
-        for tags in shards(keys, settings().skills_per_run)
+        for shard in shards(keys, order, settings().skills_per_run)
     ]
-    return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
 
 
-def handed_on(record: dg.RunRecord) -> dict[str, Any]:
+def handed_on(record: dg.RunRecord, installation: Installation) -> dict[str, Any]:
     """The settings that the night was started with, as the config of its other runs."""
-    given = config_of(record, "settings", "item_settings")
+    given = config_of(record, installation.name("settings"), installation.name("item_settings"))
     return {"resources": given} if given else {}
 
 
@@ -144,10 +167,15 @@ def without_items(as_of: str) -> str:
     return f"{as_of} without items"
 
 
-def sum_up(record: dg.RunRecord, night: Mapping[str, str], cursor: str) -> dg.SensorResult:
+def sum_up(
+    installation: Installation, record: dg.RunRecord, night: Mapping[str, str], cursor: str
+) -> dg.SensorResult:
     """Start the night's summary once for each value of the cursor."""
     summary = dg.RunRequest(
-        job_name=night_summary_job.name, run_key=cursor, tags=dict(night), run_config=handed_on(record)
+        job_name=installation.name(SUMMARY_JOB),
+        run_key=cursor,
+        tags={**night, **installation.tags},
+        run_config=handed_on(record, installation),
     )
     return dg.SensorResult(run_requests=[summary], cursor=cursor)
 

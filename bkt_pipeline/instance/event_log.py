@@ -11,37 +11,90 @@ keys each read takes half a second, so the keys are cached.
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from itertools import groupby
 from typing import Any
 
 import dagster as dg
 from dagster_postgres import PostgresEventLogStorage
-from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, func, select, table
+from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 EVENT_BATCH = 1000  # events in one statement
+WRITERS = ("store_event", "store_event_batch", "delete_events")
+# For connections that stay open, instead of one for each statement.
+POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+CHECKS = table("asset_check_executions", column("run_id"))
 DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
 
 
 def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
     """Write the run's materialisations and check evaluations in this block in batches; all are written when it ends.
 
-    An instance with a different storage writes them one by one.
+    dagster-postgres's own storage lends its database to ours for the block. Any other storage writes them one by one.
     """
     storage = instance.event_log_storage
-    return storage.batched_events(run_id) if isinstance(storage, BatchingEventLogStorage) else nullcontext()
+    if isinstance(storage, BatchingEventLogStorage):
+        return storage.batched_events(run_id)
+    return _lent_and_batched(storage, run_id) if type(storage) is PostgresEventLogStorage else nullcontext()
+
+
+@contextmanager
+def lent(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Write the instance's events in this block through one of our storages, if its own is dagster-postgres's."""
+    storage = instance.event_log_storage
+    if type(storage) is not PostgresEventLogStorage:
+        yield
+        return
+    with _lent(storage):
+        yield
+
+
+@contextmanager
+def _lent_and_batched(storage: PostgresEventLogStorage, run_id: str) -> Iterator[None]:
+    with _lent(storage) as ours, ours.batched_events(run_id):
+        yield
+
+
+@contextmanager
+def _lent(storage: PostgresEventLogStorage) -> "Iterator[BatchingEventLogStorage]":
+    """Hand the events that reach `storage` in this block to a storage of ours on the same database."""
+    ours, own = BatchingEventLogStorage.on_the_database_of(storage), vars(storage)
+    before = {name: own[name] for name in WRITERS if name in own}
+    own |= {name: getattr(ours, name) for name in WRITERS}
+    try:
+        yield ours
+    finally:
+        for name in WRITERS:
+            del own[name]
+        own |= before
 
 
 class BatchingEventLogStorage(PostgresEventLogStorage):
     """Writes many events of one kind with one statement; the stored rows are the same as Dagster's own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super().__init__(*args, **kwargs)
+
+    def _forget(self) -> None:
         self._held: dict[str, list[dg.EventLogEntry]] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
-        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def on_the_database_of(cls, storage: PostgresEventLogStorage) -> "BatchingEventLogStorage":
+        """One that connects as `storage` does, and keeps its connection open."""
+        ours = copy(storage)
+        ours.__class__ = cls
+        assert isinstance(ours, cls)
+        for name in WRITERS:
+            vars(ours).pop(name, None)
+        ours._forget()
+        ours.optimize_for_webserver(**POOL)
+        return ours
 
     @contextmanager
     def batched_events(self, run_id: str) -> Iterator[None]:
@@ -89,6 +142,12 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
             self._partitions[partitions_def_name] = (state, keys)
         return list(keys)
 
+    def delete_events(self, run_id: str) -> None:
+        """Delete the run's events, and its check evaluations, which Dagster would keep."""
+        super().delete_events(run_id)
+        with self.index_connection() as connection:
+            connection.execute(delete(CHECKS).where(CHECKS.c.run_id == run_id))
+
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store the event, except a planned check of many partitions.
 
@@ -132,7 +191,9 @@ def insert_rows(table: Table, rows: Sequence[Mapping[str, Any]]) -> Insert:
     """Insert the rows, which have the same columns, in their order."""
     names = list(rows[0])
     arrays = [
-        cast(bindparam(None, [row[name] for row in rows], ARRAY(table.c[name].type)), ARRAY(table.c[name].type))
+        cast(
+            bindparam(None, [row[name] for row in rows], ARRAY(table.c[name].type)), ARRAY(table.c[name].type)
+        )
         for name in names
     ]
     kinds = [column(name, table.c[name].type) for name in names]

@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -32,16 +33,17 @@ def process_tag() -> dict[str, str]:
     return {PROCESS_TAG: f"{_place()} {os.getpid()} {_began(os.getpid())}"}
 
 
-def note_process(context: dg.InitResourceContext) -> None:
-    """Tag the run, if there is one, with the process that executes it."""
+def note_process(context: dg.InitResourceContext, tags: Mapping[str, str]) -> None:
+    """Tag the run, if there is one, with the process that executes it, and with the `tags`."""
     if context.run is not None and context.instance is not None:
         process = f"{process_tag()[PROCESS_TAG]} {context.run.run_id}"
-        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process})
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process, **tags})
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed if their process ended without reporting it; returns their ids."""
-    dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES)) if is_dead(run)]
+def end_dead_runs(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> list[str]:
+    """Mark the runs with these tags as failed if their process ended without reporting it; returns their ids."""
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED_STATUSES, tags=tags))
+    dead = [run for run in unfinished if is_dead(run)]
     for run in dead:
         instance.report_run_failed(
             run, f"the process of the run ({run.tags[PROCESS_TAG].split()[1]}) was killed or has crashed"

@@ -23,7 +23,7 @@ from bkt_pipeline.embedded.fallback import embedded_url_for
 from bkt_pipeline.embedded.home import home
 from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
-from bkt_pipeline.instance.event_log import BatchingEventLogStorage
+from bkt_pipeline.instance.event_log import POOL, BatchingEventLogStorage, lent
 from bkt_pipeline.instance.foreign_tables import foreign, refuse_foreign_tables
 from bkt_pipeline.instance.lost import replace_lost_connections
 from bkt_pipeline.settings import settings
@@ -95,8 +95,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """
 
     def __init__(self, inst_data: Any = None) -> None:
-        # Dagster reads the batch size from the environment.
-        os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(settings().dagster_event_batch_size)
+        write_events_in_batches()
         creating: AbstractContextManager[None]
         if configured := settings().dagster_postgres_url:
             # A database that the user named may hold other tables, so nothing there is ever dropped.
@@ -114,7 +113,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 raise foreign() from None
         self._event_log = BatchingEventLogStorage(url, should_autocreate_tables=False)
         for storage in (self.event_log_storage, self.run_storage, self.schedule_storage):
-            storage.optimize_for_webserver(statement_timeout=60_000, pool_recycle=1800, max_overflow=20)
+            storage.optimize_for_webserver(**POOL)
 
     @property
     def event_log_storage(self) -> BatchingEventLogStorage:
@@ -127,6 +126,11 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> "PooledPostgresStorage":
         return cls(inst_data=inst_data)
+
+
+def write_events_in_batches() -> None:
+    """Let Dagster write many events at once; it reads the batch size from the environment."""
+    os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(settings().dagster_event_batch_size)
 
 
 def check_storage() -> None:
@@ -166,7 +170,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         Its storage cannot be reached, or the connection was lost during the work.
     """
     use_dagster_home()
-    with _naming_the_storage(), dg.DagsterInstance.get() as instance:
+    with _naming_the_storage(), dg.DagsterInstance.get() as instance, lent(instance):
         yield instance
 
 
@@ -184,6 +188,13 @@ def _naming_the_storage() -> Iterator[None]:
         raise DatabaseUnavailable(
             f"Dagster's storage (DAGSTER_POSTGRES_URL) cannot be used: {reason(driver_error)}"
         ) from None
+
+
+def is_used() -> bool:
+    """Whether a Dagster instance is named by the settings, or was used on this machine before."""
+    configured = settings()
+    named = configured.dagster_home or configured.dagster_postgres_url
+    return bool(named) or (home() / "dagster").exists()
 
 
 def use_dagster_home() -> Path:

@@ -16,6 +16,7 @@ from bkt_pipeline.model.bkt.replay import answers_to_mastery, predict, replay
 from bkt_pipeline.model.bkt.scores import HeldOut, Scores, held_out_scores
 from bkt_pipeline.model.bkt.search import calibrate_skill
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
+from bkt_pipeline.model.bkt.update import update
 from bkt_pipeline.model.observations import AttemptObservation
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
@@ -52,5 +53,6 @@ __all__ = [
     "predict",
     "prior_from_moments",
     "replay",
+    "update",
     "warm_up",
 ]

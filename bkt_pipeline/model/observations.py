@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 
-__all__ = ["AttemptObservation", "Id"]
+__all__ = ["AttemptObservation", "Id", "checked_answer", "checked_id"]
 
 Id = str | int | UUID
 
@@ -53,28 +53,44 @@ class AttemptObservation:
     timestamp: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "student_id", _id("student_id", self.student_id))
-        object.__setattr__(self, "skill_id", _id("skill_id", self.skill_id))
-        answer: Any = self.is_correct
-        if not isinstance(answer, Real | np.bool_) or answer not in (0, 1):
-            raise InvalidAttempts(
-                f"is_correct is {answer!r}; an answer is True, False, 1 or 0 "
-                "(leave out an attempt that is not graded yet)"
-            )
+        object.__setattr__(self, "student_id", checked_id("student_id", self.student_id))
+        object.__setattr__(self, "skill_id", checked_id("skill_id", self.skill_id))
+        object.__setattr__(self, "is_correct", checked_answer("is_correct", self.is_correct))
         time: Any = self.timestamp
         if isinstance(time, bool) or not isinstance(time, Real) or not math.isfinite(time):
             raise InvalidAttempts(
                 f"timestamp is {time!r}; give finite Unix seconds (for a datetime, its .timestamp())"
             )
-        object.__setattr__(self, "is_correct", bool(answer))
         object.__setattr__(self, "timestamp", float(time))
 
     def __repr__(self) -> str:
         return f"AttemptObservation(skill_id={self.skill_id!r}, …)"
 
 
-def _id(name: str, value: Any) -> Id:
-    """The id as plain Python type."""
+def checked_answer(name: str, value: Any) -> bool:
+    """The answer as a bool.
+
+    Raises
+    ------
+    InvalidAttempts
+        If it is not 0, 1 or a bool; the message has the value.
+    """
+    if not isinstance(value, Real | np.bool_) or value not in (0, 1):
+        raise InvalidAttempts(
+            f"{name} is {value!r}; an answer is True, False, 1 or 0 "
+            "(leave out an attempt that is not graded yet)"
+        )
+    return bool(value)
+
+
+def checked_id(name: str, value: Any) -> Id:
+    """The id as plain Python type.
+
+    Raises
+    ------
+    InvalidAttempts
+        If it is missing or of another type. The message never has an id.
+    """
     if isinstance(value, str):
         if not value.strip() or value in _MISSING_AS_TEXT:
             raise InvalidAttempts(f"{name} is missing ({value!r}); give the id that the platform uses")

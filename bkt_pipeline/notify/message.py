@@ -61,7 +61,7 @@ class NightReport:
         return sum(skill.outcome is Outcome.CALIBRATED for skill in self.skills)
 
 
-def night_message(report: NightReport, ui_url: str | None) -> Message:
+def night_message(report: NightReport, page_url: str | None) -> Message:
     """The message at the end of a night."""
     counts = Counter(skill.outcome for skill in report.skills)
     listed = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
@@ -81,7 +81,7 @@ def night_message(report: NightReport, ui_url: str | None) -> Message:
         _checks(report),
         reason_lines(report.skills, called),
         _moves(report.skills, called),
-        [f"{ui_url}/assets/nightly_summary"] if ui_url else [],
+        [page_url] if page_url else [],
     ]
     failed = red or report.without_outcome or counts[Outcome.FAILED] or not report.calibrated
     warned = any(not finding.passed for finding in report.findings)

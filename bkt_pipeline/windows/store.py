@@ -25,9 +25,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bkt_pipeline.db.database import Run
-from bkt_pipeline.errors import WindowStoreUnavailable
+from bkt_pipeline.errors import WindowStoreUnavailable, install_extra
 from bkt_pipeline.model.attempts import AttemptWindow
-from bkt_pipeline.settings import settings
+from bkt_pipeline.settings import DATABASE_URL, settings
 
 NEEDED_PACKAGES = ("boto3", "botocore", "pyarrow")
 
@@ -123,13 +123,16 @@ class WindowStore(ABC):
         """
 
 
-def window_store(run: Run) -> WindowStore:
+def window_store(run: Run, url_variable: str = DATABASE_URL) -> WindowStore:
     """The store that ATTEMPT_WINDOW_STORE names; Postgres if it is not set.
 
     Parameters
     ----------
     run
         Runs work in one transaction of the platform's database, like `Database.run`.
+    url_variable
+        The variable that names this database. If it is not DATABASE_URL, the process may serve several platforms, whose
+        windows must not mix, so each platform's stay in its own database.
 
     Raises
     ------
@@ -139,7 +142,7 @@ def window_store(run: Run) -> WindowStore:
         The packages for S3 are not installed.
     """
     url = settings().attempt_window_store
-    if not url:
+    if not url or url_variable != DATABASE_URL:
         from bkt_pipeline.windows.postgres import PostgresWindows
 
         return PostgresWindows(run)
@@ -149,6 +152,6 @@ def window_store(run: Run) -> WindowStore:
         if error.name not in NEEDED_PACKAGES:
             raise
         raise WindowStoreUnavailable(
-            f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; pip install 'bkt_pipeline[aws]'"
+            f"ATTEMPT_WINDOW_STORE is set, but the package {error.name} is missing; {install_extra('aws')}"
         ) from None
     return S3Windows(*parse_url(url))

@@ -2,16 +2,17 @@ import dagster as dg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bkt_pipeline.defs.partitions import partition_change, ranges
+from bkt_pipeline.defs.partitions import ranges
+from bkt_pipeline.defs.registration import partition_change
 
 
 def test_new_skills_are_added_and_inactive_ones_retired() -> None:
-    change = partition_change(["b", "c"], ["a", "b"])
+    change = partition_change(["b", "c"], ["a", "b"], ["a", "b"])
     assert (change.added, change.retired, change.refused) == (["c"], ["a"], [])
 
 
 def test_ids_that_dagster_refuses_are_reported_and_not_added() -> None:
-    change = partition_change(["fine", "tab\there", "dots...", ""], [])
+    change = partition_change(["fine", "tab\there", "dots...", ""], [], [])
     assert change.added == ["fine"]
     assert change.refused == ["", "dots...", "tab\there"]
 

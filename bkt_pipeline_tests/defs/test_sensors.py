@@ -8,7 +8,6 @@ import pytest
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 from bkt_pipeline.defs.tags import night_tags
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import enrol, summary
@@ -27,7 +26,7 @@ class Sensor:
         """Job and run key of each run that it requests, or its skip message."""
         resources = {"database": PlatformDatabase()}
         with dg.build_sensor_context(self.instance, cursor=self.cursor, resources=resources) as context:
-            result = nightly_irt(context)
+            result = build_definitions().resolve_sensor_def("nightly_irt")(context)
         if isinstance(result, dg.SkipReason):
             return result.skip_message or ""
         assert isinstance(result, dg.SensorResult)
@@ -102,7 +101,7 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
 
     def evaluate(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
         with dg.build_sensor_context(instance, cursor=cursor) as context:
-            return start_shards(context)
+            return build_definitions().resolve_sensor_def("start_shards")(context)
 
     assert "waiting for a night" in evaluate(None).skip_message
     run("active_skills_job")

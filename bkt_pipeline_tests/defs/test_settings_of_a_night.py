@@ -9,7 +9,7 @@ import pytest
 
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.definitions import build_definitions
-from bkt_pipeline.defs.partitions import range_tags, skill_keys
+from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import (
     EstimatorName,
     ItemModelName,
@@ -17,7 +17,6 @@ from bkt_pipeline.defs.resources import (
     SequencesName,
     ThetaSource,
 )
-from bkt_pipeline.defs.sensors import nightly_irt, start_shards
 from bkt_pipeline.defs.tags import AS_OF_TAG, night_of, night_tags
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import Settings
@@ -35,7 +34,7 @@ def run(platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.Mo
     def run(
         definitions: dg.Definitions, job: str, config: dict[str, Any], *, whole: bool = False
     ) -> dg.ExecuteInProcessResult:
-        keys = skill_keys(instance)
+        keys = instance.get_dynamic_partitions("skill")
         return definitions.resolve_job_def(job).execute_in_process(
             instance=instance,
             tags=night_tags(AS_OF) | (range_tags(keys[0], keys[-1]) if whole else {}),
@@ -122,7 +121,7 @@ def test_settings_that_cannot_be_used_end_the_nights_first_run(
     assert not done.success
     logged = "".join(str(entry) for entry in instance.all_logs(done.run_id))
     assert why in logged
-    assert skill_keys(instance) == []
+    assert instance.get_dynamic_partitions("skill") == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +153,7 @@ def test_the_nights_other_runs_get_the_settings_of_its_first(
     config["resources"]["item_settings"] = {"config": {"window_days": 45}}
     assert run(build_definitions(), "active_skills_job", config).success
     with dg.build_sensor_context(instance) as context:
-        shards = start_shards(context)
+        shards = build_definitions().resolve_sensor_def("start_shards")(context)
     assert isinstance(shards, dg.SensorResult)
     (shard,) = shards.run_requests or []
     assert shard.run_config == config
@@ -165,7 +164,7 @@ def test_the_nights_other_runs_get_the_settings_of_its_first(
         fitted = connection.execute("SELECT DISTINCT estimator FROM bkt_pipeline.skill_fits").fetchall()
     assert fitted == [("pooled",)]
     with dg.build_sensor_context(instance, resources={"database": PlatformDatabase()}) as context:
-        items = nightly_irt(context)
+        items = build_definitions().resolve_sensor_def("nightly_irt")(context)
     assert isinstance(items, dg.SensorResult)
     (request,) = items.run_requests or []
     assert (request.job_name, request.run_config) == ("nightly_irt", config)
@@ -184,7 +183,7 @@ def test_an_as_of_in_the_config_is_the_nights(
     assert record is not None
     assert night_of(record).isoformat() == moment
     with dg.build_sensor_context(instance) as context:
-        shards = start_shards(context)
+        shards = build_definitions().resolve_sensor_def("start_shards")(context)
     assert isinstance(shards, dg.SensorResult)
     assert [request.tags[AS_OF_TAG] for request in shards.run_requests or []] == [moment]
 
@@ -195,9 +194,9 @@ def test_a_rehearsal_from_the_launchpad_is_not_the_night_whose_items_follow(
     enrol(platform, [20])
     assert run(build_definitions(), "active_skills_job", settings(publish=False)).success
     with dg.build_sensor_context(instance) as context:
-        shards = start_shards(context)
+        shards = build_definitions().resolve_sensor_def("start_shards")(context)
     assert isinstance(shards, dg.SensorResult)
     assert [request.run_config for request in shards.run_requests or []] == [settings(publish=False)]
     with dg.build_sensor_context(instance, resources={"database": PlatformDatabase()}) as context:
-        items = nightly_irt(context)
+        items = build_definitions().resolve_sensor_def("nightly_irt")(context)
     assert isinstance(items, dg.SkipReason)

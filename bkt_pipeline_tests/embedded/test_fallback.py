@@ -36,6 +36,9 @@ def test_a_run_of_a_daemon_fails_with_that_line(instance: dg.DagsterInstance) ->
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
     assert "DATABASE_URL is not set: set DATABASE_URL" in failed.step_failure_data.error.to_string()
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["bkt/database"] == "none"
 
 
 @pytest.mark.parametrize("url", ["", "  "])

@@ -55,7 +55,7 @@ def rendered(path: str, **values: str) -> Any:
 
 def image_command(target: str) -> list[str]:
     """The command of a container of the Dockerfile's target."""
-    of_target = (AWS / "Dockerfile").read_text().split(f" AS {target}\n")[1].split("\nFROM ")[0]
+    of_target = (PROJECT / "deploy/Dockerfile").read_text().split(f" AS {target}\n")[1].split("\nFROM ")[0]
     found = re.search(r"^CMD (\[.*\])$", of_target, re.MULTILINE)
     assert found is not None, target
     return list(json.loads(found[1]))

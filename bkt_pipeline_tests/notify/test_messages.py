@@ -11,7 +11,8 @@ import pytest
 from bkt_pipeline.calibration.labels import LONGEST_LABEL
 from bkt_pipeline.cli.main import main
 from bkt_pipeline.definitions import build_definitions
-from bkt_pipeline.defs.alarms import report_failed_night, report_if_late
+from bkt_pipeline.defs.alarms import report_if_failed, report_if_late
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night import NightRun
 from bkt_pipeline.defs.tags import PART_TAG, night_tags
 from bkt_pipeline.notify import deliver
@@ -125,10 +126,13 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
     platform: Platform, receiver: Receiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = dt.datetime.now(dt.UTC).replace(hour=9, minute=1)
+    ours = Installation.named()
     with dg.build_sensor_context(instance, sensor_name="late") as context:
-        assert "due by 09:00" in report_if_late(context, now - dt.timedelta(minutes=2)).skip_message
-        report_if_late(context, now)
-        report_if_late(context, now)
+        assert "no night is due" in report_if_late(context, ours, now - dt.timedelta(minutes=2)).skip_message
+        assert report_if_late(context, ours, now).skip_message == "reported"
+        report_if_late(context, ours, now)
+        weekend = Installation(cron=f"0 7 * * {now.isoweekday() % 7 + 1}")
+        assert "no night is due" in report_if_late(context, weekend, now).skip_message
     assert receiver.titles == [f"bkt_pipeline: the night of {now.date()} did not start by 09:00 UTC"]
 
     # A night that finds no skills; its retry and the command's own runs stay quiet.
@@ -139,9 +143,8 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
         tags = night_tags(now.replace(hour=7))
         done = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
         instance.add_run_tags(done.run_id, {tag: value})
-        event = next(event for event in done.all_events if event.is_failure and event.is_job_event)
-        context = dg.build_run_status_sensor_context("failed", event, instance, done.dagster_run)
-        return report_failed_night(context.for_run_failure()).skip_message
+        failures = [event for event in done.all_events if event.is_step_failure]
+        return report_if_failed(instance, ours, done.dagster_run, failures)
 
     assert "the command reports its own failures" in fail("bkt/command", "nightly")
     assert "Dagster retries the run" in fail("dagster/will_retry", "true")
@@ -151,7 +154,7 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
     assert "active_skills_job failed: table skills has no active row" in receiver.messages[-1]["message"]
     assert "https://bkt.example.org/runs/" in receiver.messages[-1]["message"]
     with dg.build_sensor_context(instance) as context:
-        assert "has started" in report_if_late(context, now).skip_message
+        assert "has started" in report_if_late(context, ours, now).skip_message
 
 
 def test_a_command_that_cannot_run_its_night_reports_it(

@@ -95,12 +95,12 @@ def test_the_aws_instance_differs_from_the_local_one_only_where_intended() -> No
 
 def test_the_image_contains_every_file_that_it_needs() -> None:
     """Every copied file exists and is not ignored, and no copied link points at a file that is not copied."""
-    lines = (AWS / "Dockerfile").read_text().splitlines()
+    lines = (PROJECT / "deploy/Dockerfile").read_text().splitlines()
     copied = [
         words[1:-1] for words in map(str.split, lines) if words[:1] == ["COPY"] and "--from" not in words[1]
     ]
     sources = [source for words in copied for source in words]
-    ignored_but = (AWS / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored_but = (PROJECT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
     assert [
         source for source in sources if f"!{source}" not in ignored_but or not (PROJECT / source).exists()
     ] == []
@@ -111,7 +111,7 @@ def test_the_image_contains_every_file_that_it_needs() -> None:
 
 def test_every_file_is_in_the_readme() -> None:
     for path in AWS.rglob("*"):
-        if path.is_file() and path.name not in ("README.md", "Dockerfile.dockerignore"):
+        if path.is_file() and path.name != "README.md":
             stem = f"{path.parent.name}/" if path.parent != AWS else ""
             assert f"{stem}{path.name}" in README or f"{stem}$part.json" in README, path
 

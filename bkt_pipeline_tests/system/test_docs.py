@@ -12,6 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import psycopg
 import pytest
 
 from bkt_pipeline.calibration.check import Check
@@ -20,8 +23,11 @@ from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.cli.main import parser
+from bkt_pipeline.db.database import open_database
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings
 from bkt_pipeline.embedded import server as embedded
+from bkt_pipeline.model import BktParams
+from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.settings import default_of, variables
 from bkt_pipeline_tests.conftest import PROJECT
 
@@ -122,10 +128,52 @@ def answers(url: str) -> bool:
 
 
 def test_the_python_example_runs() -> None:
-    (example,) = fenced("python")
+    (example,) = [block for block in fenced("python") if "calibrate_skill" in block]
     ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("BktParams(p_l0=")
+
+
+def test_the_backends_queries_run_as_written(make_platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = make_platform("text")
+    monkeypatch.setenv("DATABASE_URL", platform.url)
+    with psycopg.connect(platform.url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO skills VALUES ('fractions-add', true);"
+            "CREATE TABLE student_skill_mastery (student_id text, skill_id text, p_known double precision);"
+        )
+        open_database().close()
+        for query in fenced("sql"):
+            if query.startswith("SELECT"):
+                assert len(connection.execute(query.encode()).fetchall()) == 1
+
+
+# What a notebook must not load.
+ONLY_PANDAS = """
+import sys
+loaded = {"dagster", "sqlalchemy", "psycopg", "psycopg2", "bkt_pipeline.db", "bkt_pipeline.settings"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def test_the_notebook_example_goes_from_a_file_to_two_plots(tmp_path: Path) -> None:
+    (example,) = [block for block in fenced("python") if "frames" in block]
+    assert len(example.splitlines()) < 15
+    truth = BktParams(0.3, 0.15, 0.1, 0.2)
+    window = simulate(truth, n_students=60, seed=1, lengths=6)
+    columns = {
+        "student_id": np.repeat(window.student_ids, 6),
+        "is_correct": window.responses,
+        "created_at": pd.to_datetime(window.answered_at, unit="us", utc=True),
+    }
+    pd.DataFrame(columns).assign(skill_id="fractions-add").to_csv(tmp_path / "answers.csv", index=False)
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{example}{ONLY_PANDAS}"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"^fractions-add +0\.\d+ +0\.\d+ +0\.\d+ +60", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search(r"^pooled +-0\.\d+", ran.stdout, re.MULTILINE), ran.stdout
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def subcommands() -> dict[str, str]:

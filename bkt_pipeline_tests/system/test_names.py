@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from bkt_pipeline.cli import tables
-from bkt_pipeline.definitions import build_definitions  # noqa: F401  (silences Dagster's warnings at collection)
 from bkt_pipeline.defs.night import NightFailed, NightRun
 from bkt_pipeline.defs.tags import PART_TAG
 from bkt_pipeline_tests.conftest import AS_OF, Platform

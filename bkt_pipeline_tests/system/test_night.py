@@ -45,6 +45,11 @@ def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, n
     assert outcomes(run) == {
         str(any_platform.id(n)): o for n, o in [(1, "calibrated"), (2, "calibrated"), (3, "skipped")]
     }
+    with psycopg.connect(any_platform.url) as connection:
+        rows = connection.execute("SELECT skill_id, source FROM bkt_pipeline.current_params").fetchall()
+    assert dict(rows) == {
+        any_platform.id(n): source for n, source in [(1, "calibrated"), (2, "calibrated"), (3, "prior")]
+    }
 
 
 def test_running_a_night_twice_stores_the_same_rows(platform: Platform, night) -> None:

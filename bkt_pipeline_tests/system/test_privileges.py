@@ -17,7 +17,7 @@ from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.state import snapshot
 
 MakeNight = Callable[[Platform], Night]
-OWNER, NIGHTLY = "platform_owner", "bkt_nightly"
+OWNER, NIGHTLY, BACKEND = "platform_owner", "bkt_nightly", "bkt_backend"
 
 # Makes every DDL statement fail, even for a temporary table.
 NO_DDL = """
@@ -33,7 +33,7 @@ def roles(server_url: str) -> Iterator[None]:
     with psycopg.connect(server_url, autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE {OWNER} LOGIN CREATEROLE")
         yield
-        superuser.execute(f"DROP ROLE IF EXISTS {OWNER}, {NIGHTLY}")
+        superuser.execute(f"DROP ROLE IF EXISTS {OWNER}, {NIGHTLY}, {BACKEND}")
 
 
 @pytest.fixture
@@ -140,6 +140,30 @@ def test_postgres_refuses_everything_else(granted: Platform, statement: str) -> 
         role.execute(statement)
 
 
+def test_the_backend_reads_parameters_and_computes_updates_and_nothing_else(granted: Platform) -> None:
+    with psycopg.connect(granted.url, autocommit=True) as superuser:
+        superuser.execute(f"ALTER ROLE {BACKEND} LOGIN")
+        # As on a platform where tenants must not see each other's skills.
+        superuser.execute("ALTER TABLE skills ENABLE ROW LEVEL SECURITY")
+    with psycopg.connect(as_role(granted.url, BACKEND), autocommit=True) as backend:
+        rows = backend.execute(
+            "SELECT source, bkt_pipeline.bkt_update(NULL, true, p_l0, p_transit, p_slip, p_guess)"
+            " FROM bkt_pipeline.current_params"
+        ).fetchall()
+        assert [source for source, _ in rows] == ["default"] * 3
+        for table in (
+            "skills",
+            "attempts",
+            "skill_bkt_params",
+            "bkt_pipeline.skill_fits",
+            "bkt_pipeline.attempt_window",
+        ):
+            with pytest.raises(InsufficientPrivilege):
+                backend.execute(f"SELECT FROM {table}".encode())
+        with pytest.raises(psycopg.Error):
+            backend.execute("DELETE FROM bkt_pipeline.current_params")
+
+
 def test_the_items_columns_can_be_granted(granted: Platform) -> None:
     with psycopg.connect(granted.url) as superuser:
         superuser.execute(
@@ -169,7 +193,7 @@ def test_the_owner_can_still_migrate_a_schema_that_the_role_owns(
             by = "postgres"
         if way == "to a role made beforehand":
             superuser.execute(f"CREATE ROLE {NIGHTLY} LOGIN")
-            superuser.execute(f"GRANT {NIGHTLY} TO {OWNER}")
+            superuser.execute(f"GRANT {NIGHTLY} TO {OWNER}; CREATE ROLE {BACKEND}")
         if way != "by the owner":
             superuser.execute(f"ALTER ROLE {OWNER} NOCREATEROLE")
     made_by_an_older_version(as_role(owned.url, OWNER))
@@ -232,7 +256,7 @@ def test_tables_that_the_role_dropped_are_created_again(granted: Platform, make_
     assert night.ends(night.start())[0] == 0
     before = snapshot(night.url)
     with psycopg.connect(as_role(night.url, NIGHTLY)) as role:
-        role.execute("DROP TABLE bkt_pipeline.skill_fits")
+        role.execute("DROP TABLE bkt_pipeline.skill_fits CASCADE")
         role.execute("DROP SCHEMA bkt_pipeline CASCADE")
     migrate_by_command(as_role(night.url, OWNER))
     grant(as_role(night.url, OWNER))

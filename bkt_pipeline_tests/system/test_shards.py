@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bkt_pipeline.defs.partitions import RANGE_END, RANGE_START, shards, skill_partitions
+from bkt_pipeline.defs.partitions import RANGE_END, RANGE_START, shards
 from bkt_pipeline.defs.tags import SHARD_TAG
 from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers import children
@@ -21,8 +21,8 @@ def test_the_rows_do_not_depend_on_the_number_of_shards(
     for number in (1, 2, 4):
         night = make_night(platform)
         with night.instance() as instance:
-            instance.add_dynamic_partitions(skill_partitions.name, keys)
-        requests = shards(keys, len(keys) // number)
+            instance.add_dynamic_partitions("skill", keys)
+        requests = shards(keys, keys, len(keys) // number)
         assert len(requests) == number
         outputs = {tags[SHARD_TAG]: night.output.with_name(tags[SHARD_TAG]) for tags in requests}
         started = [

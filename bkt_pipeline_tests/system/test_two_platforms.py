@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bkt_pipeline.defs.partitions import skill_partitions
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.instance.storage import dagster_instance
 from bkt_pipeline_tests.conftest import Platform
@@ -54,7 +53,7 @@ def partitions(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> set[str
         patch.setenv("DATABASE_URL", url)
         patch.delenv("DAGSTER_HOME", raising=False)
         with dagster_instance() as instance:
-            return set(instance.get_dynamic_partitions(str(skill_partitions.name)))
+            return set(instance.get_dynamic_partitions("skill"))
 
 
 def test_platforms_with_the_same_home_are_kept_apart(

@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-from bkt_pipeline.db.rehearsals import own
+from bkt_pipeline.db.priors import own
 from bkt_pipeline.db.schema import SCHEMA
 from bkt_pipeline.errors import SchemaNotReady
 

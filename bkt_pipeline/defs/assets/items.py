@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection
 
-from bkt_pipeline import __version__
+from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
 from bkt_pipeline.calibration.items import LOW_DATA_EVENT, ItemOptions, ItemsVerdict, judge_items
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.answers import read_answers, reflect_mastery
@@ -19,11 +19,10 @@ from bkt_pipeline.db.partition_keys import NO_SKILL, unknown_keys
 from bkt_pipeline.db.rehearsals import rehearsed_params
 from bkt_pipeline.db.schema import item_irt_params as item_irt_params_table
 from bkt_pipeline.db.verdicts import ItemVerdicts
-from bkt_pipeline.defs.assets.skills import skill_bkt_params
-from bkt_pipeline.defs.checks import item_irt_params_checks
+from bkt_pipeline.defs.checks import check_specs
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.items import items_metadata
-from bkt_pipeline.defs.metadata.tables import OWNERS, own_table
-from bkt_pipeline.defs.partitions import skill_partitions
+from bkt_pipeline.defs.metadata.tables import own_table
 from bkt_pipeline.defs.progress import Progress, batches
 from bkt_pipeline.defs.reporting import rehearsed, report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
@@ -31,32 +30,34 @@ from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
 from bkt_pipeline.model.irt.items import SkillAnswers
 from bkt_pipeline.model.irt.prior import ItemPrior
-from bkt_pipeline.settings import settings
 
 READ_BATCH = 100  # skills whose answers are in memory at a time
 ITEMS = "items"
 
 
-@dg.asset(
-    deps=[skill_bkt_params, "items", "attempts"],
-    partitions_def=skill_partitions,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    io_manager_key="io_manager",
-    output_required=False,
-    check_specs=item_irt_params_checks,
-    group_name=ITEMS,
-    kinds={"postgres", "numpy"},
-    owners=OWNERS,
-    tags={"model": "irt"},
-    code_version=__version__,
-    metadata=own_table(item_irt_params_table),
-)
+def item_assets(installation: Installation) -> list[dg.AssetsDefinition]:
+    """The installation's asset of the items."""
+    return [
+        installation.asset(
+            item_irt_params,
+            group=ITEMS,
+            deps=["skill_bkt_params", "items", "attempts"],
+            partitioned=True,
+            output_required=False,
+            check_specs=check_specs(installation, "item_irt_params", ITEM_CHECKS),
+            kinds={"postgres", "numpy"},
+            tags={"model": "irt"},
+            metadata=own_table(item_irt_params_table),
+        )
+    ]
+
+
 def item_irt_params(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
     item_settings: ItemSettings,
-    progress: dg.ResourceParam[Progress],
+    progress: Progress,
 ):
     """Discrimination, difficulty and offset of the skill's items, calibrated with the skill's current parameters.
 
@@ -82,12 +83,12 @@ def item_irt_params(
         final = verdicts.store(list(judged))
         stored += final if rehearsal else verdicts.read_back(final)
     if rehearsal:
-        yield from rehearsed(context, stored, item_irt_params_checks)
+        yield from rehearsed(context, stored, ITEM_CHECKS)
         return
     yield from report(
         context,
         stored,
-        item_irt_params_checks,
+        ITEM_CHECKS,
         lambda verdict: items_metadata(verdict, as_of),
         what="the skills' items",
         low_data_event=LOW_DATA_EVENT,
@@ -130,7 +131,7 @@ def judge_batch(
         unknown = unknown_keys(connection, platform, keys)
         known = [key for key in keys if key not in set(unknown)]
         mastery = (
-            reflect_mastery(connection, settings().source_schema) if options.theta_from == "mastery" else None
+            reflect_mastery(connection, database.source_schema) if options.theta_from == "mastery" else None
         )
         answers = read_answers(connection, platform, known, as_of, options.window_days, mastery)
         current = current_params(connection, platform, known)

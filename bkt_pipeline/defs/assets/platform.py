@@ -3,6 +3,7 @@
 import dagster as dg
 
 from bkt_pipeline.db.platform import SOURCE_COMMENTS
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.tables import platform_table
 
 _DESCRIPTIONS = {
@@ -11,14 +12,17 @@ _DESCRIPTIONS = {
     "attempts": "The platform's attempts: which student answered which item, when, and whether the answer was right.",
 }
 
-platform_tables = [
-    dg.AssetSpec(
-        name,
-        description=description,
-        group_name="platform",
-        kinds={"postgres"},
-        owners=["team:platform"],
-        metadata=platform_table(name, SOURCE_COMMENTS[name]),
-    )
-    for name, description in _DESCRIPTIONS.items()
-]
+
+def platform_tables(installation: Installation) -> list[dg.AssetSpec]:
+    """The tables that the installation reads."""
+    return [
+        dg.AssetSpec(
+            installation.key(name),
+            description=description,
+            group_name=installation.group_name or "platform",
+            kinds={"postgres"},
+            owners=["team:platform"],
+            metadata=platform_table(name, SOURCE_COMMENTS[name]),
+        )
+        for name, description in _DESCRIPTIONS.items()
+    ]

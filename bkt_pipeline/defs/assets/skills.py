@@ -5,32 +5,27 @@ from functools import partial
 
 import dagster as dg
 
-from bkt_pipeline import __version__
+from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.labels import labels
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS
+from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS, SKILL_CHECKS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
-from bkt_pipeline.calibration.window_checks import verify_window
+from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
 from bkt_pipeline.db.attempts import read_active_skills
 from bkt_pipeline.db.isolation import printable, record_failed, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.names import check_names, read_names
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
-from bkt_pipeline.defs.checks import attempt_window_checks, evaluations, skill_bkt_params_checks
+from bkt_pipeline.defs.checks import check_specs, evaluations
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.io_manager import RehearsedWindows
 from bkt_pipeline.defs.metadata.figures import skill_picture
 from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
-from bkt_pipeline.defs.metadata.tables import OWNERS, own_table, target_table
-from bkt_pipeline.defs.partitions import (
-    PARTITIONS_NAME,
-    keys_in_use,
-    partition_change,
-    skill_keys,
-    skill_partitions,
-)
+from bkt_pipeline.defs.metadata.tables import own_table, target_table
 from bkt_pipeline.defs.progress import Progress, gathered
 from bkt_pipeline.defs.reading import WindowReader
+from bkt_pipeline.defs.registration import register
 from bkt_pipeline.defs.reporting import (
     failed_skills,
     materialisations,
@@ -46,18 +41,44 @@ from bkt_pipeline.windows.store import window_store
 
 CALIBRATION = "calibration"
 REFUSED_KEY = "Dagster refuses partition keys that are empty or contain control characters or '...'"
-POSTGRES = {"postgres"}
 
 
-@dg.asset(
-    deps=["skills"],
-    group_name=CALIBRATION,
-    kinds=POSTGRES,
-    owners=OWNERS,
-    code_version=__version__,
-)
+def skill_assets(installation: Installation) -> list[dg.AssetsDefinition]:
+    """The installation's assets of the skills."""
+
+    def specs(asset: str, checks: Sequence[Check]) -> list[dg.AssetCheckSpec]:
+        return check_specs(installation, asset, checks)
+
+    return [
+        installation.asset(active_skills, group=CALIBRATION, deps=["skills"], kinds={"postgres"}),
+        installation.asset(
+            attempt_window,
+            group=CALIBRATION,
+            deps=["active_skills", "items", "attempts"],
+            partitioned=True,
+            check_specs=specs("attempt_window", WINDOW_CHECKS),
+            kinds={"postgres"},
+            tags={"data": "students"},
+            metadata=own_table(attempt_window_table),
+        ),
+        installation.asset(
+            skill_bkt_params,
+            group=CALIBRATION,
+            partitioned=True,
+            output_required=False,
+            check_specs=specs("skill_bkt_params", SKILL_CHECKS),
+            kinds={"postgres", "numpy"},
+            tags={"model": "bkt"},
+            metadata=target_table(),
+        ),
+    ]
+
+
 def active_skills(
-    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+    context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
+    settings: CalibrationSettings,
+    installation: Installation,
 ) -> dg.MaterializeResult:
     """The skills that are active on the platform; each is a partition of the assets downstream."""
     opened = database.get()
@@ -74,15 +95,16 @@ def active_skills(
             metadata={"refused": {printable(key): why for key, why in unusable.items()}},
             allow_retries=False,
         )
-    change = partition_change(active, skill_keys(context.instance))
-    later = sorted(keys_in_use(context.instance) & set(change.retired)) if change.retired else []
-    retired = [key for key in change.retired if key not in later]
-    context.instance.add_dynamic_partitions(PARTITIONS_NAME, change.added)
-    for key in retired:
-        context.instance.delete_dynamic_partition(PARTITIONS_NAME, key)
-    if later:
+    change = register(context.instance, installation, active)
+    if change.later:
         context.log.warning(
-            "%d skills will be retired later because unfinished runs need their partitions", len(later)
+            "%d skills will be retired later because unfinished runs need their partitions", len(change.later)
+        )
+    if change.others:
+        context.log.info(
+            "%d partitions named %s were added by somebody else and are left alone",
+            change.others,
+            installation.partitions_name,
         )
     reasons = dict.fromkeys(change.refused, REFUSED_KEY) | unusable
     refused = [printable(key) for key in sorted(reasons)]
@@ -101,36 +123,24 @@ def active_skills(
         metadata={
             "active": len(active),
             "added": len(change.added),
-            "retired": len(retired),
+            "retired": len(change.retired),
             "refused": len(refused),
             "changes": {
                 "added": change.added,
-                "retired": retired,
-                "to_retire_later": later,
+                "retired": change.retired,
+                "to_retire_later": change.later,
                 "refused": refused,
             },
         }
     )
 
 
-@dg.asset(
-    deps=[active_skills, "items", "attempts"],
-    partitions_def=skill_partitions,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    io_manager_key="io_manager",
-    check_specs=attempt_window_checks,
-    group_name=CALIBRATION,
-    kinds=POSTGRES,
-    owners=OWNERS,
-    tags={"data": "students"},
-    code_version=__version__,
-    metadata=own_table(attempt_window_table),
-)
 def attempt_window(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     settings: CalibrationSettings,
-    progress: dg.ResourceParam[Progress],
+    progress: Progress,
+    installation: Installation,
 ):
     """The graded attempts at the skill in the window, one ordered sequence per student.
 
@@ -142,41 +152,31 @@ def attempt_window(
     windows = reader.read(keys, progress)
     if not settings.options.publish:
         yield unmaterialised_output(RehearsedWindows(windows))
-        yield from evaluations(context, attempt_window_checks, {}, ())
+        yield from evaluations(context, WINDOW_CHECKS, {}, ())
         return
     yield unmaterialised_output(windows)
     failed = SkillVerdicts(opened, as_of, run_id).failures()
     stored = {key: window for key, window in windows.items() if key not in failed}
-    counts, place = reader.count(windows), {"stored_in": window_store(opened.run).location}
+    counts, place = (
+        reader.count(windows),
+        {"stored_in": window_store(opened.run, opened.url_variable).location},
+    )
     yield from materialisations(
         context, ((key, window_metadata(window, counts[key]) | place) for key, window in stored.items())
     )
     findings = {key: verify_window(window, counts[key]) for key, window in windows.items()}
-    yield from evaluations(context, attempt_window_checks, findings, stored)
+    yield from evaluations(context, WINDOW_CHECKS, findings, stored)
     chosen = context.run.asset_selection
-    if failed and chosen and dg.AssetKey("skill_bkt_params") not in chosen:
+    if failed and chosen and installation.key("skill_bkt_params") not in chosen:
         raise failed_skills("the skills", failed)
 
 
-@dg.asset(
-    partitions_def=skill_partitions,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    io_manager_key="io_manager",
-    output_required=False,
-    check_specs=skill_bkt_params_checks,
-    group_name=CALIBRATION,
-    kinds={"postgres", "numpy"},
-    owners=OWNERS,
-    tags={"model": "bkt"},
-    code_version=__version__,
-    metadata=target_table(),
-)
 def skill_bkt_params(
     context: dg.AssetExecutionContext,
     database: PlatformDatabase,
     attempt_window: dict[str, AttemptWindow],
     settings: CalibrationSettings,
-    progress: dg.ResourceParam[Progress],
+    progress: Progress,
 ):
     """The skill's four BKT parameters, as the platform's backend reads them.
 
@@ -194,15 +194,16 @@ def skill_bkt_params(
     for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
         stored += verdicts.store(some)
     if rehearsal:
-        yield from rehearsed(context, stored, skill_bkt_params_checks)
+        yield from rehearsed(context, stored, SKILL_CHECKS)
         return
+    verdicts.learn_prior()
     stored = verdicts.read_back(stored)
     since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
     names = opened.run(partial(read_names, source=opened.platform))
     yield from report(
         context,
         stored,
-        skill_bkt_params_checks,
+        SKILL_CHECKS,
         lambda verdict: (
             verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
             | picture_of(verdict, keys, names)

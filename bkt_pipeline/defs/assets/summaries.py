@@ -7,8 +7,12 @@ from functools import partial
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline import __version__
-from bkt_pipeline.calibration.night_checks import USUAL_NIGHTS, parameters_are_fresh, verify_night
+from bkt_pipeline.calibration.night_checks import (
+    NIGHT_CHECKS,
+    USUAL_NIGHTS,
+    parameters_are_fresh,
+    verify_night,
+)
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.isolation import unusable_keys
 from bkt_pipeline.db.items import load_items
@@ -18,44 +22,56 @@ from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_as_of, latest_night_date, read_night
 from bkt_pipeline.db.params import parameters_as_of
 from bkt_pipeline.db.retry import reason
-from bkt_pipeline.defs.assets.items import ITEMS, item_irt_params
-from bkt_pipeline.defs.assets.skills import CALIBRATION, skill_bkt_params
-from bkt_pipeline.defs.checks import as_check_result, nightly_summary_checks
+from bkt_pipeline.defs.assets.items import ITEMS
+from bkt_pipeline.defs.assets.skills import CALIBRATION
+from bkt_pipeline.defs.checks import as_check_result, check_specs
+from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.messages import at_the_end
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
 from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
-from bkt_pipeline.defs.partitions import skill_keys
 from bkt_pipeline.defs.red_checks import RED_CHECKS, red_before, red_checks
+from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
-from bkt_pipeline.defs.schedules import DUE_AT, STARTS_AT
+from bkt_pipeline.defs.schedules import deadline
 from bkt_pipeline.defs.tags import NIGHT_TAG, night_tags
 from bkt_pipeline.notify.message import NightReport
 
-current_params = dg.AssetSpec(
-    "current_params",
-    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())],
-    description="The parameters that the backend reads, of all skills. A night that calibrated a skill materialises it, and a "
-    "night that only skipped them does not, so its freshness is that of the parameters.",
-    group_name=CALIBRATION,
-    kinds={"postgres"},
-    owners=OWNERS,
-    metadata=target_table(),
-    freshness_policy=dg.FreshnessPolicy.cron(
-        f"0 {DUE_AT} * * *", lower_bound_delta=dt.timedelta(hours=DUE_AT - STARTS_AT), timezone="UTC"
-    ),
-)
+CURRENT_PARAMS = "current_params"
 
 
-@dg.asset(
-    deps=[dg.AssetDep(item_irt_params, partition_mapping=dg.AllPartitionMapping())],
-    group_name=ITEMS,
-    kinds={"postgres", "matplotlib"},
-    owners=OWNERS,
-    code_version=__version__,
-)
+def summary_assets(installation: Installation) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The installation's two summaries, and the parameters whose freshness they report."""
+
+    def upstream(asset: str) -> dg.AssetDep:
+        return dg.AssetDep(installation.key(asset), partition_mapping=dg.AllPartitionMapping())
+
+    kinds = {"postgres", "matplotlib"}
+    return [
+        installation.asset(item_summary, group=ITEMS, deps=[upstream("item_irt_params")], kinds=kinds),
+        installation.asset(
+            nightly_summary,
+            group=CALIBRATION,
+            deps=[upstream("skill_bkt_params")],
+            check_specs=check_specs(installation, "nightly_summary", NIGHT_CHECKS, partitioned=False),
+            kinds=kinds,
+        ),
+        dg.AssetSpec(
+            installation.key(CURRENT_PARAMS),
+            deps=[upstream("skill_bkt_params")],
+            description="The parameters that the backend reads, of all skills. A night that calibrated a skill materialises "
+            "it, and a night that only skipped them does not, so its freshness is that of the parameters.",
+            group_name=installation.group_name or CALIBRATION,
+            kinds={"postgres"},
+            owners=OWNERS,
+            metadata=target_table(),
+            freshness_policy=deadline(installation),
+        ),
+    ]
+
+
 def item_summary(
     context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
 ) -> dg.MaterializeResult:
@@ -68,16 +84,11 @@ def item_summary(
     return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values(), names))
 
 
-@dg.asset(
-    deps=[dg.AssetDep(skill_bkt_params, partition_mapping=dg.AllPartitionMapping())],
-    group_name=CALIBRATION,
-    kinds={"postgres", "matplotlib"},
-    owners=OWNERS,
-    code_version=__version__,
-    check_specs=nightly_summary_checks,
-)
 def nightly_summary(
-    context: dg.AssetExecutionContext, database: PlatformDatabase, settings: CalibrationSettings
+    context: dg.AssetExecutionContext,
+    database: PlatformDatabase,
+    settings: CalibrationSettings,
+    installation: Installation,
 ) -> dg.MaterializeResult:
     """The night in numbers: outcomes, largest changes, worst fits, the skipped or failed skills, and what was left out."""
     opened = database.get()
@@ -87,13 +98,13 @@ def nightly_summary(
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
-    report = _report(context.instance, opened, night)
+    report = _report(context.instance, installation, opened, night)
     if report.calibrated:
         numbers = next(f.numbers for f in report.findings if f.name == parameters_are_fresh.name)
         metadata = {"night": night.isoformat(), "calibrated": report.calibrated, **numbers}
-        context.log_event(dg.AssetMaterialization(current_params.key, metadata=metadata))
-    left_out = _left_out(context.instance, opened, night, settings.options.window_days)
-    problem = at_the_end(context.instance, context.run, report)
+        context.log_event(dg.AssetMaterialization(installation.key(CURRENT_PARAMS), metadata=metadata))
+    left_out = _left_out(context.instance, installation, opened, night, settings.options.window_days)
+    problem = at_the_end(context.instance, installation, context.run, report)
     if problem:
         context.log.warning("%s", problem)
     return dg.MaterializeResult(
@@ -104,17 +115,19 @@ def nightly_summary(
             **({NOT_DELIVERED: problem} if problem else {}),
         }
         | left_out,
-        check_results=[as_check_result(finding, nightly_summary_checks) for finding in report.findings],
+        check_results=[as_check_result(finding, NIGHT_CHECKS) for finding in report.findings],
     )
 
 
-def _report(instance: dg.DagsterInstance, database: Database, night: dt.date) -> NightReport:
+def _report(
+    instance: dg.DagsterInstance, installation: Installation, database: Database, night: dt.date
+) -> NightReport:
     """What the ledger, the backend's table and Dagster's storage say about the night."""
     skills = database.run(partial(read_night, night=night))
     counts = Counter(skill.outcome for skill in skills)
     earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
     as_of = database.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
-    known = skill_keys(instance)
+    known = skill_keys(instance, installation)
     unusable = unusable_keys(database.platform, known)
     keys = [key for key in known if key not in unusable]
     since = database.run(partial(parameters_as_of, platform=database.platform, keys=keys))
@@ -127,20 +140,24 @@ def _report(instance: dg.DagsterInstance, database: Database, night: dt.date) ->
             *verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier),
             parameters_are_fresh(list(since.values()), as_of),
         ),
-        red_checks=red_checks(instance, night_tags(as_of)),
-        red_before=red_before(instance, night.isoformat()),
+        red_checks=red_checks(instance, installation, night_tags(as_of)),
+        red_before=red_before(instance, installation, night.isoformat()),
     )
 
 
 def _left_out(
-    instance: dg.DagsterInstance, database: Database, night: dt.date, window_days: int
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    database: Database,
+    night: dt.date,
+    window_days: int,
 ) -> dict[str, int | str]:
     """How many attempts of the night's window belong to no skill, and what was counted in the skills' windows."""
     as_of = database.run(partial(latest_as_of, night=night))
     if as_of is None:
         return {}
     source = database.platform
-    counted: dict[str, int | str] = {**counted_in_windows(instance, as_of)}
+    counted: dict[str, int | str] = {**counted_in_windows(instance, installation, as_of)}
     try:
         orphans = database.run(partial(count_orphans, source=source, as_of=as_of, window_days=window_days))
     except DBAPIError as error:

@@ -17,15 +17,16 @@ import numpy as np
 from bkt_pipeline.calibration.labels import in_markdown, labels, shortened
 from bkt_pipeline.db.nights import SkillNight
 from bkt_pipeline.db.schema import PARAMETERS
+from bkt_pipeline.errors import install_extra
 from bkt_pipeline.model import AttemptWindow, BktParams, SkillFit, log_likelihood
-from bkt_pipeline.model.bkt.prediction import predictions
+from bkt_pipeline.model.bkt.prediction import predictions, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NAMES = tuple(PARAMETERS)
-MISSING = "no picture: matplotlib is not installed; pip install 'bkt_pipeline[ui]'"
+MISSING = f"no picture: matplotlib is not installed; {install_extra('ui')}"
 GREY = "#777777"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#C78500", "#009E73", "#D55E00"
 COLOURS = (BLUE, GREEN, VERMILION, ORANGE)  # of the four parameters, in their order
@@ -72,10 +73,12 @@ def learning_curve(
     reached = np.bincount(opportunity)
     observed = np.bincount(opportunity, window.responses) / reached
     predicted = np.bincount(opportunity, predictions(window, params)) / reached
-    z = 1.96
-    middle = (observed + z * z / (2 * reached)) / (1 + z * z / reached)
-    half = z * np.sqrt(observed * (1 - observed) / reached + z * z / (4 * reached**2)) / (1 + z * z / reached)
-    return reached, observed, np.stack([middle - half, middle + half]), predicted
+    return (
+        reached,
+        observed,
+        np.stack(wilson_interval(observed * reached, reached.astype(np.float64))),
+        predicted,
+    )
 
 
 def _draw_curve(axes: "Axes", window: AttemptWindow, params: BktParams) -> None:

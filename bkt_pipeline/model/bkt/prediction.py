@@ -10,7 +10,7 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["are_held_out", "auc", "hold_out", "predictions", "rmse"]
+__all__ = ["are_held_out", "auc", "hold_out", "of_students", "predictions", "rmse", "wilson_interval"]
 
 Floats = npt.NDArray[np.float64]
 HELD_OUT_OF = 5  # one student in five
@@ -62,7 +62,40 @@ def hold_out(window: AttemptWindow) -> tuple[AttemptWindow, AttemptWindow]:
     (778, 222)
     """
     held = are_held_out(window.student_ids)
-    return _of_students(window, ~held), _of_students(window, held)
+    return of_students(window, ~held), of_students(window, held)
+
+
+def of_students(window: AttemptWindow, chosen: npt.NDArray[np.bool_]) -> AttemptWindow:
+    """The part of a window that belongs to some of its students.
+
+    Parameters
+    ----------
+    window : AttemptWindow
+    chosen : bool array, shape (n_students,)
+
+    Returns
+    -------
+    AttemptWindow
+
+    Examples
+    --------
+    >>> from bkt_pipeline.model.simulate import simulate
+    >>> window = simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=3, seed=1, lengths=4)
+    >>> of_students(window, np.array([True, False, True])).n_attempts
+    8
+    """
+    lengths = np.diff(window.offsets)
+    answers = np.repeat(chosen, lengths)
+    return AttemptWindow(
+        window.skill_id,
+        tuple(student for student, is_chosen in zip(window.student_ids, chosen, strict=True) if is_chosen),
+        window.responses[answers],
+        window.answered_at[answers],
+        np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
+        window.as_of,
+        window.window_days,
+        sequences=window.sequences,
+    )
 
 
 def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -82,6 +115,35 @@ def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
     array([False, False, False, False, False, False,  True, False])
     """
     return np.array([_number(student) % HELD_OUT_OF == 0 for student in student_ids], np.bool_)
+
+
+def wilson_interval(right: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Wilson's 95% interval of a success rate, which stays between 0 and 1.
+
+    Parameters
+    ----------
+    right, n : array of numbers, same shape
+        Right answers, and all of them (at least one).
+
+    Returns
+    -------
+    low, high : float64 arrays
+
+    References
+    ----------
+    Wilson (1927), DOI 10.1080/01621459.1927.10502953.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(np.array([0, 8]), np.array([10, 10]))
+    >>> low.round(3), high.round(3)
+    (array([0.  , 0.49]), array([0.278, 0.943]))
+    """
+    z = 1.96
+    rate = right / n
+    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n**2)) / (1 + z * z / n)
+    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
 
 
 def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
@@ -136,18 +198,3 @@ def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
 
 def _number(student: str) -> int:
     return int.from_bytes(blake2b(student.encode(), digest_size=8).digest())
-
-
-def _of_students(window: AttemptWindow, chosen: npt.NDArray[np.bool_]) -> AttemptWindow:
-    lengths = np.diff(window.offsets)
-    answers = np.repeat(chosen, lengths)
-    return AttemptWindow(
-        window.skill_id,
-        tuple(student for student, is_chosen in zip(window.student_ids, chosen, strict=True) if is_chosen),
-        window.responses[answers],
-        window.answered_at[answers],
-        np.concatenate([[0], np.cumsum(lengths[chosen])]).astype(np.int64),
-        window.as_of,
-        window.window_days,
-        sequences=window.sequences,
-    )

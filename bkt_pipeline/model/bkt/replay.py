@@ -1,19 +1,21 @@
 """Mastery replay: the P(known) that a tutor would have had before and after each attempt."""
 
+from typing import overload
+
 import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.errors import InvalidAttempts
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["MASTERY", "answers_to_mastery", "predict", "replay"]
+__all__ = ["DOUBT", "MASTERY", "answers_to_mastery", "predict", "replay"]
 
 Floats = npt.NDArray[np.float64]
 
 # A skill counts as mastered from this P(known) on (Corbett & Anderson 1994).
 MASTERY = 0.95
-# Probabilities of 0 and 1 are moved by this much, so that an impossible answer does not give NaN.
-_DOUBT = 1e-12
+# Probabilities of 0 and 1 are moved by this much, so that no answer is impossible and every one moves P(known).
+DOUBT = 1e-12
 
 
 def replay(
@@ -64,30 +66,47 @@ def replay(
             "they must rise from 0 to that number"
         )
     before, after = np.empty(responses.size), np.empty(responses.size)
-    prior = min(max(params.p_l0, _DOUBT), 1.0 - _DOUBT)
-    transit = min(params.p_transit, 1.0 - _DOUBT) if params.p_transit > _DOUBT else 0.0
-    slip, guess = max(params.p_slip, _DOUBT), max(params.p_guess, _DOUBT)
+    prior = min(max(params.p_l0, DOUBT), 1.0 - DOUBT)
+    transit = min(params.p_transit, 1.0 - DOUBT) if params.p_transit > DOUBT else 0.0
+    slip, guess = max(params.p_slip, DOUBT), max(params.p_guess, DOUBT)
     _replay.replay(responses, offsets, prior, transit, slip, guess, before, after)
     return before, after
 
 
-def predict(known: Floats, params: BktParams) -> Floats:
+@overload
+def predict(known: float | None, params: BktParams) -> float: ...
+@overload
+def predict(known: Floats, params: BktParams) -> Floats: ...
+
+
+def predict(known: float | Floats | None, params: BktParams) -> float | Floats:
     """P(right) of an attempt, if the skill is known with probability `known` before it.
+
+        P(right) = P(known) (1 - p_slip) + (1 - P(known)) p_guess
 
     Parameters
     ----------
-    known : float64 array, any shape
+    known : float, or float64 array of any shape
+        None: the student has not answered the skill yet, so it is the prior.
     params : BktParams
 
     Returns
     -------
-    float64 array of the same shape
+    float, or float64 array of the same shape
+
+    References
+    ----------
+    Corbett & Anderson (1994), DOI 10.1007/BF01099821.
 
     Examples
     --------
+    >>> round(predict(None, BktParams(0.3, 0.1, 0.1, 0.2)), 2)
+    0.41
     >>> predict(np.array([0.0, 0.5, 1.0]), BktParams(0.3, 0.1, 0.1, 0.2)).round(3)
     array([0.2 , 0.55, 0.9 ])
     """
+    if known is None:
+        known = params.p_l0
     return known * (1.0 - params.p_slip) + (1.0 - known) * params.p_guess
 
 

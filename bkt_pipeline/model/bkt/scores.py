@@ -124,9 +124,7 @@ def estimates(
     """
     answers = DistinctSequences.of(window)
     coarse = surfaces.coarse if surfaces else lattice(answers, COARSE)
-    winner, _ = search(
-        window.responses, window.offsets, answers, grid, surfaces.grid if surfaces else None
-    )
+    winner, _ = search(window.responses, window.offsets, answers, grid, surfaces.grid if surfaces else None)
     finer = winner
     if winner.log_likelihood is not None:
         finer = polish(window, winner, grid=grid, answers=answers, coarse=coarse)

@@ -1,0 +1,2 @@
+-- Dagster's storage is a database of its own.
+CREATE DATABASE dagster;
