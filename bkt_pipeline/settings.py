@@ -11,45 +11,19 @@ import os
 import typing
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.setting_types import Tags, WebAddress, WholeNumber, YesOrNo
 
 WINDOW_DAYS = 30
 MIN_ATTEMPTS = 50
 ITEM_WINDOW_DAYS = 90
 DATABASE_URL = "DATABASE_URL"
-
-
-def _whole_number(value: object) -> object:
-    """Accept only digits; pydantic's int would also accept 1_000 and 1.0."""
-    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
-        raise ValueError("a whole number")
-    return value
-
-
-def _yes_or_no(value: object) -> object:
-    if isinstance(value, str):
-        return {"yes": True, "1": True, "no": False, "0": False}.get(value, value)
-    return value
-
-
-def _tags(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = [pair.partition("=") for pair in value.split()]
-    if not all(name and tag for name, _, tag in pairs):
-        raise ValueError("name=value, several with a space between them")
-    return {name: tag for name, _, tag in pairs}
-
-
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-YesOrNo = Annotated[bool, Field(strict=True), BeforeValidator(_yes_or_no)]
-Tags = Annotated[dict[str, str], NoDecode, BeforeValidator(_tags)]
 
 
 def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: Any) -> Any:
@@ -160,6 +134,33 @@ class Settings(BaseSettings):
         "BKT_UPDATE_ITEMS",
         True,
         "Whether `items.irt_a`, `irt_b` and `irt_calibrated_at` are updated where the platform has them.",
+    )
+    skill_name: str | None = variable(
+        "BKT_SKILL_NAME",
+        None,
+        "The column of `skills` that holds the name of a skill, as the night's table, summary, pictures and messages "
+        "show it.",
+        "`name`, `title` or `slug`, if there is such a column",
+    )
+    notify: SecretStr | None = variable(
+        "BKT_NOTIFY",
+        None,
+        "Who gets a message about each night: [Apprise](https://appriseit.com) URLs, several with a space between them. "
+        "Needs the extra `notify`.",
+        "nobody",
+    )
+    heartbeat: WebAddress = variable(
+        "BKT_HEARTBEAT",
+        None,
+        "An address that is requested at the end of each night that calibrated a skill, for a service that raises an "
+        "alarm if no request arrives.",
+        "none",
+    )
+    ui_url: SecretStr | None = variable(
+        "BKT_UI_URL",
+        None,
+        "The address of the Dagster UI, which the messages link to.",
+        "none",
     )
     attempt_window_store: str | None = variable(
         "ATTEMPT_WINDOW_STORE",

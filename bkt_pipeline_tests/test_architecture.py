@@ -16,6 +16,7 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 # A module imports only its own room and the rooms before it.
 ROOMS = (
     "errors",
+    "setting_types",
     "settings",
     "model",
     "frames",
@@ -23,6 +24,7 @@ ROOMS = (
     "embedded",
     "db",
     "windows",
+    "notify",
     "instance",
     "defs",
     "definitions",
@@ -39,7 +41,8 @@ ONLY_IN = {
     "numba": ("model/kernels", "model/bkt/calibrate.py"),
     "boto3": ("windows",),
     "pyarrow": ("windows", "cli/export.py"),
-    "pydantic_settings": ("settings",),
+    "apprise": ("notify",),
+    "pydantic_settings": ("settings", "setting_types"),
     "pandas": ("frames", "db/file_times.py"),
 }
 # All except settings.py only pass something on: to child processes, or to Dagster, which reads the environment.

@@ -1,5 +1,6 @@
-"""The checks of a whole night: whether it calibrated anything, and whether it read as many attempts as usual."""
+"""The checks of a whole night: whether it calibrated anything, read as many attempts as usual, and kept parameters fresh."""
 
+import datetime as dt
 from collections.abc import Collection, Mapping
 from statistics import median
 
@@ -7,6 +8,7 @@ from bkt_pipeline.calibration.check import Decision, Finding, check
 from bkt_pipeline.calibration.outcome import Outcome
 
 USUAL_NIGHTS = 7  # earlier nights that define the usual number of attempts
+FRESH_NIGHTS = 7  # nights after which parameters count as old
 
 
 def verify_night(
@@ -42,4 +44,20 @@ def attempts_are_as_many_as_usual(attempts: int, earlier: Collection[int], thres
     return share >= threshold, {"actual": share, "attempts": attempts, "usual_attempts": usual}
 
 
-NIGHT_CHECKS = (some_skill_is_calibrated, attempts_are_as_many_as_usual)
+@check(
+    f"Of the active skills with parameters, at least 80% were calibrated within {FRESH_NIGHTS} nights; skipping a skill does "
+    "not make its parameters fresh.",
+    what_to_do="read the reasons in skipped_or_failed; a skill with few answers keeps its old parameters unless the estimator "
+    "is pooled and min_attempts is low",
+    threshold=0.8,
+)
+def parameters_are_fresh(
+    calibrated: Collection[dt.datetime | None], as_of: dt.datetime, threshold: float
+) -> Decision:
+    # None: nobody knows when the row was calibrated, so it is not fresh.
+    fresh = sum(since is not None and since > as_of - dt.timedelta(FRESH_NIGHTS) for since in calibrated)
+    share = fresh / len(calibrated) if calibrated else 1.0
+    return share >= threshold, {"actual": share, "fresh": fresh, "skills_with_parameters": len(calibrated)}
+
+
+NIGHT_CHECKS = (some_skill_is_calibrated, attempts_are_as_many_as_usual, parameters_are_fresh)

@@ -156,7 +156,8 @@ def _moves(moved: "list[Move]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from bkt_pipeline.cli.tables import LONGEST_NAME, shortened
+    from bkt_pipeline.calibration.labels import shortened
+    from bkt_pipeline.cli.tables import LONGEST_NAME
     from bkt_pipeline.db.isolation import shown_key
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

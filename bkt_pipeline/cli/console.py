@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from bkt_pipeline.calibration.labels import printable
 from bkt_pipeline.defs.progress import Progress
 
 T = TypeVar("T")
@@ -82,14 +83,6 @@ def err() -> Console:
 def write_line(console: Console, line: str) -> None:
     """Print one plain line; control characters are escaped."""
     console.print(printable(line), markup=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped, so that an id cannot move the cursor or colour the terminal."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
-        for character in text
-    )
 
 
 class ConsoleProgress(Progress):

@@ -1,10 +1,12 @@
 """The command `doctor`: check the configuration and report what a night would use."""
 
 import argparse
+import datetime as dt
+import re
 from functools import partial
 from typing import Any
 
-from bkt_pipeline.errors import BktError
+from bkt_pipeline.errors import BktError, InvalidSettings
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -18,18 +20,28 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "windows are stored. Exit codes: 1 if a night would fail, 2 if the platform's tables do not have the required "
         "shape; in that case it prints views that adapt tables with other names.",
     )
+    doctor.add_argument(
+        "--max-age",
+        metavar="AGE",
+        help="only check that the latest night that calibrated a skill is at most this old, as in 26h, 90m or 2d; exits 1 "
+        "with the reason if not. For a cron job or a probe, because a daemon that does not run reports nothing",
+    )
     doctor.set_defaults(run=run_doctor)
 
 
 def run_doctor(options: argparse.Namespace) -> int:
     """Print the findings line by line."""
+    if options.max_age is not None:
+        return _check_age(options)
     from rich.text import Text
 
-    from bkt_pipeline.cli.console import out, printable
+    from bkt_pipeline.calibration.labels import printable
+    from bkt_pipeline.cli.console import out
     from bkt_pipeline.db.connection import close
     from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.doctor import WOULD_FAIL, diagnose
     from bkt_pipeline.db.retry import retrying
+    from bkt_pipeline.notify.deliver import receivers, unusable_receivers
     from bkt_pipeline.windows.store import window_store
 
     def report(name: str, value: str) -> None:
@@ -47,7 +59,65 @@ def run_doctor(options: argparse.Namespace) -> int:
     finally:
         close(engine)
     report("windows", f"{windows.location}, which can be read and written")
+    for name, problem in {**dict.fromkeys(receivers(), "ready"), **unusable_receivers()}.items():
+        report("messages", f"{name}: {problem}")
     return found.exit_code
+
+
+def read_age(text: str) -> dt.timedelta:
+    """An age such as 26h.
+
+    Raises
+    ------
+    InvalidSettings
+        The text is not a whole number of minutes (m), hours (h) or days (d).
+
+    Examples
+    --------
+    >>> read_age("26h")
+    datetime.timedelta(days=1, seconds=7200)
+    """
+    found = re.fullmatch(r"([0-9]{1,5})([mhd])", text.strip())
+    if found is None:
+        raise InvalidSettings(
+            f"--max-age is {text!r}; use whole minutes, hours or days, as in 90m, 26h or 2d"
+        )
+    return (
+        int(found[1])
+        * {"m": dt.timedelta(minutes=1), "h": dt.timedelta(hours=1), "d": dt.timedelta(1)}[found[2]]
+    )
+
+
+def _check_age(options: argparse.Namespace) -> int:
+    """Print one line; exit 1 if no night calibrated a skill recently enough."""
+    from bkt_pipeline.cli.console import DONE, SOME_FAILED, write_line
+    from bkt_pipeline.db.connection import close
+    from bkt_pipeline.db.database import connect
+    from bkt_pipeline.db.migrations import current
+    from bkt_pipeline.db.nights import latest_calibration
+    from bkt_pipeline.db.retry import retrying
+
+    allowed = read_age(options.max_age)
+    engine, _ = connect(budget_seconds=0)
+    try:
+        latest = retrying(engine, lambda found: latest_calibration(found) if current(found) else None)
+    finally:
+        close(engine)
+    if latest is None:
+        write_line(options.console, "no night has calibrated a skill in this database yet")
+        return SOME_FAILED
+    as_of, age = latest
+    line = f"the latest night that calibrated a skill is that as of {as_of:%Y-%m-%d %H:%M} UTC, {_hours(age)} ago"
+    if age > allowed:
+        write_line(options.console, f"{line}; allowed are {options.max_age.strip()}")
+        return SOME_FAILED
+    print(line, flush=True)
+    return DONE
+
+
+def _hours(age: dt.timedelta) -> str:
+    minutes = max(0, int(age.total_seconds() // 60))
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _fault_of_the_storage() -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bkt_pipeline.cli.console import DONE, SOME_FAILED, ConsoleProgress, write_line
 from bkt_pipeline.cli.files import written_whole
+from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import MIN_ATTEMPTS, WINDOW_DAYS
 
 if TYPE_CHECKING:
@@ -90,17 +91,31 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_nightly(options: argparse.Namespace) -> int:
-    """Run the night, then print the table or the JSON."""
+    """Run the night, then print the table or the JSON. If the night fails as a whole, a message says so."""
+    from bkt_pipeline.defs.messages import command_failed
+    from bkt_pipeline.defs.tags import parse_moment
+
+    as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
+    try:
+        return _run(options, as_of)
+    except InvalidSettings:
+        raise
+    except Exception as error:
+        whole_night = not options.skill and not options.rehearse
+        if whole_night and (problem := command_failed(as_of, error)):
+            write_line(options.console, f"the message about the failed night was {problem}")
+        raise
+
+
+def _run(options: argparse.Namespace, as_of: dt.datetime) -> int:
     started = time.perf_counter()
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.definitions import build_definitions
     from bkt_pipeline.defs.launchpad import validated
     from bkt_pipeline.defs.night import run_night
     from bkt_pipeline.defs.resources import CalibrationSettings, shared
-    from bkt_pipeline.defs.tags import parse_moment
     from bkt_pipeline.instance.storage import check_storage, dagster_instance, write_events_in_batches
 
-    as_of = parse_moment(options.as_of) if options.as_of else dt.datetime.now(dt.UTC)
     given = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     if options.rehearse:
         given["publish"] = False
@@ -132,6 +147,8 @@ def run_nightly(options: argparse.Namespace) -> int:
 def _exit_code(night: "NightRun", options: argparse.Namespace) -> int:
     for run_id, cause in night.failed_runs.items():
         write_line(options.console, f"run {run_id} did not succeed: {cause}")
+    if night.not_delivered:
+        write_line(options.console, f"the night's message was {night.not_delivered}")
     if night.warning:
         write_line(options.console, night.warning)
     return SOME_FAILED if night.failed_runs or night.warning or night.any_failed else DONE
@@ -144,13 +161,16 @@ def _show(night: "NightRun", seconds: float, *, rehearsed: bool) -> None:
 
     with suppress(OSError, ValueError):
         shown = out()
-        table, reasons = tables.night_table(night.outcomes, night.result["calibrated_skills"], shown.width)
+        table, reasons = tables.night_table(
+            night.outcomes, night.result["calibrated_skills"], night.names, shown.width
+        )
         shown.print(table)
         for line in reasons:
             shown.print(line, markup=False, soft_wrap=True)
         shown.print(f"\n{tables.night_totals(night.outcomes, seconds)}", markup=False, soft_wrap=True)
         if night.items is not None:
-            shown.print(tables.items_totals(night.items, night.items_seconds), markup=False, soft_wrap=True)
+            totals = tables.items_totals(night.items, night.names, night.items_seconds)
+            shown.print(totals, markup=False, soft_wrap=True)
         if night.comparison:
             shown.print(night.comparison, markup=False, soft_wrap=True)
         if night.item_comparison:

@@ -15,6 +15,8 @@ from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.params import BktParams
 
+LARGEST_MOVES = 10
+
 
 @dataclass(frozen=True)
 class SkillNight:
@@ -74,6 +76,20 @@ def latest_as_of(connection: Connection, night: dt.date) -> dt.datetime | None:
     return as_of
 
 
+def latest_calibration(connection: Connection) -> tuple[dt.datetime, dt.timedelta] | None:
+    """The as_of of the latest night that calibrated a skill, and its age by the database's clock; None if there is none.
+
+    A night that was rolled back since counts: it ran.
+    """
+    ledger, ran = night_skills.c, (Outcome.CALIBRATED.value, Outcome.ROLLED_BACK.value)
+    row = connection.execute(
+        select(func.max(ledger.as_of), func.now() - func.max(ledger.as_of)).where(
+            ledger.outcome.in_(ran), ledger.night <= LATEST_NIGHT
+        )
+    ).one()
+    return (row[0], row[1]) if row[0] is not None else None
+
+
 def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: int) -> list[int]:
     """How many graded attempts each of the last `nights` nights before `night` read, latest first."""
     ledger = night_skills
@@ -107,6 +123,12 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     }
     rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
     return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id)) for row in rows]
+
+
+def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
+    """The skills whose parameters changed most since the night before, the largest change first."""
+    moved = [skill for skill in night if skill.move > 0]
+    return sorted(moved, key=lambda skill: (-skill.move, skill.skill_id))[:LARGEST_MOVES]
 
 
 def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:

@@ -170,6 +170,19 @@ def current_since(
     return {key: row.since for key, row in rows.items()}
 
 
+def parameters_as_of(
+    connection: Connection, platform: Platform, keys: Sequence[str]
+) -> dict[str, dt.datetime | None]:
+    """Until when the answers reach that each skill's row rests on; of a row that we did not write, when it was written.
+
+    A rollback makes a row older again. A skill without a row is left out.
+    """
+    published = published_params.c
+    rows = connection.execute(select(published.skill_id, published.as_of))
+    known = {row.skill_id: row.as_of for row in rows}
+    return {key: known.get(key, since) for key, since in current_since(connection, platform, keys).items()}
+
+
 def _calibrated_at(platform: Platform) -> Any:
     """The column as a time with a zone; NULL if it is missing or infinite."""
     at = cast(platform.target.c.calibrated_at, moment)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.defs.alarms import alarm_sensors
 from bkt_pipeline.defs.assets.items import item_assets
 from bkt_pipeline.defs.assets.platform import platform_tables
 from bkt_pipeline.defs.assets.skills import skill_assets
@@ -101,7 +102,11 @@ def build_definitions(
         assets=[*platform_tables(installation), *assets],
         jobs=list(jobs.values()),
         schedules=[night_schedule(installation)],
-        sensors=[shards_sensor(installation), items_sensor(installation, jobs)],
+        sensors=[
+            shards_sensor(installation),
+            items_sensor(installation, jobs),
+            *alarm_sensors(installation, jobs),
+        ],
         resources={installation.name(name): resource for name, resource in resources.items()},
         executor=executor,
     )

@@ -4,7 +4,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,18 +25,21 @@ from bkt_pipeline.db.ledger import (
     outcomes_of_runs,
     record,
 )
+from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import compare_night, read_night
 from bkt_pipeline.db.params import night_result
 from bkt_pipeline.db.rehearsals import fits_of_rehearsal, rehearsed_result
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.jobs import ACTIVE_SKILLS_JOB, CALIBRATION_JOB, ITEMS_JOB, SUMMARY_JOB
-from bkt_pipeline.defs.night_counts import of_summary, sentence
+from bkt_pipeline.defs.messages import at_once
+from bkt_pipeline.defs.night_counts import NOT_DELIVERED, of_summary, sentence
 from bkt_pipeline.defs.night_warning import night_warning
 from bkt_pipeline.defs.partitions import range_tags, ranges, store_order
 from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings
-from bkt_pipeline.defs.tags import COMMAND_TAGS, night_tags
-from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
+from bkt_pipeline.defs.run_errors import cause, was_interrupted, what_was_lost
+from bkt_pipeline.defs.tags import COMMAND_TAGS, PART_TAG, night_tags
+from bkt_pipeline.errors import BktError, InvalidSettings
 from bkt_pipeline.instance.runs import end_dead_runs, process_tag
 from bkt_pipeline.model.irt.comparison import pool_comparisons
 
@@ -73,6 +76,10 @@ class NightRun:
         The same of the item models.
     left_out
         Which attempts the windows left out, or hold in doubt, in one sentence; None if there are none.
+    not_delivered
+        Who did not get the night's message, and why; None if everybody got it.
+    names
+        The names of the skills that have one.
     """
 
     outcomes: list[SkillOutcome]
@@ -84,6 +91,8 @@ class NightRun:
     comparison: str | None = None
     item_comparison: str | None = None
     left_out: str | None = None
+    not_delivered: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def any_failed(self) -> bool:
@@ -122,7 +131,7 @@ class _Runner:
             raise_on_error=False,
         )
         if not done.success:
-            self.failed_runs[done.run_id] = _cause(done)
+            self.failed_runs[done.run_id] = cause(done)
         return done
 
     def cover(
@@ -138,13 +147,13 @@ class _Runner:
             run_ids.append(done.run_id)
             if done.success:
                 continue
-            cause = _cause(done)
-            if _was_interrupted(done):
+            why = cause(done)
+            if was_interrupted(done):
                 raise KeyboardInterrupt
-            if lost := _what_was_lost(done):
-                raise lost(f"{cause}; everything stored so far is kept")
+            if lost := what_was_lost(done):
+                raise lost(f"{why}; everything stored so far is kept")
             some = present[present.index(first) : present.index(last) + 1]
-            rows = [kind(key, self.as_of, Outcome.FAILED, cause) for key in some]
+            rows = [kind(key, self.as_of, Outcome.FAILED, why) for key in some]
             database.run(partial(_record_missing, rows=rows, run_id=done.run_id))
         return run_ids
 
@@ -182,12 +191,14 @@ def run_night(
     runner = _Runner(
         definitions, instance, installation, as_of, log_events=log_events, settings=settings or {}
     )
+    if skills:
+        runner.tags[PART_TAG] = "true"
     end_dead_runs(instance, installation.tags)
     first = runner.run(ACTIVE_SKILLS_JOB)
-    if not first.success and _was_interrupted(first):
+    if not first.success and was_interrupted(first):
         raise KeyboardInterrupt
     if not first.success:
-        raise NightFailed(f"the active skills could not be read: {_cause(first)}")
+        raise NightFailed(f"the active skills could not be read: {cause(first)}")
     present, known = store_order(instance, installation), skill_keys(instance, installation)
     if unknown := sorted(set(skills) - set(known)):
         raise InvalidSettings(f"no active skill has the id {', '.join(unknown)}; skills.id lists them")
@@ -200,11 +211,13 @@ def run_night(
         item_runs = runner.cover(ITEMS_JOB, chosen, present, ItemsOutcome, database)
     seconds = time.perf_counter() - started
     summary = None if rehearsal else runner.run(SUMMARY_JOB)
-    if summary and not summary.success and _was_interrupted(summary):
+    if summary and not summary.success and was_interrupted(summary):
         raise KeyboardInterrupt
     if summary and not summary.success:
         # Without its summary the night is still complete.
-        log.warning("the night's summary failed: %s", _cause(summary))
+        log.warning("the night's summary failed: %s", cause(summary))
+        at_once(instance, installation, summary.dagster_run, runner.tags, "its summary", "see the run's log")
+    page = of_summary(summary) if summary else {}
     items = database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None
     outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
     return NightRun(
@@ -220,7 +233,9 @@ def run_night(
         warning=None if skills else night_warning(database, outcomes, as_of, window_days),
         comparison=_comparison(database, as_of.date(), set(chosen), run_ids if rehearsal else None),
         item_comparison=_item_comparison(items or ()),
-        left_out=sentence(of_summary(summary)) if summary else None,
+        left_out=sentence(page),
+        not_delivered=page.get(NOT_DELIVERED),
+        names=database.run(partial(read_names, source=database.platform)),
     )
 
 
@@ -261,36 +276,3 @@ def _record_missing(connection: Connection, rows: Sequence[Kind], run_id: str) -
     read = outcomes_of_runs if isinstance(rows[0], SkillOutcome) else items_of_runs
     known = {outcome.skill_id for outcome in read(connection, [run_id])}
     record(connection, [row for row in rows if row.skill_id not in known], run_id)
-
-
-def _cause(result: dg.ExecuteInProcessResult) -> str:
-    error = _root(result)
-    if error is None:
-        return f"run {result.run_id} failed"
-    message: str = error.message
-    return message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
-
-
-def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C or SIGTERM ended the run."""
-    error = _root(result)
-    return error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-
-
-def _what_was_lost(result: dg.ExecuteInProcessResult) -> type[BktError] | None:
-    """The error's type if it would fail every other run of the night too; otherwise None."""
-    error = _root(result)
-    lost = {kind.__name__: kind for kind in (DatabaseUnavailable, WindowStoreUnavailable)}
-    return lost.get(error.cls_name) if error is not None else None
-
-
-def _root(result: dg.ExecuteInProcessResult) -> Any:
-    """The innermost error of the first failed step, without the errors that Dagster wraps around it."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                return error
-    return None

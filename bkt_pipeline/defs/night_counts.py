@@ -9,6 +9,7 @@ import dagster as dg
 from bkt_pipeline.defs.installation import Installation
 
 COUNTED = ("ungraded", "without_student", "repeated_attempts", "answers_of_unknown_order")
+NOT_DELIVERED = "message"  # in the summary's metadata, if a receiver did not get the night's message
 _PAGE = 1000
 _WORDS = {
     "attempts_without_item": "left out because items has no row of their item_id",

@@ -22,6 +22,7 @@ from bkt_pipeline.defs.progress import Progress
 from bkt_pipeline.instance.event_log import batched_events
 
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
+FAILED_SKILLS = "failed"  # in the metadata of a run's failure that only some of its skills caused
 SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 
 
@@ -92,6 +93,6 @@ def failed_skills(what: str, failed: Mapping[str, str]) -> dg.Failure:
     more = "; …" if len(failed) > SHOWN_FAILURES else ""
     return dg.Failure(
         f"{len(failed)} of {what} failed, the others are stored: {'; '.join(shown)}{more}",
-        metadata={"failed": dict(failed)},
+        metadata={FAILED_SKILLS: dict(failed)},
         allow_retries=False,
     )

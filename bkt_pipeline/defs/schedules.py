@@ -41,3 +41,27 @@ def deadline(installation: Installation) -> dg.FreshnessPolicy | None:
         lower_bound_delta=dt.timedelta(hours=HOURS),
         timezone="UTC",
     )
+
+
+def latest_due(installation: Installation, now: dt.datetime) -> dt.datetime | None:
+    """The start of the night of this day that must have started by `now`, two hours later at the latest; None if none must.
+
+    Only a schedule at one time of the day, on all or some days of the week, has such a night.
+    """
+    at = re.fullmatch(r"(\d+) (\d+) \* \* (\*|[0-7](?:-[0-7])?(?:,[0-7](?:-[0-7])?)*)", installation.cron)
+    if at is None:
+        return None
+    latest = now - dt.timedelta(hours=HOURS)
+    start = latest.replace(hour=int(at[2]), minute=int(at[1]), second=0, microsecond=0)
+    return start if start <= latest and _is_on(at[3], start) else None
+
+
+def _is_on(days: str, moment: dt.datetime) -> bool:
+    """Whether the day is among those of cron's day of the week, in which both 0 and 7 are Sunday."""
+    if days == "*":
+        return True
+    for part in days.split(","):
+        first, _, last = part.partition("-")
+        if moment.isoweekday() % 7 in {day % 7 for day in range(int(first), int(last or first) + 1)}:
+            return True
+    return False

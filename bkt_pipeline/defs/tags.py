@@ -37,6 +37,9 @@ DATABASE_TAG = "bkt/database"  # platform; embedded: the synthetic school, or wh
 REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
 
 
+PART_TAG = "bkt/part"  # on the runs of `nightly --skill`, which is not a whole night
+
+
 COMMAND_TAG = "bkt/command"  # on the runs of `bkt-pipeline nightly`, which runs the whole night by itself
 
 # By this tag the UI finds the runs of a job. A daemon must not retry the runs of a command.

@@ -24,6 +24,7 @@ def test_a_bare_machine_calibrates_the_synthetic_school(run: Run) -> None:
     rows = first.stdout.splitlines()
     assert rows[0].split() == [
         "skill",
+        "name",
         "attempts",
         "students",
         "p_l0",

@@ -16,6 +16,11 @@ def test_the_graph_has_the_documented_assets() -> None:
     assert dg.AssetKey("active_skills") in graph.get(dg.AssetKey("attempt_window")).parent_keys
 
 
+def test_only_the_calibrated_parameters_must_be_fresh() -> None:
+    graph = build_definitions().resolve_asset_graph()
+    assert [n.key.to_user_string() for n in graph.asset_nodes if n.freshness_policy] == ["current_params"]
+
+
 def test_the_schedule_starts_the_night_at_seven_utc() -> None:
     schedule = build_definitions().resolve_schedule_def("nightly_bkt")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * *", "UTC")

@@ -9,10 +9,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from bkt_pipeline.db.nights import SkillNight
+from bkt_pipeline.db.nights import SkillNight, largest_moves
 from bkt_pipeline.defs.metadata import figures as pictures
 from bkt_pipeline.defs.metadata.figures import learning_curve, night_picture, skill_picture
-from bkt_pipeline.defs.metadata.night import largest_moves, night_metadata, worst_fits
+from bkt_pipeline.defs.metadata.night import night_metadata, worst_fits
 from bkt_pipeline.model import BktParams, calibrate, log_likelihood
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline_tests.conftest import AS_OF, Platform

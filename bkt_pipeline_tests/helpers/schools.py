@@ -83,8 +83,8 @@ def outcomes(run: NightRun) -> dict[str, str]:
 
 
 def refuse(platform: Platform, skill: str) -> None:
-    """Make a constraint on the platform's table refuse the skill's row."""
-    refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {})"
+    """Make a constraint on the platform's table refuse the skill's next row."""
+    refusal = "ALTER TABLE skill_bkt_params ADD CONSTRAINT refused CHECK (skill_id <> {}) NOT VALID"
     with psycopg.connect(platform.url) as connection:
         connection.execute(sql.SQL(refusal).format(skill))
 

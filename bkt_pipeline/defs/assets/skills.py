@@ -1,11 +1,12 @@
 """The assets of the skills. The mathematics is in `model`, the SQL in `db`, the verdicts in `calibration`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import dagster as dg
 
 from bkt_pipeline.calibration.check import Check
+from bkt_pipeline.calibration.labels import labels
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS, SKILL_CHECKS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
@@ -13,6 +14,7 @@ from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
 from bkt_pipeline.db.attempts import read_active_skills
 from bkt_pipeline.db.isolation import record_failed, shown_key, unusable_keys
 from bkt_pipeline.db.ledger import SkillOutcome
+from bkt_pipeline.db.names import check_names, read_names
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import check_specs, evaluations
@@ -33,7 +35,6 @@ from bkt_pipeline.defs.reporting import (
 )
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
-from bkt_pipeline.defs.schedules import deadline
 from bkt_pipeline.model import warm_up
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.windows.store import window_store
@@ -68,7 +69,6 @@ def skill_assets(installation: Installation) -> list[dg.AssetsDefinition]:
             kinds={"postgres", "numpy"},
             tags={"model": "bkt"},
             metadata=target_table(),
-            freshness_policy=deadline(installation),
         ),
     ]
 
@@ -84,6 +84,7 @@ def active_skills(
     opened = database.get()
     as_of = resolve_as_of(context, settings, opened)
     active = opened.run(partial(read_active_skills, source=opened.platform))
+    opened.run(partial(check_names, source=opened.platform))
     if not active:
         raise dg.Failure("table skills has no active row; no partition was retired", allow_retries=False)
     unusable = unusable_keys(opened.platform, active)
@@ -197,19 +198,25 @@ def skill_bkt_params(
     verdicts.learn_prior()
     stored = verdicts.read_back(stored)
     since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
+    names = opened.run(partial(read_names, source=opened.platform))
     yield from report(
         context,
         stored,
         SKILL_CHECKS,
-        lambda verdict: verdict_metadata(verdict, since.get(verdict.skill_id)) | picture_of(verdict, keys),
+        lambda verdict: (
+            verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
+            | picture_of(verdict, keys, names)
+        ),
         what="the skills",
         low_data_event=LOW_DATA_EVENT,
         progress=progress,
     )
 
 
-def picture_of(verdict: SkillVerdict, keys: Sequence[str]) -> dict[str, dg.MetadataValue | str]:
+def picture_of(
+    verdict: SkillVerdict, keys: Sequence[str], names: Mapping[str, str]
+) -> dict[str, dg.MetadataValue | str]:
     """The picture of a skill that was calibrated alone; runs over several skills draw none, nor do skills without answers."""
     if len(keys) > 1 or verdict.fit is None or verdict.window is None or not verdict.window.n_attempts:
         return {}
-    return {"picture": skill_picture(verdict.window, verdict.fit)}
+    return {"picture": skill_picture(verdict.window, verdict.fit, labels(keys, names)[verdict.skill_id])}

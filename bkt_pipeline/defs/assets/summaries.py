@@ -7,28 +7,43 @@ from functools import partial
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.calibration.night_checks import NIGHT_CHECKS, USUAL_NIGHTS, verify_night
+from bkt_pipeline.calibration.night_checks import (
+    NIGHT_CHECKS,
+    USUAL_NIGHTS,
+    parameters_are_fresh,
+    verify_night,
+)
 from bkt_pipeline.db.database import Database
+from bkt_pipeline.db.isolation import unusable_keys
 from bkt_pipeline.db.items import load_items
 from bkt_pipeline.db.ledger import items_of_night
 from bkt_pipeline.db.left_out import count_orphans
+from bkt_pipeline.db.names import read_names
 from bkt_pipeline.db.nights import attempts_of_earlier_nights, latest_as_of, latest_night_date, read_night
+from bkt_pipeline.db.params import parameters_as_of
 from bkt_pipeline.db.retry import reason
 from bkt_pipeline.defs.assets.items import ITEMS
 from bkt_pipeline.defs.assets.skills import CALIBRATION
 from bkt_pipeline.defs.checks import as_check_result, check_specs
 from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.messages import at_the_end
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
-from bkt_pipeline.defs.night_counts import counted_in_windows
+from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
+from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
+from bkt_pipeline.defs.red_checks import RED_CHECKS, red_before, red_checks
 from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
-from bkt_pipeline.defs.tags import NIGHT_TAG
+from bkt_pipeline.defs.schedules import deadline
+from bkt_pipeline.defs.tags import NIGHT_TAG, night_tags
+from bkt_pipeline.notify.message import NightReport
+
+CURRENT_PARAMS = "current_params"
 
 
-def summary_assets(installation: Installation) -> list[dg.AssetsDefinition]:
-    """The installation's two summaries."""
+def summary_assets(installation: Installation) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The installation's two summaries, and the parameters whose freshness they report."""
 
     def upstream(asset: str) -> dg.AssetDep:
         return dg.AssetDep(installation.key(asset), partition_mapping=dg.AllPartitionMapping())
@@ -43,6 +58,17 @@ def summary_assets(installation: Installation) -> list[dg.AssetsDefinition]:
             check_specs=check_specs(installation, "nightly_summary", NIGHT_CHECKS, partitioned=False),
             kinds=kinds,
         ),
+        dg.AssetSpec(
+            installation.key(CURRENT_PARAMS),
+            deps=[upstream("skill_bkt_params")],
+            description="The parameters that the backend reads, of all skills. A night that calibrated a skill materialises "
+            "it, and a night that only skipped them does not, so its freshness is that of the parameters.",
+            group_name=installation.group_name or CALIBRATION,
+            kinds={"postgres"},
+            owners=OWNERS,
+            metadata=target_table(),
+            freshness_policy=deadline(installation),
+        ),
     ]
 
 
@@ -54,7 +80,8 @@ def item_summary(
     night = resolve_as_of(context, settings, opened).date()
     outcomes = opened.run(partial(items_of_night, night=night))
     stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
-    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values()))
+    names = opened.run(partial(read_names, source=opened.platform))
+    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values(), names))
 
 
 def nightly_summary(
@@ -71,17 +98,50 @@ def nightly_summary(
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
-    skills = opened.run(partial(read_night, night=night))
-    earlier = opened.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
-    counts = Counter(skill.outcome for skill in skills)
-    findings = verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier)
-    known = skill_keys(context.instance, installation)
-    without = set(known) - {skill.skill_id for skill in skills}
+    report = _report(context.instance, installation, opened, night)
+    if report.calibrated:
+        numbers = next(f.numbers for f in report.findings if f.name == parameters_are_fresh.name)
+        metadata = {"night": night.isoformat(), "calibrated": report.calibrated, **numbers}
+        context.log_event(dg.AssetMaterialization(installation.key(CURRENT_PARAMS), metadata=metadata))
+    left_out = _left_out(context.instance, installation, opened, night, settings.options.window_days)
+    problem = at_the_end(context.instance, installation, context.run, report)
+    if problem:
+        context.log.warning("%s", problem)
     return dg.MaterializeResult(
-        metadata=night_metadata(night, skills)
-        | {"without_outcome": len(without)}
-        | _left_out(context.instance, installation, opened, night, settings.options.window_days),
-        check_results=[as_check_result(finding, NIGHT_CHECKS) for finding in findings],
+        metadata=night_metadata(night, report.skills, report.names)
+        | {
+            "without_outcome": report.without_outcome,
+            RED_CHECKS: dg.MetadataValue.json(dict(report.red_checks)),
+            **({NOT_DELIVERED: problem} if problem else {}),
+        }
+        | left_out,
+        check_results=[as_check_result(finding, NIGHT_CHECKS) for finding in report.findings],
+    )
+
+
+def _report(
+    instance: dg.DagsterInstance, installation: Installation, database: Database, night: dt.date
+) -> NightReport:
+    """What the ledger, the backend's table and Dagster's storage say about the night."""
+    skills = database.run(partial(read_night, night=night))
+    counts = Counter(skill.outcome for skill in skills)
+    earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
+    as_of = database.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
+    known = skill_keys(instance, installation)
+    unusable = unusable_keys(database.platform, known)
+    keys = [key for key in known if key not in unusable]
+    since = database.run(partial(parameters_as_of, platform=database.platform, keys=keys))
+    return NightReport(
+        night,
+        skills,
+        names=database.run(partial(read_names, source=database.platform)),
+        without_outcome=len(set(known) - {skill.skill_id for skill in skills}),
+        findings=(
+            *verify_night(counts, sum(skill.attempts or 0 for skill in skills), earlier),
+            parameters_are_fresh(list(since.values()), as_of),
+        ),
+        red_checks=red_checks(instance, installation, night_tags(as_of)),
+        red_before=red_before(instance, installation, night.isoformat()),
     )
 
 

@@ -7,13 +7,14 @@ both the white of the light UI and the black of the dark one, and no meaning is 
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
 
+from bkt_pipeline.calibration.labels import in_markdown, labels, shortened
 from bkt_pipeline.db.nights import SkillNight
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.errors import install_extra
@@ -31,27 +32,30 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#C78500", "#009E73", "#D55E00"
 COLOURS = (BLUE, GREEN, VERMILION, ORANGE)  # of the four parameters, in their order
 LEAST_STUDENTS = 5  # an opportunity reached by fewer students is not drawn: its rate would be noise
 MOST_OPPORTUNITIES = 15
+LONGEST_LABEL = 24  # characters of a skill in a picture
 SURFACE_STEPS = 15
 PICTURE_COLOURS = 48
 
 
-def skill_picture(window: AttemptWindow, fit: SkillFit) -> dg.MetadataValue | str:
+def skill_picture(window: AttemptWindow, fit: SkillFit, label: str = "") -> dg.MetadataValue | str:
     """The learning curve and the log-likelihood over slip and guess, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
     figure, (curve, surface) = figure_of(7.0, 2.7, 2)
     _draw_curve(curve, window, fit.published)
     _draw_surface(surface, window, fit)
-    return shown(figure, f"learning curve and log-likelihood surface of {fit.skill_id}")
+    return shown(figure, f"learning curve and log-likelihood surface of {in_markdown(label or fit.skill_id)}")
 
 
-def night_picture(night: Sequence[SkillNight], moves: Sequence[SkillNight]) -> dg.MetadataValue | str:
+def night_picture(
+    night: Sequence[SkillNight], moves: Sequence[SkillNight], names: Mapping[str, str] | None = None
+) -> dg.MetadataValue | str:
     """Every skill's parameters, the largest changes and the outcomes, or why there is no picture."""
     if find_spec("matplotlib") is None:
         return MISSING
     figure, (spread, moved, became) = figure_of(10.0, 3.4, 3, widths=(1.1, 1.4, 0.7))
     _draw_parameters(spread, [skill.params for skill in night if skill.params])
-    _draw_moves(moved, moves)
+    _draw_moves(moved, moves, labels([skill.skill_id for skill in moves], _drawable(names or {})))
     _draw_outcomes(became, night)
     return shown(figure, "parameters, moves and outcomes of the night")
 
@@ -132,7 +136,15 @@ def _draw_parameters(axes: "Axes", params: Sequence[BktParams]) -> None:
     axes.set_title(f"parameters of {len(params)} skills (bar: median)")
 
 
-def _draw_moves(axes: "Axes", moves: Sequence[SkillNight]) -> None:
+def _drawable(names: Mapping[str, str]) -> dict[str, str]:
+    """The names that the picture's font has all characters of; a skill with another is shown by its id."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return {key: name for key, name in names.items() if all(ord(character) in known for character in name)}
+
+
+def _draw_moves(axes: "Axes", moves: Sequence[SkillNight], called: Mapping[str, str]) -> None:
     axes.set_title("largest moves since the night before")
     for row, skill in enumerate(reversed(moves)):
         assert skill.params is not None
@@ -149,7 +161,12 @@ def _draw_moves(axes: "Axes", moves: Sequence[SkillNight]) -> None:
         axes.plot([before], [row], "o", color=colour, markersize=4)
     axes.set_yticks(
         range(len(moves)),
-        [f"{_short(skill.skill_id)} {NAMES[skill.moved_most]}" for skill in reversed(moves)],
+        [
+            f"{shortened(called[skill.skill_id], LONGEST_LABEL)} {NAMES[skill.moved_most]}"
+            for skill in reversed(moves)
+        ],
+        # Otherwise a $ in a name would begin a formula.
+        parse_math=False,
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, max(len(moves), 1) - 0.4)
@@ -168,10 +185,6 @@ def _draw_outcomes(axes: "Axes", night: Sequence[SkillNight]) -> None:
     axes.set_xticks([])
     axes.invert_yaxis()
     axes.set_title("outcomes")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def _shades(n: int) -> list[tuple[float, float, float, float]]:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from bkt_pipeline.calibration.comparison import ITEM_MODELS, item_sentence
 from bkt_pipeline.calibration.items import ItemsVerdict
+from bkt_pipeline.calibration.labels import one_line
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.db.items import flag_names
 from bkt_pipeline.db.ledger import ItemsOutcome
@@ -82,14 +83,23 @@ def _record(items: SkillItems, place: int) -> dg.TableRecord:
 
 
 def summary_metadata(
-    night: dt.date, outcomes: Sequence[ItemsOutcome], stored: Iterable[SkillItems]
+    night: dt.date,
+    outcomes: Sequence[ItemsOutcome],
+    stored: Iterable[SkillItems],
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Metadata of all items of the night."""
     became = Counter(outcome.outcome for outcome in outcomes)
     counts = {str(status): sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
+    named = {skill: one_line(name) for skill, name in (names or {}).items()}
     shown = [
         dg.TableRecord(
-            {"skill": outcome.skill_id, "outcome": str(outcome.outcome), "reason": outcome.reason or ""}
+            {
+                "skill": outcome.skill_id,
+                **({"name": named.get(outcome.skill_id, "")} if named else {}),
+                "outcome": str(outcome.outcome),
+                "reason": outcome.reason or "",
+            }
         )
         for outcome in sorted(
             outcomes, key=lambda outcome: (outcome.outcome is not Outcome.FAILED, outcome.skill_id)

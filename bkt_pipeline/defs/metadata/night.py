@@ -2,23 +2,18 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.calibration.labels import one_line
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
-from bkt_pipeline.db.nights import SkillNight, compare_night
+from bkt_pipeline.db.nights import SkillNight, compare_night, largest_moves
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.defs.metadata.figures import night_picture
 
 SHOWN = 10
-
-
-def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
-    """The skills whose parameters changed most since the night before, the largest change first."""
-    moved = [skill for skill in night if skill.move > 0]
-    return sorted(moved, key=lambda skill: (-skill.move, skill.skill_id))[:SHOWN]
 
 
 def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
@@ -27,25 +22,28 @@ def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
     return [skill for _, skill in sorted(fitted, key=lambda pair: (pair[0], pair[1].skill_id))[:SHOWN]]
 
 
-def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, Any]:
+def night_metadata(
+    night: dt.date, skills: Sequence[SkillNight], names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The summary: numbers that Dagster plots over nights, tables and one picture."""
+    names = {skill: one_line(name) for skill, name in (names or {}).items()}
     counts = Counter(skill.outcome for skill in skills)
     fitted = [
         skill for skill in skills if skill.params is not None and skill.params.log_likelihood is not None
     ]
-    attempts = sum(skill.attempts or 0 for skill in fitted)
+    fitted_attempts = sum(skill.attempts or 0 for skill in fitted)
     likelihood = sum(skill.params.log_likelihood or 0.0 for skill in fitted if skill.params)
     moves = largest_moves(skills)
     shown: dict[str, Any] = {
         "night": night.isoformat(),
-        "overview": night_picture(skills, moves),
+        "overview": night_picture(skills, moves, names),
         "skills": len(skills),
         **{str(outcome): counts.get(outcome, 0) for outcome in RUN_OUTCOMES},
-        "attempts": attempts,
+        "attempts": sum(skill.attempts or 0 for skill in skills),
         "log_likelihood": likelihood,
-        "largest_moves": _table([_move(skill) for skill in moves]),
+        "largest_moves": _table([_move(skill) for skill in moves], names),
         **_comparison(skills),
-        "worst_fits": _table([_fit(skill) for skill in worst_fits(skills)]),
+        "worst_fits": _table([_fit(skill) for skill in worst_fits(skills)], names),
         "skipped_or_failed": _table(
             [
                 {"skill": skill.skill_id, "outcome": str(skill.outcome), "reason": skill.reason or ""}
@@ -53,10 +51,11 @@ def night_metadata(night: dt.date, skills: Sequence[SkillNight]) -> dict[str, An
                     skills, key=lambda skill: (skill.outcome is not Outcome.FAILED, skill.skill_id)
                 )
                 if skill.outcome is not Outcome.CALIBRATED
-            ]
+            ],
+            names,
         ),
     }
-    return shown | ({"log_likelihood_per_attempt": likelihood / attempts} if attempts else {})
+    return shown | ({"log_likelihood_per_attempt": likelihood / fitted_attempts} if fitted_attempts else {})
 
 
 def _comparison(skills: Sequence[SkillNight]) -> dict[str, Any]:
@@ -96,5 +95,9 @@ def _fit(skill: SkillNight) -> dict[str, str | float | int]:
     return row | dict(zip(PARAMETERS, skill.params.values, strict=True)) | {"attempts": skill.attempts or 0}
 
 
-def _table(rows: Sequence[dict[str, str | float | int]]) -> dg.MetadataValue | str:
+def _table(
+    rows: Sequence[dict[str, str | float | int]], names: Mapping[str, str] | None = None
+) -> dg.MetadataValue | str:
+    if names:
+        rows = [{"skill": row["skill"], "name": names.get(str(row["skill"]), ""), **row} for row in rows]
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows]) if rows else "none"

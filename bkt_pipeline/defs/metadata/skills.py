@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from bkt_pipeline.calibration.labels import one_line
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.calibration.window_checks import WindowCounts, newest_attempt
@@ -38,9 +39,12 @@ def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, An
     }
 
 
-def verdict_metadata(verdict: SkillVerdict, stored_since: dt.datetime | None = None) -> dict[str, Any]:
+def verdict_metadata(
+    verdict: SkillVerdict, stored_since: dt.datetime | None = None, name: str | None = None
+) -> dict[str, Any]:
     """Metadata of one skill's materialisation; `stored_since` is when the stored row was calibrated."""
-    shown: dict[str, Any] = {"outcome": str(verdict.outcome)}
+    shown: dict[str, Any] = {"name": one_line(name)} if name else {}
+    shown["outcome"] = str(verdict.outcome)
     if verdict.reason:
         shown["reason"] = verdict.reason
     if verdict.window is not None:
