@@ -1,6 +1,7 @@
 """What `prune` deletes in Dagster; test_rollback.py has what it keeps in the platform's database."""
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -39,8 +40,6 @@ def test_the_runs_of_old_nights_are_deleted_with_their_events_and_no_other_runs(
     platform: Platform,
     instance: dg.DagsterInstance,
     night,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     enrol(platform, [20, 3])
@@ -56,8 +55,9 @@ def test_the_runs_of_old_nights_are_deleted_with_their_events_and_no_other_runs(
     before = runs_with_rows()
     # On dagster-postgres's own storage, which would keep the evaluations.
     url = instance.event_log_storage.postgres_url
-    (tmp_path / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: {url}\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    Path(os.environ["DAGSTER_HOME"], "dagster.yaml").write_text(
+        f"storage:\n  postgres:\n    postgres_url: {url}\n"
+    )
     assert main(["prune", "--nights", "1"]) == 0
     assert "deleted 3 runs of Dagster" in capfd.readouterr().out
     after = runs_with_rows()
