@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bkt_pipeline.cli.console import write_line
 from bkt_pipeline.cli.files import written_whole
 from bkt_pipeline.cli.rollback import parse_night
-from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.errors import InvalidSettings, install_extra
 
 if TYPE_CHECKING:
     from bkt_pipeline.db.export import Exported
@@ -53,7 +53,7 @@ def run_export(options: argparse.Namespace) -> int:
     """Write the files, or print the result."""
     night = parse_night(options.night) if options.night is not None else None
     if options.format == "parquet" and find_spec("pyarrow") is None:
-        raise InvalidSettings("--format parquet needs pyarrow; pip install 'bkt_pipeline[parquet]'")
+        raise InvalidSettings(f"--format parquet needs pyarrow; {install_extra('parquet')}")
     if options.out in (None, STDOUT):
         if options.format == "parquet":
             raise InvalidSettings("--format parquet needs --out FOLDER; only CSV and JSON can be printed")

@@ -16,11 +16,12 @@ from urllib.error import HTTPError
 
 from pydantic import SecretStr
 
+from bkt_pipeline.errors import install_extra
 from bkt_pipeline.notify.message import Message
 from bkt_pipeline.settings import settings
 
 SECONDS = 15  # for all receivers together
-MISSING = "the package apprise is missing; pip install 'bkt_pipeline[notify]'"
+MISSING = f"the package apprise is missing; {install_extra('notify')}"
 UNKNOWN = "Apprise does not accept its URL"
 
 Send = Callable[[], str | None]

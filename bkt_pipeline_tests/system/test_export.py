@@ -101,4 +101,4 @@ def test_a_night_is_exported_in_every_format(
     assert "params.csv is a folder; name a file" in refused("--out", str(folder))
     assert sorted(path.name for path in folder.iterdir()) == ["csv", "json", "params.csv", "parquet"]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'bkt_pipeline[parquet]'" in refused("--format", "parquet", "--out", str(folder))
+    assert "pip install -e '.[parquet]'" in refused("--format", "parquet", "--out", str(folder))
