@@ -8,22 +8,49 @@ empty variable counts as unset. URLs may hold a password, so they are secrets he
 """
 
 import os
+import re
 import typing
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bkt_pipeline.errors import InvalidSettings
-from bkt_pipeline.setting_types import Tags, WebAddress, WholeNumber, YesOrNo
 
 WINDOW_DAYS = 30
 MIN_ATTEMPTS = 50
 ITEM_WINDOW_DAYS = 90
 DATABASE_URL = "DATABASE_URL"
+
+
+def _matching(pattern: str, allowed: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(allowed)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _yes_or_no(value: object) -> object:
+    return {"yes": True, "1": True, "no": False, "0": False}.get(str(value), value)
+
+
+def _tags(value: object) -> object:
+    return dict(pair.split("=", 1) for pair in value.split()) if isinstance(value, str) else value
+
+
+# Pydantic's own int also accepts 1_000 and 1.0.
+WholeNumber = Annotated[int, _matching("[0-9]+", "a whole number")]
+YesOrNo = Annotated[bool, Field(strict=True), BeforeValidator(_yes_or_no)]
+_PAIRS = _matching(r"([^\s=]+=\S+\s*)*", "name=value, several with a space between them")
+Tags = Annotated[dict[str, str], NoDecode, BeforeValidator(_tags), _PAIRS]
+# Secret, because such an address may contain a token.
+_ADDRESS = _matching(r"https?://[^\s/?#@]+([/?#]\S*)?", "an http:// or https:// address without a user name")
+WebAddress = Annotated[SecretStr | None, _ADDRESS]
 
 
 def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: Any) -> Any:
@@ -215,17 +242,13 @@ def settings() -> Settings:
     Raises
     ------
     InvalidSettings
-        A variable has an invalid value. The message names the variable, shows its value unless that is a secret,
-        and lists what is allowed.
+        A variable has an invalid value. The message names it, its value unless that is a secret, and what is allowed.
     """
     return _settings(tuple(map(os.environ.get, variables())))
 
 
 def database_url(variable: str = DATABASE_URL) -> str | None:
-    """The URL of a platform's database, from the environment variable of that name; None if it is not set.
-
-    Only where one process serves several platforms is it another variable than DATABASE_URL.
-    """
+    """The URL of a platform's database; each platform that this process serves has its own variable."""
     if variable == DATABASE_URL:
         url = settings().database_url
         return url.get_secret_value() if url else None
@@ -243,7 +266,8 @@ def _settings(environment: tuple[str | None, ...]) -> Settings:
     name = str(problem["loc"][0])
     field = variables()[name]
     shown = "invalid" if _is_secret(field) else repr(problem["input"])
-    raise InvalidSettings(f"{name} is {shown}; it must be {_allowed(field) or _expected(problem['msg'])}")
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    raise InvalidSettings(f"{name} is {shown}; it must be {_allowed(field) or expected}")
 
 
 @cache
@@ -255,9 +279,7 @@ def variables() -> dict[str, FieldInfo]:
 def default_of(field: FieldInfo) -> str:
     """The default, as the README shows it."""
     shown = field.json_schema_extra["default"] if isinstance(field.json_schema_extra, dict) else ""
-    if shown:
-        return str(shown)
-    return {True: "yes", False: "no"}.get(field.default, str(field.default))
+    return str(shown) or {True: "yes", False: "no"}.get(field.default, str(field.default))
 
 
 def _is_secret(field: FieldInfo) -> bool:
@@ -267,12 +289,7 @@ def _is_secret(field: FieldInfo) -> bool:
 def _allowed(field: FieldInfo) -> str:
     """The values that a setting accepts, from its type and limits; empty if they do not define it."""
     if field.annotation is int:
-        limits = {
-            name: getattr(limit, name)
-            for limit in field.metadata
-            for name in ("ge", "le")
-            if hasattr(limit, name)
-        }
+        limits = {n: getattr(limit, n) for limit in field.metadata for n in ("ge", "le") if hasattr(limit, n)}
         at_least = f"a whole number, at least {limits['ge']}"
         return f"{at_least} and at most {limits['le']}" if "le" in limits else at_least
     if bool in (field.annotation, *typing.get_args(field.annotation)):
@@ -280,8 +297,3 @@ def _allowed(field: FieldInfo) -> str:
     if typing.get_origin(field.annotation) is Literal:
         return " or ".join(map(str, typing.get_args(field.annotation)))
     return ""
-
-
-def _expected(message: str) -> str:
-    """The values that a setting accepts, taken from the message of its validator."""
-    return message.removeprefix("Value error, ").removeprefix("Input should be ")

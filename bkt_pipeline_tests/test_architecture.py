@@ -16,7 +16,6 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 # A module imports only its own room and the rooms before it.
 ROOMS = (
     "errors",
-    "setting_types",
     "settings",
     "model",
     "frames",
@@ -24,7 +23,6 @@ ROOMS = (
     "embedded",
     "db",
     "windows",
-    "notify",
     "instance",
     "defs",
     "definitions",
@@ -41,8 +39,8 @@ ONLY_IN = {
     "numba": ("model/kernels", "model/bkt/calibrate.py"),
     "boto3": ("windows",),
     "pyarrow": ("windows", "cli/export.py"),
-    "apprise": ("notify",),
-    "pydantic_settings": ("settings", "setting_types"),
+    "apprise": ("defs/notify",),
+    "pydantic_settings": ("settings",),
     "pandas": ("frames", "db/file_times.py"),
 }
 # All except settings.py only pass something on: to child processes, or to Dagster, which reads the environment.

@@ -41,7 +41,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.doctor import WOULD_FAIL, diagnose
     from bkt_pipeline.db.retry import retrying
-    from bkt_pipeline.notify.deliver import receivers, unusable_receivers
+    from bkt_pipeline.defs.notify.deliver import receivers, unusable_receivers
     from bkt_pipeline.windows.store import window_store
 
     def report(name: str, value: str) -> None:

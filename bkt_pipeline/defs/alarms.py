@@ -14,12 +14,12 @@ from bkt_pipeline import errors
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.jobs import ACTIVE_SKILLS_JOB
 from bkt_pipeline.defs.messages import at_once, named, ui_url
+from bkt_pipeline.defs.notify.deliver import deliver
+from bkt_pipeline.defs.notify.message import late_message
 from bkt_pipeline.defs.reporting import FAILED_SKILLS
 from bkt_pipeline.defs.run_errors import root
 from bkt_pipeline.defs.schedules import HOURS, latest_due
 from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG, night_of, night_tags
-from bkt_pipeline.notify.deliver import deliver
-from bkt_pipeline.notify.message import late_message
 from bkt_pipeline.settings import settings
 
 NOBODY = "BKT_NOTIFY is not set"

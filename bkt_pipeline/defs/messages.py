@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from bkt_pipeline.defs.installation import Installation
+from bkt_pipeline.defs.notify.deliver import deliver
+from bkt_pipeline.defs.notify.message import Message, NightReport, failed_message, night_message
 from bkt_pipeline.defs.tags import AS_OF_TAG, NIGHT_TAG, PART_TAG
 from bkt_pipeline.errors import BktError
-from bkt_pipeline.notify.deliver import deliver
-from bkt_pipeline.notify.message import Message, NightReport, failed_message, night_message
 from bkt_pipeline.settings import settings
 
 SUMMARY_SENT = "bkt/summary_sent"

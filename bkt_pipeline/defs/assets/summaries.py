@@ -31,13 +31,13 @@ from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
 from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
 from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
+from bkt_pipeline.defs.notify.message import NightReport
 from bkt_pipeline.defs.red_checks import RED_CHECKS, red_before, red_checks
 from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
 from bkt_pipeline.defs.schedules import deadline
 from bkt_pipeline.defs.tags import NIGHT_TAG, night_tags
-from bkt_pipeline.notify.message import NightReport
 
 CURRENT_PARAMS = "current_params"
 

@@ -14,9 +14,9 @@ from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.alarms import report_if_failed, report_if_late
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night import NightRun
+from bkt_pipeline.defs.notify import deliver
+from bkt_pipeline.defs.notify.message import Message
 from bkt_pipeline.defs.tags import PART_TAG, night_tags
-from bkt_pipeline.notify import deliver
-from bkt_pipeline.notify.message import Message
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.receiver import Receiver, receiving
 from bkt_pipeline_tests.helpers.schools import enrol, refuse, summary

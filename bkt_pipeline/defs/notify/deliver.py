@@ -16,8 +16,8 @@ from urllib.error import HTTPError
 
 from pydantic import SecretStr
 
+from bkt_pipeline.defs.notify.message import Message
 from bkt_pipeline.errors import install_extra
-from bkt_pipeline.notify.message import Message
 from bkt_pipeline.settings import settings
 
 SECONDS = 15  # for all receivers together
