@@ -47,7 +47,7 @@ PARTS = {
         *("bkt_pipeline.instance.event_log:BatchingEventLogStorage." + name for name in WRITERS),
         *("bkt_pipeline.event_log:GatheringEventLogStorage." + name for name in WRITERS),
     ),
-    "reading": (f"{ASSETS}.skills:read_windows", "bkt_pipeline.assets:read_windows"),
+    "reading": ("bkt_pipeline.defs.reading:read_windows", "bkt_pipeline.assets:read_windows"),
     "storing the windows": (f"{MANAGER}.handle_output", f"{OLD_MANAGER}.handle_output"),
     "loading the windows": (f"{MANAGER}.load_input", f"{OLD_MANAGER}.load_input"),
     "fitting and checking": (f"{ASSETS}.skills:judge", "bkt_pipeline.assets:judge"),
