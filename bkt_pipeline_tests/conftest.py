@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from bkt_pipeline_tests.helpers.nights import Night
 
 PROJECT = Path(__file__).parent.parent
+# Dagster starts four processes a step to keep what it prints.
+NO_COMPUTE_LOGS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
 AS_OF = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 REGION = "eu-central-1"
 
@@ -252,7 +258,7 @@ def instance(
 
 @contextmanager
 def _dagster_home(patch: pytest.MonkeyPatch, folder: Path, url: str) -> Iterator[None]:
-    shutil.copy(PROJECT / "dagster.yaml", folder)
+    (folder / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text() + NO_COMPUTE_LOGS)
     patch.setenv("DAGSTER_HOME", str(folder))
     patch.setenv("DAGSTER_POSTGRES_URL", url)
     yield
@@ -286,7 +292,7 @@ def make_night(
     def make(platform: Platform) -> "Night":
         folder = tmp_path / f"dagster-{len(urls)}"
         folder.mkdir()
-        shutil.copy(PROJECT / "dagster.yaml", folder)
+        (folder / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text() + NO_COMPUTE_LOGS)
         urls.extend([databases.create(database_of(platform.url)), databases.create(dagster_template)])
         return Night(urls[-2], urls[-1], folder)
 
