@@ -18,6 +18,8 @@ import pytest
 from bkt_pipeline_tests.conftest import PROJECT
 from bkt_pipeline_tests.helpers.answer_files import write_answers
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 DATASHOP = [

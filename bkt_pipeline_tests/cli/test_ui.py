@@ -18,6 +18,8 @@ from bkt_pipeline_tests.helpers.schools import enrol
 from bkt_pipeline_tests.helpers.secrets import PASSWORD, secret
 from bkt_pipeline_tests.helpers.ui import TIMEOUT, running_ui
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed")
 
 LOOPBACK, EVERYWHERE = "0100007F", "00000000"  # as the kernel writes them
