@@ -112,6 +112,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
                 " set_config('lock_timeout', :lock, true),"
                 # Postgres then refuses a query that a policy would filter, instead of returning only some of the rows.
                 " set_config('row_security', 'off', true),"
+                # Numbers arrive as they are stored.
+                " set_config('extra_float_digits', '1', true),"
                 " set_config('idle_in_transaction_session_timeout', :idle, true)"
             ),
             {"statement": f"{seconds}s", "lock": f"{lock * 1000:.0f}ms", "idle": IDLE_TIMEOUT},

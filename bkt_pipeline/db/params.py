@@ -11,6 +11,7 @@ from sqlalchemy import (
     Double,
     Row,
     TableValuedAlias,
+    Text,
     and_,
     bindparam,
     case,
@@ -28,6 +29,7 @@ from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.fits import store_fits
 from bkt_pipeline.db.platform import Platform, Source
+from bkt_pipeline.db.relations import is_text
 from bkt_pipeline.db.schema import PARAMETERS, moment, night_skills, published_params, skill_fits
 from bkt_pipeline.db.upsert import lock_skills, never, upsert
 from bkt_pipeline.errors import InvalidParams, RowNotTaken
@@ -194,8 +196,10 @@ def _target_rows(
 ) -> dict[str, "Row[Any]"]:
     given, parameters = given_skills(platform, keys)
     target = platform.target
+    as_text = is_text(target.c.skill_id) and not is_text(platform.skills.c.id)
+    skill: Any = cast(given.c.id, Text) if as_text else given.c.id
     rows = connection.execute(
-        select(given.c.place, *columns).select_from(given.join(target, target.c.skill_id == given.c.id)),
+        select(given.c.place, *columns).select_from(given.join(target, target.c.skill_id == skill)),
         parameters,
     )
     return {keys[row.place - 1]: row for row in rows}

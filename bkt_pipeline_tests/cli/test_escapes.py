@@ -33,9 +33,9 @@ def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
     items = [ItemsOutcome(key, NIGHT, Outcome.FAILED, "because") for key in HOSTILE]
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    table, reasons = night_table(skills, {}, width)
+    table, reasons = night_table(skills, {}, {}, width)
     console.print(table)
-    for line in [*reasons, *items_totals(items, 1.0).split("\n")]:
+    for line in [*reasons, *items_totals(items, {}, 1.0).split("\n")]:
         write_line(console, line)
     shown = stream.getvalue()
     assert [c for c in shown if not c.isprintable() and c != "\n"] == []

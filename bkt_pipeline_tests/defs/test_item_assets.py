@@ -304,9 +304,10 @@ def test_an_invalid_setting_is_named(
     calibrate: Run, ready: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enrol(ready, 1, [(1.0, 0.0)])
-    monkeypatch.setenv("BKT_UPDATE_ITEMS", "perhaps")
-    with pytest.raises(InvalidSettings, match="BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no"):
-        calibrate(1)
+    with monkeypatch.context() as patch:
+        patch.setenv("BKT_UPDATE_ITEMS", "perhaps")
+        with pytest.raises(InvalidSettings, match="BKT_UPDATE_ITEMS is 'perhaps'; it must be yes or no"):
+            calibrate(1)
 
 
 def platform_items(platform: Platform) -> dict[tuple[str, str], tuple[float | None, float | None]]:

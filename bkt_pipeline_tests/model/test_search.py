@@ -45,7 +45,7 @@ HOSTILE = {
     "suffixes": [[0, 1, 1, 0, 1][i:] for i in range(5)],
     "right then wrong": [[1] * 300 + [0] * 300],
     "wrong then right": [[0] * 300 + [1] * 300, [1]],
-    "length 5000": [[int(x) for x in RNG.random(5000) < 0.8], [1, 0], [0]],
+    "length 2000": [[int(x) for x in RNG.random(2000) < 0.8], [1, 0], [0]],
     "tides": [([1] * 700 + [0] * 650) * 2],
 }
 CASES = SIMULATED | HOSTILE

@@ -30,6 +30,7 @@ from bkt_pipeline.model import BktParams
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.settings import default_of, variables
 from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers.schools import enrol
 
 README = (PROJECT / "README.md").read_text()
 BIN = Path(sys.executable).parent
@@ -85,6 +86,7 @@ def test_a_command_runs_as_written(line: str, home: Path, tmp_path: Path) -> Non
 def test_a_command_with_a_database_url_runs_on_that_database(
     line: str, home: Path, tmp_path: Path, platform
 ) -> None:
+    enrol(platform, [20])
     ran = shell(re.sub(r"postgresql://\S+", shlex.quote(platform.url), line), home, tmp_path)
     assert ran.returncode == 0, ran.stderr
 

@@ -87,7 +87,7 @@ def test_a_successful_night_reveals_no_secret(
         "ALTER TABLE skill_bkt_params ADD CHECK (p_l0 > 1)",
         "ALTER TABLE attempts RENAME created_at TO made_at",
         "ALTER TABLE attempts ALTER is_correct TYPE text",
-        "DROP TABLE bkt_pipeline.skill_fits",
+        "DROP TABLE bkt_pipeline.skill_fits CASCADE",
     ],
 )
 def test_a_failed_night_reveals_no_secret(school: Platform, make_night: MakeNight, fault: str) -> None:

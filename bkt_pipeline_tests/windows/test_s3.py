@@ -451,5 +451,6 @@ def test_doctor_reports_windows_in_postgres(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", platform.url)
+    enrol(platform, [20])
     assert main(["doctor"]) == 0
     assert "bkt_pipeline.attempt_window, which can be read and written" in capfd.readouterr().out
