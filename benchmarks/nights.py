@@ -38,28 +38,20 @@ SKILL, ITEM = "skill-{:05}", "item-{:05}-{:03}"
 PLAIN_STORAGE = "storage:\n  postgres:\n    postgres_url:\n      env: DAGSTER_POSTGRES_URL\n"
 ASSETS, VERDICTS = "bkt_pipeline.defs.assets", "bkt_pipeline.db.verdicts"
 MANAGER = "bkt_pipeline.defs.io_manager:PostgresUpsertIOManager"
-OLD_MANAGER = "bkt_pipeline.io_managers:PostgresUpsertIOManager"
 WRITERS = ("store_event", "store_event_batch", "_write")
-# What is timed, and where it is in a checkout: in this one, or in one from before the modules had rooms.
+# What is timed, and where it is.
 PARTS = {
     "Dagster's events": (
         *("dagster_postgres.event_log:PostgresEventLogStorage." + name for name in WRITERS[:2]),
         *("bkt_pipeline.instance.event_log:BatchingEventLogStorage." + name for name in WRITERS),
-        *("bkt_pipeline.event_log:GatheringEventLogStorage." + name for name in WRITERS),
     ),
-    "reading": ("bkt_pipeline.defs.reading:read_windows", "bkt_pipeline.assets:read_windows"),
-    "storing the windows": (f"{MANAGER}.handle_output", f"{OLD_MANAGER}.handle_output"),
-    "loading the windows": (f"{MANAGER}.load_input", f"{OLD_MANAGER}.load_input"),
-    "fitting and checking": (f"{ASSETS}.skills:judge", "bkt_pipeline.assets:judge"),
-    "storing the parameters": (
-        *(f"{VERDICTS}:SkillVerdicts.store", f"{VERDICTS}:SkillVerdicts.read_back"),
-        *(f"{OLD_MANAGER}.conclude", f"{OLD_MANAGER}.read_back"),
-    ),
-    "reading and fitting the items": (f"{ASSETS}.items:judge_batch", "bkt_pipeline.item_assets:judge_batch"),
-    "storing the items": (
-        *(f"{VERDICTS}:ItemVerdicts.store", f"{VERDICTS}:ItemVerdicts.read_back"),
-        *(f"{OLD_MANAGER}.conclude_items", f"{OLD_MANAGER}.read_items_back"),
-    ),
+    "reading": ("bkt_pipeline.defs.reading:read_windows",),
+    "storing the windows": (f"{MANAGER}.handle_output",),
+    "loading the windows": (f"{MANAGER}.load_input",),
+    "fitting and checking": (f"{ASSETS}.skills:judge",),
+    "storing the parameters": (f"{VERDICTS}:SkillVerdicts.store", f"{VERDICTS}:SkillVerdicts.read_back"),
+    "reading and fitting the items": (f"{ASSETS}.items:judge_batch",),
+    "storing the items": (f"{VERDICTS}:ItemVerdicts.store", f"{VERDICTS}:ItemVerdicts.read_back"),
 }
 SPENT: Counter[str] = Counter()
 ACTIVE: list[str] = []
