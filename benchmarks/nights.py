@@ -59,9 +59,6 @@ Numbers = dict[str, float]
 Side = tuple[Path, tuple[str, ...]]  # a checkout, and options of its nights
 
 
-# In the process of a night
-
-
 @contextlib.contextmanager
 def counted(part: str) -> Iterator[None]:
     """Count the seconds of the block for the part, unless it runs inside another part."""
@@ -122,9 +119,6 @@ def run_command(output: Path, arguments: list[str]) -> None:
     cost["CPU of the process"] = time.process_time()
     cost["MiB at most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     output.write_text(json.dumps(cost))
-
-
-# In the process that starts the nights
 
 
 class Bench:
