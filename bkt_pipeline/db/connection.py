@@ -104,7 +104,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction with our time limits, and with the time zone UTC."""
     seconds = settings().statement_seconds
     lock = max(0.1, min(LOCK_SECONDS, budget_of(engine).left))
-    with engine.begin() as connection, _answered_within(connection, answer_seconds()):
+    # The time limit covers the commit too.
+    with engine.connect() as connection, _answered_within(connection, answer_seconds()), connection.begin():
         connection.execute(
             text(
                 "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),"
