@@ -70,7 +70,7 @@ def test_after_a_killed_server_the_tables_are_consistent_and_the_next_night_stor
     with psycopg.connect(url) as connection:
         connection.execute("DROP SCHEMA bkt_pipeline CASCADE")
         connection.execute("DROP TABLE skill_bkt_params")
-    for moment in (0.4, 0.8):
+    for moment in (0.6,):
         child = night.start()
         child.join(moment * seconds)
         os.kill(int((own_server / "postgres/pgdata/postmaster.pid").read_text().split()[0]), signal.SIGKILL)

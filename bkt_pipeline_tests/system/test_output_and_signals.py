@@ -48,7 +48,6 @@ def outcomes(url: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("redirect", "encoding"),
     [
-        (">&-", ""),
         (">&- 2>&- <&-", ""),
         pytest.param(">/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
         pytest.param("2>/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
@@ -145,7 +144,12 @@ STAGES = {
 
 @pytest.mark.parametrize(
     ("number", "stage"),
-    [(signal.SIGINT, stage) for stage in STAGES] + [(signal.SIGTERM, "once a window is stored")],
+    [
+        (signal.SIGINT, "before the first run"),
+        (signal.SIGTERM, "once its tables are there"),
+        (signal.SIGINT, "once a window is stored"),
+        (signal.SIGTERM, "once a skill is published"),
+    ],
 )
 def test_a_signal_ends_the_night_and_keeps_what_was_stored(
     platform: Platform, make_night: Callable[[Platform], Night], number: signal.Signals, stage: str
