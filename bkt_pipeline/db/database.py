@@ -18,7 +18,7 @@ from bkt_pipeline.db.retry import reason, retrying, sqlstate
 from bkt_pipeline.db.source_tables import create_source_tables, write_school
 from bkt_pipeline.db.urls import platform_name
 from bkt_pipeline.embedded.fallback import embedded_platform_url
-from bkt_pipeline.embedded.home import home, note_platform
+from bkt_pipeline.embedded.home import PLATFORM_DATABASE, home, note_platform
 from bkt_pipeline.embedded.libpq import known_to_psycopg
 from bkt_pipeline.errors import InvalidSettings, SchemaNotReady
 from bkt_pipeline.model.simulate import school
@@ -28,7 +28,6 @@ T = TypeVar("T")
 log = logging.getLogger("bkt_pipeline")
 
 _NOT_ALLOWED = "42501"
-EMBEDDED_NAME = "bkt"
 
 
 class Run(Protocol):
@@ -71,7 +70,7 @@ def connect(budget_seconds: int | None = None, url_variable: str = DATABASE_URL)
         return make_engine(url, budget_seconds=budget_seconds), False
     if url_variable != DATABASE_URL:
         raise InvalidSettings(f"{url_variable} is not set: set it to the URL of the platform's database")
-    server = embedded_platform_url(EMBEDDED_NAME, known_to_psycopg())
+    server = embedded_platform_url(PLATFORM_DATABASE, known_to_psycopg())
     log.info("DATABASE_URL is not set: using the embedded Postgres in %s", home())
     return make_engine(server, budget_seconds=budget_seconds), True
 

@@ -51,8 +51,15 @@ rehearsed_item_params = _like(
 )
 
 
-def store_rehearsed(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
-    """Store the fits of a rehearsal, and delete rehearsals that are older than `KEPT_DAYS`."""
+def store_rehearsed(
+    connection: Connection,
+    keys: Sequence[str],
+    fits: Sequence[SkillFit],
+    as_of: dt.datetime,
+    run_id: str,
+    code_version: str,
+) -> None:
+    """Store a rehearsal's fits of some skills, also of skills without one, and delete those older than `KEPT_DAYS`."""
     old = func.now() - dt.timedelta(days=KEPT_DAYS)
     connection.execute(delete(rehearsed_fits).where(rehearsed_fits.c.stored_at < old))
     connection.execute(delete(rehearsed_items).where(rehearsed_items.c.recorded_at < old))
@@ -60,14 +67,25 @@ def store_rehearsed(connection: Connection, fits: Sequence[SkillFit], run_id: st
     nights = set(connection.execute(gone.returning(rehearsed_skills.c.as_of)).scalars())
     if nights:
         connection.execute(delete(rehearsed_item_params).where(rehearsed_item_params.c.as_of.in_(nights)))
+    _delete_earlier(connection, rehearsed_fits, keys, as_of)
     rows = [fit_row(fit) | {"run_id": run_id, "code_version": code_version} for fit in fits]
     upsert(connection, rehearsed_fits, rows, keys=KEYS, stamp="stored_at")
 
 
+def _delete_earlier(connection: Connection, table: Table, keys: Sequence[str], as_of: dt.datetime) -> None:
+    """Delete what an earlier rehearsal of the same as_of stored for these skills."""
+    connection.execute(delete(table).where(table.c.as_of == as_of, table.c.skill_id.in_(keys)))
+
+
 def store_rehearsed_items(
-    connection: Connection, skills: Sequence[SkillItems], as_of: dt.datetime, run_id: str
+    connection: Connection,
+    keys: Sequence[str],
+    skills: Sequence[SkillItems],
+    as_of: dt.datetime,
+    run_id: str,
 ) -> None:
-    """Store the item parameters of a rehearsal."""
+    """Store a rehearsal's item parameters of some skills, also of skills without any."""
+    _delete_earlier(connection, rehearsed_item_params, keys, as_of)
     rows = [
         row | {"flags": row["flags"].split(",") if row["flags"] else [], "as_of": as_of, "run_id": run_id}
         for items in skills

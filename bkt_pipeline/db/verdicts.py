@@ -143,7 +143,8 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
         fits = [verdict.fit for verdict in verdicts if verdict.fit is not None]
         lock_skills(connection, [fit.skill_id for fit in fits])
         if self.rehearsal:
-            store_rehearsed(connection, fits, self.run_id, __version__)
+            keys = [verdict.skill_id for verdict in verdicts]
+            store_rehearsed(connection, keys, fits, self.as_of, self.run_id, __version__)
             return list(verdicts)
         kept = kept_from_thin_fits(connection, platform, fits)
         full = [fit for fit in fits if fit.skill_id not in kept]
@@ -204,7 +205,8 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
     def _publish(self, connection: Connection, verdicts: Sequence[ItemsVerdict]) -> list[ItemsVerdict]:
         skills = [verdict.items for verdict in verdicts if verdict.items is not None]
         if self.rehearsal:
-            store_rehearsed_items(connection, skills, self.as_of, self.run_id)
+            keys = [verdict.skill_id for verdict in verdicts]
+            store_rehearsed_items(connection, keys, skills, self.as_of, self.run_id)
             return list(verdicts)
         written = store_items(
             connection,

@@ -8,6 +8,7 @@ import dagster as dg
 from bkt_pipeline.calibration.check import Check, Finding
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.private import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
+from bkt_pipeline.defs.red_checks import note_red_checks
 from bkt_pipeline.instance.event_log import batched_events
 
 Findings = Mapping[str, Sequence[Finding]]
@@ -47,6 +48,7 @@ def evaluations(
             target = _target(context, storage_ids[key]) if key in storage_ids else None
             for finding in found:
                 yield _evaluation(context.asset_key, key, finding, descriptions.get(finding.name), target)
+    note_red_checks(context, (finding for found in findings.values() for finding in found))
     for name in descriptions:
         yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{name}")
 

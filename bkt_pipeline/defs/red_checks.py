@@ -1,40 +1,41 @@
-"""Which checks of skills are red after a night, from the evaluations that its runs left in Dagster's storage."""
+"""Which checks of skills are red after a night. Each run counts its own in its tags, where the night's summary finds them."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
+from bkt_pipeline.calibration.check import Finding
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night_state import runs_of_night
+from bkt_pipeline.defs.tags import RED_TAG
 
 RED_CHECKS = "red_checks"  # the name in the summary's metadata
-_PAGE = 1000
+
+
+def note_red_checks(context: dg.AssetExecutionContext, findings: Iterable[Finding]) -> None:
+    """Tag the run with the checks of the asset that fail with the severity error, and the number of skills of each."""
+    red = Counter(finding.name for finding in findings if finding.error and not finding.passed)
+    if red:
+        counts = {f"{name} of {context.asset_key.to_user_string()}": count for name, count in red.items()}
+        tag = f"{RED_TAG}_{context.asset_key.path[-1]}"
+        context.instance.add_run_tags(context.run.run_id, {tag: json.dumps(counts)})
 
 
 def red_checks(
     instance: dg.DagsterInstance, installation: Installation, night: Mapping[str, str]
 ) -> dict[str, int]:
-    """For each check that fails with the severity error: how many skills, from the latest evaluation of each."""
-    latest: dict[tuple[str, str | None], bool] = {}
-    # The oldest run first, so that a retry replaces what it repeats.
-    for run in reversed(runs_of_night(instance, installation, night)):
-        cursor, more = None, True
-        while more:
-            page = instance.get_records_for_run(
-                run.run_id, cursor, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, limit=_PAGE
-            )
-            cursor, more = page.cursor, page.has_more
-            for record in page.records:
-                event = record.event_log_entry.dagster_event
-                if event is None:
-                    continue
-                found: Any = event.event_specific_data
-                name = f"{found.check_name} of {found.asset_key.to_user_string()}"
-                red = not found.passed and found.severity is dg.AssetCheckSeverity.ERROR
-                latest[name, found.partition] = red
-    return dict(sorted(Counter(name for (name, _), red in latest.items() if red).items()))
+    """For each check that fails with the severity error: how many skills. A retry replaces the run that it repeats."""
+    runs = runs_of_night(instance, installation, night)
+    repeated = {run.parent_run_id for run in runs}
+    found: Counter[str] = Counter()
+    for run in runs:
+        if run.run_id not in repeated:
+            for tag, counts in run.tags.items():
+                if tag.startswith(f"{RED_TAG}_"):
+                    found.update(json.loads(counts))
+    return dict(sorted(found.items()))
 
 
 def red_before(instance: dg.DagsterInstance, installation: Installation, night: str) -> dict[str, int]:

@@ -37,6 +37,9 @@ DATABASE_TAG = "bkt/database"  # platform; embedded: the synthetic school, or wh
 REHEARSAL_TAG = "bkt/rehearsal"  # on the runs that publish nothing
 
 
+RED_TAG = "bkt/red"  # and the asset's name, on a run with red checks: how many skills of each
+
+
 PART_TAG = "bkt/part"  # on the runs of `nightly --skill`, which is not a whole night
 
 

@@ -14,12 +14,11 @@ import sys
 from collections.abc import Sequence
 
 from bkt_pipeline.embedded.binaries import wheel_binaries
-from bkt_pipeline.embedded.home import home
+from bkt_pipeline.embedded.home import PLATFORM_DATABASE, home
 from bkt_pipeline.embedded.libpq import unset_variables
 from bkt_pipeline.embedded.server import ensure
 from bkt_pipeline.errors import BktError
 
-DATABASE = "bkt"  # that of the commands; db.database has the same name
 UNUSABLE = 2
 
 
@@ -30,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Runs a program on the embedded database, with the database's URL as the program's last argument.",
     )
     parser.add_argument(
-        "--database", default=DATABASE, help=f"the name of the database (default: {DATABASE})"
+        "--database",
+        default=PLATFORM_DATABASE,
+        help=f"the name of the database (default: {PLATFORM_DATABASE})",
     )
     parser.add_argument("program", help="psql, pg_dump, pg_restore or another")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for the program")

@@ -8,6 +8,7 @@ from pathlib import Path
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.settings import settings
 
+PLATFORM_DATABASE = "bkt"  # its database with the synthetic school, or with what `load` put there
 _PLATFORM = "platform"
 
 

@@ -10,7 +10,7 @@ keys each read takes half a second, so the keys are cached.
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from itertools import groupby
@@ -35,46 +35,35 @@ DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partition
 EVENTS = table("event_logs", column("run_id"), column("event"))
 
 
-def batched_events(instance: dg.DagsterInstance, run_id: str) -> AbstractContextManager[None]:
+@contextmanager
+def batched_events(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Write the run's materialisations and check evaluations in this block in batches; all are written when it ends.
 
-    dagster-postgres's own storage lends its database to ours for the block. Any other storage writes them one by one.
+    A storage that is not on Postgres writes them one by one.
     """
+    with our_event_log(instance) as ours, ours.batched_events(run_id) if ours else nullcontext():
+        yield
+
+
+@contextmanager
+def our_event_log(instance: dg.DagsterInstance) -> "Iterator[BatchingEventLogStorage | None]":
+    """The instance's event log if it is one of ours. If it is dagster-postgres's own, one of ours writes its events in
+    this block, to the same database. None for any other storage."""
     storage = instance.event_log_storage
     if isinstance(storage, BatchingEventLogStorage):
-        return storage.batched_events(run_id)
-    return _lent_and_batched(storage, run_id) if type(storage) is PostgresEventLogStorage else nullcontext()
-
-
-@contextmanager
-def lent(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Write the instance's events in this block through one of our storages, if its own is dagster-postgres's."""
-    storage = instance.event_log_storage
-    if type(storage) is not PostgresEventLogStorage:
-        yield
-        return
-    with _lent(storage):
-        yield
-
-
-@contextmanager
-def _lent_and_batched(storage: PostgresEventLogStorage, run_id: str) -> Iterator[None]:
-    with _lent(storage) as ours, ours.batched_events(run_id):
-        yield
-
-
-@contextmanager
-def _lent(storage: PostgresEventLogStorage) -> "Iterator[BatchingEventLogStorage]":
-    """Hand the events that reach `storage` in this block to a storage of ours on the same database."""
-    ours, own = BatchingEventLogStorage.on_the_database_of(storage), vars(storage)
-    before = {name: own[name] for name in WRITERS if name in own}
-    own |= {name: getattr(ours, name) for name in WRITERS}
-    try:
-        yield ours
-    finally:
-        for name in WRITERS:
-            del own[name]
-        own |= before
+        yield storage
+    elif type(storage) is not PostgresEventLogStorage:
+        yield None
+    else:
+        ours, own = BatchingEventLogStorage.on_the_database_of(storage), vars(storage)
+        before = {name: own[name] for name in WRITERS if name in own}
+        own |= {name: getattr(ours, name) for name in WRITERS}
+        try:
+            yield ours
+        finally:
+            for name in WRITERS:
+                del own[name]
+            own |= before
 
 
 @lasting(except_for=("store_event", "store_event_batch"))

@@ -23,7 +23,7 @@ from bkt_pipeline.embedded.fallback import embedded_url_for
 from bkt_pipeline.embedded.home import home
 from bkt_pipeline.embedded.libpq import NEWER_PARAMETERS
 from bkt_pipeline.errors import DatabaseUnavailable
-from bkt_pipeline.instance.event_log import POOL, BatchingEventLogStorage, lent
+from bkt_pipeline.instance.event_log import POOL, BatchingEventLogStorage, our_event_log
 from bkt_pipeline.instance.foreign_tables import foreign, refuse_foreign_tables
 from bkt_pipeline.instance.lasting import driver_error
 from bkt_pipeline.instance.lost import replace_lost_connections
@@ -177,7 +177,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         Its storage cannot be reached, or the connection was lost during the work.
     """
     use_dagster_home()
-    with _naming_the_storage(), dg.DagsterInstance.get() as instance, lent(instance):
+    with _naming_the_storage(), dg.DagsterInstance.get() as instance, our_event_log(instance):
         yield instance
 
 

@@ -21,7 +21,7 @@ from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun, run_night
-from bkt_pipeline.instance.event_log import BatchingEventLogStorage, batched_events, lent
+from bkt_pipeline.instance.event_log import BatchingEventLogStorage, batched_events, our_event_log
 from bkt_pipeline.model import AttemptWindow, SkillFit, log_likelihood
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import (
@@ -187,7 +187,7 @@ def test_dagster_postgres_own_storage_gets_the_same_events(
     with dg.DagsterInstance.from_config(str(folder)) as plain, open_database() as database:
         storage = plain.event_log_storage
         assert not isinstance(storage, BatchingEventLogStorage)
-        with lent(plain):
+        with our_event_log(plain):
             outer = storage.store_event
             with batched_events(plain, "a run"):
                 assert storage.store_event not in (outer, storage.store_event_batch)

@@ -73,7 +73,7 @@ def test_the_ui_finds_the_runs_of_the_command_under_their_jobs(
     runs = instance.get_runs(ours)
     assert sorted(run.job_name for run in runs) == ["active_skills_job", "calibration", "night_summary"]
     assert [run.remote_job_origin.job_name for run in runs] == [run.job_name for run in runs]
-    # A daemon that is up would retry a crashed run, but the command reports it to whoever runs it.
+    # A daemon must not retry a crashed run of the command, which has reported it.
     assert {run.tags["dagster/max_retries"] for run in runs} == {"0"}
 
 

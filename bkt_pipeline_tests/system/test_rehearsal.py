@@ -118,6 +118,16 @@ def test_a_night_and_a_rehearsal_side_by_side(
     assert marked == [[NIGHT, "grid"], ["rehearsal", "pooled"]]
 
 
+def test_a_rehearsal_leaves_nothing_of_an_earlier_one_of_the_same_as_of(
+    school: Platform, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert nightly("--rehearse", "--estimator", "pooled", "--min-attempts", "0") == 0
+    assert nightly("--rehearse", "--min-attempts", "300") == 0
+    assert [row["attempts"] for row in snapshot(school.url)["rehearsed_fits"]] == [360]
+    of_items = {row["skill_id"] for row in snapshot(school.url)["rehearsed_item_params"]}
+    assert of_items == {row["skill_id"] for row in snapshot(school.url)["rehearsed_fits"]}
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [("yesterday", "neither a date nor the word rehearsal"), ("2020-01-01", "no skill was calibrated")],

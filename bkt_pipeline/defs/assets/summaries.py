@@ -98,12 +98,14 @@ def nightly_summary(
         raise dg.Failure(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
-    report = _report(context.instance, installation, opened, night)
+    as_of = opened.run(partial(latest_as_of, night=night))
+    report = _report(context.instance, installation, opened, night, as_of or dt.datetime.now(dt.UTC))
     if report.calibrated:
         numbers = next(f.numbers for f in report.findings if f.name == parameters_are_fresh.name)
         metadata = {"night": night.isoformat(), "calibrated": report.calibrated, **numbers}
         context.log_event(dg.AssetMaterialization(installation.key(CURRENT_PARAMS), metadata=metadata))
-    left_out = _left_out(context.instance, installation, opened, night, settings.options.window_days)
+    window_days = settings.options.window_days
+    left_out = _left_out(context.instance, installation, opened, as_of, window_days) if as_of else {}
     problem = at_the_end(context.instance, installation, context.run, report)
     if problem:
         context.log.warning("%s", problem)
@@ -120,13 +122,16 @@ def nightly_summary(
 
 
 def _report(
-    instance: dg.DagsterInstance, installation: Installation, database: Database, night: dt.date
+    instance: dg.DagsterInstance,
+    installation: Installation,
+    database: Database,
+    night: dt.date,
+    as_of: dt.datetime,
 ) -> NightReport:
     """What the ledger, the backend's table and Dagster's storage say about the night."""
     skills = database.run(partial(read_night, night=night))
     counts = Counter(skill.outcome for skill in skills)
     earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
-    as_of = database.run(partial(latest_as_of, night=night)) or dt.datetime.now(dt.UTC)
     known = skill_keys(instance, installation)
     unusable = unusable_keys(database.platform, known)
     keys = [key for key in known if key not in unusable]
@@ -149,13 +154,10 @@ def _left_out(
     instance: dg.DagsterInstance,
     installation: Installation,
     database: Database,
-    night: dt.date,
+    as_of: dt.datetime,
     window_days: int,
 ) -> dict[str, int | str]:
     """How many attempts of the night's window belong to no skill, and what was counted in the skills' windows."""
-    as_of = database.run(partial(latest_as_of, night=night))
-    if as_of is None:
-        return {}
     source = database.platform
     counted: dict[str, int | str] = {**counted_in_windows(instance, installation, as_of)}
     try:
