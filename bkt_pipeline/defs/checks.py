@@ -7,8 +7,7 @@ import dagster as dg
 
 from bkt_pipeline.calibration.check import Check, Finding
 from bkt_pipeline.defs.installation import Installation
-from bkt_pipeline.defs.private import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
-from bkt_pipeline.defs.red_checks import note_red_checks
+from bkt_pipeline.defs.private import AssetCheckEvaluationTargetMaterializationData
 from bkt_pipeline.instance.event_log import batched_events
 
 Findings = Mapping[str, Sequence[Finding]]
@@ -34,8 +33,8 @@ def evaluations(
     checks: Iterable[Check],
     findings: Findings,
     materialised: Collection[str],
-) -> Iterator[AssetCheckEvaluation | dg.Output[None]]:
-    """Evaluate the checks of each skill in `findings`, then close the checks' outputs.
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluate the checks of each skill in `findings`.
 
     The findings of a skill that is not in `materialised` point at no materialisation.
     """
@@ -43,14 +42,20 @@ def evaluations(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
     )
     descriptions = {check.name: check.description for check in checks}
-    with batched_events(context.instance, context.run.run_id):
+    with batched_events(context.instance, context.run.run_id) as batch:
         for key, found in findings.items():
             target = _target(context, storage_ids[key]) if key in storage_ids else None
             for finding in found:
-                yield _evaluation(context.asset_key, key, finding, descriptions.get(finding.name), target)
-    note_red_checks(context, (finding for found in findings.values() for finding in found))
-    for name in descriptions:
-        yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{name}")
+                description = descriptions.get(finding.name)
+                evaluation = _evaluation(context.asset_key, key, finding, description, target)
+                if not batch.add(evaluation):
+                    yield evaluation
+
+
+def evaluated(context: dg.AssetExecutionContext, checks: Iterable[Check]) -> Iterator[dg.Output[None]]:
+    """The outputs that Dagster expects of the checks, once each, after all evaluations."""
+    for check in checks:
+        yield dg.Output(None, output_name=f"{context.asset_key.to_python_identifier()}_{check.name}")
 
 
 def as_check_result(finding: Finding, checks: Iterable[Check]) -> dg.AssetCheckResult:
@@ -82,8 +87,8 @@ def _evaluation(
     finding: Finding,
     description: str | None,
     target: AssetCheckEvaluationTargetMaterializationData | None,
-) -> AssetCheckEvaluation:
-    return AssetCheckEvaluation(
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
         asset_key=asset,
         check_name=finding.name,
         passed=finding.passed,

@@ -8,7 +8,6 @@ import dagster as dg
 # A check is shown under a partition only when its evaluation points at that partition's materialisation, and a
 # run over a range has no public way to say so.
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
 
@@ -28,7 +27,6 @@ from dagster._core.remote_origin import (
 
 __all__ = [
     "NO_MATERIALISATION",
-    "AssetCheckEvaluation",
     "AssetCheckEvaluationTargetMaterializationData",
     "note_origin",
     "open_workspace",

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import dagster as dg
 
-from bkt_pipeline.calibration.check import Finding
+from bkt_pipeline.defs.checks import Findings
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night_state import runs_of_night
 from bkt_pipeline.defs.tags import RED_TAG
@@ -14,13 +14,28 @@ from bkt_pipeline.defs.tags import RED_TAG
 RED_CHECKS = "red_checks"  # the name in the summary's metadata
 
 
-def note_red_checks(context: dg.AssetExecutionContext, findings: Iterable[Finding]) -> None:
-    """Tag the run with the checks of the asset that fail with the severity error, and the number of skills of each."""
-    red = Counter(finding.name for finding in findings if finding.error and not finding.passed)
-    if red:
-        counts = {f"{name} of {context.asset_key.to_user_string()}": count for name, count in red.items()}
-        tag = f"{RED_TAG}_{context.asset_key.path[-1]}"
-        context.instance.add_run_tags(context.run.run_id, {tag: json.dumps(counts)})
+class RedChecks:
+    """Counts the checks of one asset in a run that fail with the severity error."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def count(self, findings: Findings) -> None:
+        """Count those among the findings of some skills."""
+        self.counts.update(
+            finding.name
+            for found in findings.values()
+            for finding in found
+            if finding.error and not finding.passed
+        )
+
+    def note(self, context: dg.AssetExecutionContext) -> None:
+        """Tag the run with the checks, and with the number of skills of each."""
+        if self.counts:
+            asset = context.asset_key.to_user_string()
+            counts = {f"{name} of {asset}": count for name, count in self.counts.items()}
+            tag = f"{RED_TAG}_{context.asset_key.path[-1]}"
+            context.instance.add_run_tags(context.run.run_id, {tag: json.dumps(counts)})
 
 
 def red_checks(

@@ -7,7 +7,7 @@ but Dagster needs it to run the downstream assets in the same run.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
@@ -16,9 +16,9 @@ from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.db.isolation import shown_key
-from bkt_pipeline.defs.checks import evaluations
+from bkt_pipeline.defs.checks import evaluated, evaluations
 from bkt_pipeline.defs.private import NO_MATERIALISATION
-from bkt_pipeline.defs.progress import Progress
+from bkt_pipeline.defs.red_checks import RedChecks
 from bkt_pipeline.instance.event_log import batched_events
 
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
@@ -26,33 +26,61 @@ FAILED_SKILLS = "failed"  # in the metadata of a run's failure that only some of
 SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 
 
-def report(
-    context: dg.AssetExecutionContext,
-    verdicts: Sequence[V],
-    checks: Sequence[Check],
-    metadata: Callable[[V], Mapping[str, Any]],
-    *,
-    what: str,
-    low_data_event: str,
-    progress: Progress,
-) -> Iterator[Any]:
-    """Report the verdicts of a run, which are already stored: materialisations, checks, then the failed skills.
+class Report(Generic[V]):
+    """Reports the verdicts of a run batch by batch, each batch after it was stored.
 
-    A failed skill gets no materialisation, and the run fails at the end; `what` names the skills in that failure's
-    message.
+    Parameters
+    ----------
+    context
+        The context of the asset.
+    checks
+        The asset's checks.
+    metadata
+        The metadata of a verdict's materialisation.
+    what
+        Names the skills in the failure's message.
+    low_data_event
+        The name of the event in the log for a skipped skill.
     """
-    done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
-    for verdict in done:
-        if verdict.outcome is Outcome.SKIPPED:
-            context.log.info("%s: skill %s, %s", low_data_event, shown_key(verdict.skill_id), verdict.reason)
-    tracked = progress.track("reporting", done, len(done))
-    yield from materialisations(context, ((verdict.skill_id, metadata(verdict)) for verdict in tracked))
-    findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
-    yield from evaluations(context, checks, findings, [verdict.skill_id for verdict in done])
-    failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
-    if failed:
-        raise failed_skills(what, failed)
-    yield unmaterialised_output({})
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        checks: Sequence[Check],
+        metadata: Callable[[V], Mapping[str, Any]],
+        *,
+        what: str,
+        low_data_event: str,
+    ) -> None:
+        self.context, self.checks = context, checks
+        self.metadata: Callable[[V], Mapping[str, Any]] = metadata
+        self.what, self.low_data_event = what, low_data_event
+        self.red = RedChecks()
+        self.failed: dict[str, str] = {}
+
+    def batch(self, verdicts: Sequence[V]) -> Iterator[Any]:
+        """Report the verdicts: materialisations, then checks. A failed skill gets no materialisation."""
+        done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
+        for verdict in done:
+            if verdict.outcome is Outcome.SKIPPED:
+                self.context.log.info(
+                    "%s: skill %s, %s", self.low_data_event, shown_key(verdict.skill_id), verdict.reason
+                )
+        yield from materialisations(
+            self.context, ((verdict.skill_id, self.metadata(verdict)) for verdict in done)
+        )
+        findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
+        yield from evaluations(self.context, self.checks, findings, [verdict.skill_id for verdict in done])
+        self.red.count(findings)
+        self.failed |= {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
+
+    def end(self) -> Iterator[Any]:
+        """Close the report. If skills failed, the run fails."""
+        self.red.note(self.context)
+        yield from evaluated(self.context, self.checks)
+        if self.failed:
+            raise failed_skills(self.what, self.failed)
+        yield unmaterialised_output({})
 
 
 def rehearsed(
@@ -63,7 +91,7 @@ def rehearsed(
     """Report a rehearsal: nothing was published, so no partition is materialised and no check evaluated."""
     counts = Counter(str(verdict.outcome) for verdict in verdicts)
     context.log.info("rehearsed, nothing was published: %s", dict(counts))
-    yield from evaluations(context, checks, {}, ())
+    yield from evaluated(context, checks)
     failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
     if failed:
         raise failed_skills("the rehearsed skills", failed)
@@ -74,9 +102,11 @@ def materialisations(
     context: dg.AssetExecutionContext, skills: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[dg.AssetMaterialization]:
     """A materialisation for each skill, with its own metadata."""
-    with batched_events(context.instance, context.run.run_id):
+    with batched_events(context.instance, context.run.run_id) as batch:
         for key, metadata in skills:
-            yield dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+            materialisation = dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+            if not batch.add(materialisation):
+                yield materialisation
 
 
 def unmaterialised_output(values: Mapping[str, Any]) -> dg.Output[Any]:

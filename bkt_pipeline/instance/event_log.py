@@ -10,7 +10,7 @@ keys each read takes half a second, so the keys are cached.
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from itertools import groupby
@@ -21,9 +21,9 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import Insert, insert
 
+from bkt_pipeline.instance.event_batch import EventBatch
 from bkt_pipeline.instance.lasting import lasting, retried
 
-EVENT_BATCH = 1000  # events in one statement
 WRITERS = ("store_event", "store_event_batch", "delete_events")
 # For connections that stay open, instead of one for each statement.
 POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
@@ -36,13 +36,17 @@ EVENTS = table("event_logs", column("run_id"), column("event"))
 
 
 @contextmanager
-def batched_events(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+def batched_events(instance: dg.DagsterInstance, run_id: str) -> Iterator[EventBatch]:
     """Write the run's materialisations and check evaluations in this block in batches; all are written when it ends.
 
-    A storage that is not on Postgres writes them one by one.
+    A storage that is not on Postgres writes them one by one, and all of them have to be yielded.
     """
-    with our_event_log(instance) as ours, ours.batched_events(run_id) if ours else nullcontext():
-        yield
+    with our_event_log(instance) as ours:
+        if ours is None:
+            yield EventBatch(list)
+            return
+        with ours.batched_events(run_id) as batch:
+            yield batch
 
 
 @contextmanager
@@ -78,7 +82,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         super().__init__(*args, **kwargs)
 
     def _forget(self) -> None:
-        self._held: dict[str, list[dg.EventLogEntry]] = {}
+        self._batches: dict[str, EventBatch] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
 
     @classmethod
@@ -94,23 +98,20 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         return ours
 
     @contextmanager
-    def batched_events(self, run_id: str) -> Iterator[None]:
+    def batched_events(self, run_id: str) -> Iterator[EventBatch]:
         """See `batched_events()`."""
-        self._held[run_id] = []
+        batch = self._batches[run_id] = EventBatch(self._write)
         try:
-            yield
+            yield batch
         finally:
-            self._write(self._held.pop(run_id))
+            self._batches.pop(run_id).flush()
 
     def store_event(self, event: dg.EventLogEntry) -> None:
-        held = self._held.get(event.run_id)
-        if held is None or event.dagster_event_type not in (MATERIALISED, EVALUATED):
+        batch = self._batches.get(event.run_id)
+        if batch is not None and event.dagster_event_type in (MATERIALISED, EVALUATED):
+            batch.hold(event)
+        else:
             self._once([event], partial(super().store_event, event))
-            return
-        held.append(event)
-        if len(held) >= EVENT_BATCH:
-            self._held[event.run_id] = []
-            self._write(held)
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         for kind, group in groupby(events, key=lambda event: event.dagster_event_type):

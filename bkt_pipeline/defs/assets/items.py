@@ -24,7 +24,7 @@ from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import own_table
 from bkt_pipeline.defs.progress import Progress, batches
-from bkt_pipeline.defs.reporting import rehearsed, report
+from bkt_pipeline.defs.reporting import Report, rehearsed
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
@@ -76,24 +76,26 @@ def item_irt_params(
         rehearsal=rehearsal,
     )
     prior = verdicts.school_prior()
-    stored: list[ItemsVerdict] = []
-    pieces = batches(keys, READ_BATCH)
-    for some in progress.track("items", pieces, len(pieces)):
-        judged = judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal)
-        final = verdicts.store(list(judged))
-        stored += final if rehearsal else verdicts.read_back(final)
-    if rehearsal:
-        yield from rehearsed(context, stored, ITEM_CHECKS)
-        return
-    yield from report(
+    report = Report[ItemsVerdict](
         context,
-        stored,
         ITEM_CHECKS,
         lambda verdict: items_metadata(verdict, as_of),
         what="the skills' items",
         low_data_event=LOW_DATA_EVENT,
-        progress=progress,
     )
+    all_stored: list[ItemsVerdict] = []
+    pieces = batches(keys, READ_BATCH)
+    for some in progress.track("items", pieces, len(pieces)):
+        judged = judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal)
+        stored = verdicts.store(list(judged))
+        if rehearsal:
+            all_stored += stored
+        else:
+            yield from report.batch(verdicts.read_back(stored))
+    if rehearsal:
+        yield from rehearsed(context, all_stored, ITEM_CHECKS)
+        return
+    yield from report.end()
 
 
 def updates_platform(context: dg.AssetExecutionContext, settings: ItemSettings, database: Database) -> bool:

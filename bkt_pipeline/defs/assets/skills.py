@@ -1,5 +1,6 @@
 """The assets of the skills. The mathematics is in `model`, the SQL in `db`, the verdicts in `calibration`."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -17,7 +18,7 @@ from bkt_pipeline.db.ledger import SkillOutcome
 from bkt_pipeline.db.names import check_names, read_names
 from bkt_pipeline.db.schema import attempt_window as attempt_window_table
 from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
-from bkt_pipeline.defs.checks import check_specs, evaluations
+from bkt_pipeline.defs.checks import check_specs, evaluated, evaluations
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.io_manager import RehearsedWindows
 from bkt_pipeline.defs.metadata.figures import skill_picture
@@ -25,12 +26,13 @@ from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
 from bkt_pipeline.defs.metadata.tables import own_table, target_table
 from bkt_pipeline.defs.progress import Progress, gathered
 from bkt_pipeline.defs.reading import WindowReader
+from bkt_pipeline.defs.red_checks import RedChecks
 from bkt_pipeline.defs.registration import register
 from bkt_pipeline.defs.reporting import (
+    Report,
     failed_skills,
     materialisations,
     rehearsed,
-    report,
     unmaterialised_output,
 )
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
@@ -151,7 +153,7 @@ def attempt_window(
     windows = reader.read(keys, progress)
     if not settings.options.publish:
         yield unmaterialised_output(RehearsedWindows(windows))
-        yield from evaluations(context, WINDOW_CHECKS, {}, ())
+        yield from evaluated(context, WINDOW_CHECKS)
         return
     yield unmaterialised_output(windows)
     failed = SkillVerdicts(opened, as_of, run_id).failures()
@@ -165,6 +167,10 @@ def attempt_window(
     )
     findings = {key: verify_window(window, counts[key]) for key, window in windows.items()}
     yield from evaluations(context, WINDOW_CHECKS, findings, stored)
+    red = RedChecks()
+    red.count(findings)
+    red.note(context)
+    yield from evaluated(context, WINDOW_CHECKS)
     chosen = context.run.asset_selection
     if failed and chosen and installation.key("skill_bkt_params") not in chosen:
         raise failed_skills("the skills", failed)
@@ -189,19 +195,10 @@ def skill_bkt_params(
     history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
     warm_up(on_compile=lambda: progress.say("compiling the kernel (once on this machine, a few seconds) …"))
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
-    stored: list[SkillVerdict] = []
-    for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
-        stored += verdicts.store(some)
-    if rehearsal:
-        yield from rehearsed(context, stored, SKILL_CHECKS)
-        return
-    verdicts.learn_prior()
-    stored = verdicts.read_back(stored)
-    since = verdicts.current_since([v.skill_id for v in stored if v.fit is None])
     names = opened.run(partial(read_names, source=opened.platform))
-    yield from report(
+    since: dict[str, dt.datetime | None] = {}
+    report = Report[SkillVerdict](
         context,
-        stored,
         SKILL_CHECKS,
         lambda verdict: (
             verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
@@ -209,8 +206,21 @@ def skill_bkt_params(
         ),
         what="the skills",
         low_data_event=LOW_DATA_EVENT,
-        progress=progress,
     )
+    all_stored: list[SkillVerdict] = []
+    # The other skills are fitted in the background while a batch is stored and reported.
+    for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
+        stored = verdicts.store(some)
+        all_stored += stored
+        if not rehearsal:
+            stored = verdicts.read_back(stored)
+            since |= verdicts.current_since([v.skill_id for v in stored if v.fit is None])
+            yield from report.batch(stored)
+    if rehearsal:
+        yield from rehearsed(context, all_stored, SKILL_CHECKS)
+        return
+    verdicts.learn_prior()
+    yield from report.end()
 
 
 def picture_of(
