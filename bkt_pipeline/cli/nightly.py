@@ -85,7 +85,10 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         help="run the night without publishing anything: the fits are stored apart; see bkt-pipeline compare",
     )
     nightly.add_argument(
-        "-v", "--verbose", action="store_true", help="show Dagster's own log, one line for each event"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show Dagster's own log, and the traceback of an unexpected error",
     )
     nightly.set_defaults(run=run_nightly)
 

@@ -1,11 +1,16 @@
 """The materialisations and check evaluations of a run that are written together."""
 
-from collections.abc import Callable, Hashable
+import datetime as dt
+import re
+import time
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import dagster as dg
 
 EVENT_BATCH = 1000  # events in one statement
+# In the text of an event.
+DATA, TIMESTAMP = '"event_specific_data": ', '"timestamp": '
 
 # What an asset reports of a partition.
 Reported = dg.AssetMaterialization | dg.AssetCheckEvaluation
@@ -44,7 +49,8 @@ class EventBatch:
         data: Any = event.event_specific_data
         alone = isinstance(reported, dg.AssetCheckEvaluation)
         data = reported if alone else data._replace(materialization=reported)
-        self._append(model._replace(dagster_event=event._replace(event_specific_data=data)))
+        event = event._replace(event_specific_data=data)
+        self._append(model._replace(dagster_event=event, timestamp=time.time()))
         return True
 
     def flush(self) -> None:
@@ -64,3 +70,24 @@ def _kind(reported: Reported) -> Hashable:
     if isinstance(reported, dg.AssetMaterialization):
         return reported.asset_key, reported.description
     return reported.asset_key, reported.check_name, reported.passed, reported.description
+
+
+def rows(
+    events: Sequence[dg.EventLogEntry], row_of: Callable[[dg.EventLogEntry], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The stored row of each event, as `row_of` makes it. What events have in common is serialised once."""
+    frames: dict[str, tuple[dg.EventLogEntry, dict[str, Any], list[str]]] = {}
+    made = []
+    for event in events:
+        inner = event.get_dagster_event()
+        frame = event._replace(timestamp=0.0, dagster_event=inner._replace(event_specific_data=None))
+        if event.message not in frames or frames[event.message][0] != frame:
+            # Neither is found elsewhere: quotation marks in a text are escaped.
+            parts = re.split(f"(?<={DATA})null|(?<={TIMESTAMP})0.0", dg.serialize_value(frame))
+            frames[event.message] = frame, row_of(event), parts
+        _, row, (head, middle, tail) = frames[event.message]
+        data = dg.serialize_value(inner.event_specific_data)
+        text = f"{head}{data}{middle}{event.timestamp!r}{tail}"
+        moment = dt.datetime.fromtimestamp(event.timestamp, dt.UTC).replace(tzinfo=None)
+        made.append(row | {"event": text, "timestamp": moment, "partition": inner.partition})
+    return made

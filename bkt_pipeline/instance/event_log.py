@@ -21,7 +21,7 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import Insert, insert
 
-from bkt_pipeline.instance.event_batch import EventBatch
+from bkt_pipeline.instance.event_batch import EventBatch, rows
 from bkt_pipeline.instance.lasting import lasting, retried
 
 WRITERS = ("store_event", "store_event_batch", "delete_events")
@@ -200,7 +200,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Insert:
         """Insert the events with one parameter for each column, not for each value, which is far slower to prepare."""
         events_table = self.prepare_insert_event(events[0]).table
-        return insert_rows(events_table, [self._event_to_row(event) for event in events])
+        return insert_rows(events_table, rows(events, self._event_to_row))
 
 
 def insert_rows(table: Table, rows: Sequence[Mapping[str, Any]]) -> Insert:
