@@ -1,9 +1,11 @@
 """Progress reports of a run, and the batches that it works in."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -28,3 +30,16 @@ def gathered(work: Iterable[T], size: int) -> Iterator[list[T]]:
     waiting = iter(work)
     while some := list(islice(waiting, size)):
         yield some
+
+
+def one_ahead(work: Callable[[S], T], pieces: Iterable[S]) -> Iterator[T]:
+    """Yield `work(piece)` for each piece in order; the next one is worked on while the caller handles the current one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        current: Future[T] | None = None
+        for piece in pieces:
+            following = pool.submit(work, piece)
+            if current is not None:
+                yield current.result()
+            current = following
+        if current is not None:
+            yield current.result()

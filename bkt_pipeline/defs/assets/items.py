@@ -23,7 +23,7 @@ from bkt_pipeline.defs.checks import check_specs
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import own_table
-from bkt_pipeline.defs.progress import Progress, batches
+from bkt_pipeline.defs.progress import Progress, batches, one_ahead
 from bkt_pipeline.defs.reporting import Report, rehearsed
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
@@ -84,10 +84,13 @@ def item_irt_params(
         low_data_event=LOW_DATA_EVENT,
     )
     all_stored: list[ItemsVerdict] = []
+
+    def judged(some: Sequence[str]) -> list[ItemsVerdict]:
+        return list(judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal))
+
     pieces = batches(keys, READ_BATCH)
-    for some in progress.track("items", pieces, len(pieces)):
-        judged = judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal)
-        stored = verdicts.store(list(judged))
+    for verdicts_of_some in progress.track("items", one_ahead(judged, pieces), len(pieces)):
+        stored = verdicts.store(verdicts_of_some)
         if rehearsal:
             all_stored += stored
         else:
