@@ -115,7 +115,7 @@ from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.simulate import simulate
 params = BktParams(0.3, 0.1, 0.1, 0.2)
 window = simulate(params, n_students=50, seed=1)
-surface = DistinctSequences.of(window).surface(np.array([[0.3]]), np.array([[0.1, 0.1, 0.2]]))
+surface = DistinctSequences.of(window).surface(np.array([0.3]), np.array([[0.1, 0.1, 0.2]]))
 print(np.isclose(surface[0, 0], log_likelihood(window, params), rtol=1e-12))
 """
 

@@ -55,7 +55,7 @@ CASES = SIMULATED | HOSTILE
 def test_surface_and_winner_equal_the_reference(case):
     answers = CASES[case]
     view = window(answers)
-    surface = DistinctSequences.of(view).surface(AXIS[:, None], DEFAULT_GRID.lanes)
+    surface = DistinctSequences.of(view).surface(AXIS, DEFAULT_GRID.lanes)
     expected = reference.log_likelihoods(answers, reference.default_points())
     np.testing.assert_allclose(surface.reshape(-1), expected, rtol=1e-12, atol=1e-12)
     values, log_likelihood_ = reference.winner(expected)

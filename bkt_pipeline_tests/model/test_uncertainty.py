@@ -143,9 +143,9 @@ def test_profile_ends_where_the_best_of_the_others_loses_1_92():
     estimates = [getattr(sure, name) for name in NAMES]
     axes = [np.linspace(e.mean - 4 * e.sd, e.mean + 4 * e.sd, 31) for e in estimates]
     lanes = np.stack(np.meshgrid(*axes[1:], indexing="ij"), axis=-1).reshape(-1, 3)
-    best = own.surface(axes[0][:, None], lanes).max()
+    best = own.surface(axes[0], lanes).max()
     for end in (sure.p_l0.profile_low, sure.p_l0.profile_high):
-        assert best - own.surface(np.array([[end]]), lanes).max() == pytest.approx(1.92, abs=0.35)
+        assert best - own.surface(np.array([end]), lanes).max() == pytest.approx(1.92, abs=0.35)
 
 
 def test_a_grid_of_one_point():

@@ -1,6 +1,5 @@
 """The log-likelihood of one skill at many parameter values at once."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,6 @@ __all__ = ["DistinctSequences"]
 Floats = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 
-# Lower bounds between two checks of the exponents: for products of probabilities, and for single states.
-_LEAST_PRODUCT = 1e-270
-_LEAST_STATE = 1e-90
-# Ordering the sequences needs no check of exponents.
-_FAR = 1 << 30
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistinctSequences:
@@ -27,12 +20,14 @@ class DistinctSequences:
     Parameters
     ----------
     child : int32 array, shape (n_nodes, 2)
-    count : int32 array, shape (n_nodes,)
-        The tree that `kernels.trie.plant` builds.
+    count : int32 array, shape (n_nodes, n_sides)
+        The tree that `kernels.trie.plant` builds; a side is a group of students.
     counts : int32 array, shape (n_distinct,)
         How often each distinct sequence occurs, in an order that depends only on the sequences.
     students : int32 array, shape (n_distinct,)
         Position in the window of a student with this sequence.
+    ends : int32 array, shape (n_distinct,)
+        The nodes at which these sequences are complete.
 
     Examples
     --------
@@ -41,7 +36,7 @@ class DistinctSequences:
     >>> answers = DistinctSequences.of(simulate(BktParams(0.3, 0.1, 0.1, 0.2), n_students=50, seed=1, lengths=3))
     >>> answers.counts.tolist()
     [8, 4, 3, 2, 7, 3, 6, 17]
-    >>> answers.surface(np.array([[0.3], [0.4]]), np.array([[0.1, 0.1, 0.2]])).round(3)
+    >>> answers.surface(np.array([0.3, 0.4]), np.array([[0.1, 0.1, 0.2]])).round(3)
     array([[-96.184],
            [-94.623]])
     """
@@ -50,31 +45,49 @@ class DistinctSequences:
     count: Int32s
     counts: Int32s
     students: Int32s
+    ends: Int32s
 
     @classmethod
-    def of(cls, window: AttemptWindow) -> "DistinctSequences":
-        """Build from a window."""
-        return cls.of_sequences(window.responses, window.offsets)
+    def of(cls, window: AttemptWindow, second: npt.NDArray[np.bool_] | None = None) -> "DistinctSequences":
+        """Build from a window; `second`, shape (n_students,), are the students of a second side, if there is one."""
+        return cls.of_sequences(window.responses, window.offsets, second)
 
     @classmethod
     def of_sequences(
-        cls, responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+        cls,
+        responses: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        second: npt.NDArray[np.bool_] | None = None,
     ) -> "DistinctSequences":
         """Build from the arrays of a window."""
-        from bkt_pipeline.model.kernels.surface import EMIT
-        from bkt_pipeline.model.kernels.trie import compose, plant
+        from bkt_pipeline.model.kernels.trie import plant
 
-        child, count, student = plant(responses, offsets)
-        program, _ = compose(child, count, _FAR)
-        ends = program[program[:, 0] == EMIT, 3]
-        return cls(child, count, count[ends], student[ends])
+        sides = np.zeros(offsets.size - 1, np.uint8) if second is None else second.view(np.uint8)
+        child, count, ends, students = plant(responses, offsets, sides, 1 if second is None else 2)
+        return cls(child, count, count[ends].sum(axis=1, dtype=np.int32), students, ends)
+
+    def n_answers(self, offsets: npt.NDArray[np.int64]) -> int:
+        """The number of answers in all sequences; `offsets` are those of the window."""
+        return int((np.diff(offsets)[self.students] * self.counts).sum())
+
+    def together(self) -> "DistinctSequences":
+        """The sequences of all sides as one."""
+        count = self.count.sum(axis=1, keepdims=True, dtype=np.int32)
+        return DistinctSequences(self.child, count, self.counts, self.students, self.ends)
+
+    def side(self, number: int) -> "DistinctSequences":
+        """The sequences of one side alone."""
+        count = np.ascontiguousarray(self.count[:, number : number + 1])
+        counts = count[self.ends, 0]
+        there = counts > 0
+        return DistinctSequences(self.child, count, counts[there], self.students[there], self.ends[there])
 
     def surface(self, prior: Floats, lanes: Floats) -> Floats:
         """Log-likelihood for several values of p_l0 combined with many sets of the other parameters (lanes).
 
         Parameters
         ----------
-        prior : float64 array, shape (n_prior, n_lanes) or (n_prior, 1)
+        prior : float64 array, shape (n_prior,)
             p_l0, strictly between 0 and 1.
         lanes : float64 array, shape (n_lanes, 3)
             p_transit in [0, 1]; p_slip and p_guess strictly between 0 and 1.
@@ -84,25 +97,20 @@ class DistinctSequences:
         float64 array, shape (n_prior, n_lanes)
             Nats.
         """
-        from bkt_pipeline.model.kernels.surface import GROUP, STEP, surface
+        by_side = self.surfaces(prior, lanes)
+        total: Floats = by_side.sum(axis=0) if len(by_side) > 1 else by_side[0]
+        return total
+
+    def surfaces(self, prior: Floats, lanes: Floats) -> Floats:
+        """The same for each side, shape (n_sides, n_prior, n_lanes)."""
+        from bkt_pipeline.model.kernels.surface import surface
         from bkt_pipeline.model.kernels.trie import compose
 
-        emissions = lanes[:, 1:]
-        interval = int(math.log(_LEAST_STATE) / math.log(min(emissions.min(), 1.0 - emissions.max()))) - STEP
         odds = prior / (1.0 - prior)
-        # A term is a sum of two masses; the larger one is in [1, 2), and the second one is weighted with the odds.
-        widest = GROUP * max(-math.log(min(odds.min(), 1.0)), math.log(2.0 * (1.0 + odds.max())))
-        program, slots = compose(self.child, self.count, interval)
-        counts = self.counts
-        digits = np.arange(int(counts.max()).bit_length())
-        terms = ((counts[:, None] >> digits) & 1).sum(axis=0)
-        values = surface(
-            program,
-            slots,
-            -terms % GROUP,
-            int(-math.log(_LEAST_PRODUCT) / widest),
-            np.ascontiguousarray(np.broadcast_to(odds, (len(prior), len(lanes)))),
-            np.ascontiguousarray(lanes),
-        )
-        shared: Floats = values + int(counts.sum()) * np.log1p(-prior)
-        return shared
+        emissions = lanes[:, 1:]
+        least = min(float(emissions.min()), 1.0 - float(emissions.max()))
+        counts = self.count[self.ends]
+        program, slots, digits = compose(self.child, self.count, counts, least, odds)
+        values = surface(program, slots, digits, self.count.shape[1], odds, np.ascontiguousarray(lanes))
+        values += counts.sum(axis=0)[:, None, None] * np.log1p(-prior)[:, None]
+        return values

@@ -8,16 +8,15 @@ from time import perf_counter
 
 from bkt_pipeline.errors import InvalidSettings
 from bkt_pipeline.model.attempts import AttemptWindow
-from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.evidence import evidence
 from bkt_pipeline.model.bkt.fit import Estimator, SkillFit
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.optimum import COARSE, lattice, logits
+from bkt_pipeline.model.bkt.optimum import logits
 from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.posterior import posteriors
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
-from bkt_pipeline.model.bkt.scores import Surfaces, held_out_scores
+from bkt_pipeline.model.bkt.scores import Surfaces, scores_of, sides
 from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.bkt.uncertainty import uncertainty
 from bkt_pipeline.model.params import SAFE_DEFAULT
@@ -72,9 +71,10 @@ def calibrate(
     [0.324, 0.097, 0.103, 0.192]
     """
     started = perf_counter()
-    answers = DistinctSequences.of(window)
-    params, surface = search(window.responses, window.offsets, answers, grid)
-    coarse = lattice(answers, COARSE)
+    held = sides(window) if scored else None
+    everyone, fitted = Surfaces.of(window, grid, held)
+    answers, coarse = everyone.answers, everyone.coarse
+    params, surface = search(window.responses, window.offsets, answers, grid, everyone.grid)
     pool = pooled(window, prior, answers=answers, coarse=coarse)
     priors = (prior,) if prior == SHIPPED_PRIOR else (prior, SHIPPED_PRIOR)
     axes, fine, found = posteriors(window, answers, coarse, logits(pool.values), priors)
@@ -94,7 +94,7 @@ def calibrate(
         polished=best if polished or estimator == "polished" else None,
         pooled=pool,
         moments=found[-1].moments if window.n_students else None,
-        held_out=held_out_scores(window, prior, grid, Surfaces(surface, coarse)) if scored else None,
+        held_out=None if held is None else scores_of(window, held, fitted, prior, grid),
         estimator=estimator,
         seconds=perf_counter() - started,
     )

@@ -8,7 +8,9 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["exact_sum", "log_likelihood"]
+__all__ = ["exact_sum", "log_likelihood", "log_likelihood_of"]
+
+Floats = npt.NDArray[np.float64]
 
 _SPLIT = 2.0**27 + 1.0
 
@@ -42,29 +44,39 @@ def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
     >>> round(log_likelihood(window, BktParams(0.3, 0.1, 0.1, 0.2)), 3)
     -386.908
     """
+    return log_likelihood_of(window, params, np.arange(window.n_students, dtype=np.int32))
+
+
+def log_likelihood_of(
+    window: AttemptWindow,
+    params: BktParams,
+    students: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.integer] | None = None,
+) -> float:
+    """The same for some students, shape (n,), or for sequences that occur several times, with their counts."""
     from bkt_pipeline.model.kernels.sequences import log_probabilities
 
-    everyone = np.arange(window.n_students, dtype=np.int32)
-    logs = log_probabilities(window.responses, window.offsets, everyone, *params.values)
-    return exact_sum(logs, np.ones_like(everyone))
+    return exact_sum(log_probabilities(window.responses, window.offsets, students, *params.values), counts)
 
 
-def exact_sum(values: npt.NDArray[np.float64], counts: npt.NDArray[np.integer]) -> float:
+def exact_sum(values: Floats, counts: npt.NDArray[np.integer] | None = None) -> float:
     """Sum of ``counts * values``, rounded once, so it equals the sum of all repetitions in any order.
 
     Parameters
     ----------
     values : float64 array, shape (n,)
-    counts : integer array, shape (n,)
-        Below 2**26.
+    counts : integer array, shape (n,), optional
+        Below 2**26; by default, each value occurs once.
 
     Returns
     -------
     float
     """
-    # Each half of a value has at most 26 bits, so its product with a count is exact. fsum rounds only its result.
     if not np.isfinite(values).all():
         return -math.inf
+    if counts is None:
+        return math.fsum(values.tolist()) + 0.0
+    # Each half of a value has at most 26 bits, so its product with a count is exact. fsum rounds only its result.
     high = values * _SPLIT
     high = high - (high - values)
     return math.fsum(np.concatenate([high * counts, (values - high) * counts]).tolist()) + 0.0

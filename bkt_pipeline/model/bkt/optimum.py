@@ -15,7 +15,7 @@ from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.prior import SchoolPrior
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "logits", "optimum", "params_at"]
+__all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "lattices", "logits", "optimum", "params_at"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +58,7 @@ _BELOW = 1e-6
 
 
 def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
-    """Log-likelihood at every combination of logits.
+    """Log-likelihood at every combination of logits, of all sides together.
 
     Parameters
     ----------
@@ -72,12 +72,19 @@ def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     float64 array, shape (n_prior, n_transit, n_slip, n_guess)
         Nats.
     """
-    shape = [axis.size for axis in axes]
+    total: Floats = lattices(answers, axes).sum(axis=0)
+    return total
+
+
+def lattices(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
+    """The same for each side, shape (n_sides, n_prior, n_transit, n_slip, n_guess)."""
+    shape = tuple(axis.size for axis in axes)
     if not answers.counts.size:
-        return np.zeros(shape)
-    prior, *others = (1.0 / (1.0 + np.exp(-axis)) for axis in axes)
-    lanes = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1).reshape(-1, 3)
-    return answers.surface(prior[:, None], lanes).reshape(shape)
+        return np.zeros((answers.count.shape[1], *shape))
+    prior, transit, slip, guess = (1.0 / (1.0 + np.exp(-axis)) for axis in axes)
+    lanes = np.empty((*shape[1:], 3))
+    lanes[..., 0], lanes[..., 1], lanes[..., 2] = transit[:, None, None], slip[:, None], guess
+    return answers.surfaces(prior, lanes.reshape(-1, 3)).reshape(-1, *shape)
 
 
 def optimum(
@@ -98,9 +105,9 @@ def optimum(
     ----------
     window : AttemptWindow
     answers : DistinctSequences
-        The window's sequences.
+        The window's sequences, or those of some students.
     coarse : float64 array, shape (n_prior, n_transit, n_slip, n_guess)
-        Log-likelihood on `COARSE`, in nats.
+        Their log-likelihood on `COARSE`, in nats.
     prior : SchoolPrior, optional
         If given, the result is the mode of log-likelihood + log prior, otherwise the likelihood's optimum.
     high : float64 array, shape (4,)
@@ -118,7 +125,7 @@ def optimum(
     objective = coarse + _log_prior(prior) if prior else coarse.copy()
     for axis, top in zip(range(4), high, strict=True):
         np.moveaxis(objective, axis, 0)[COARSE[axis] > top] = -math.inf
-    tolerance = _SLOPE + _SLOPE_EACH * window.n_attempts
+    tolerance = _SLOPE + _SLOPE_EACH * answers.n_answers(window.offsets)
     best, found = -math.inf, np.empty(4)
     for start in (*extra, *_starts(objective)):
         point = np.empty(4)

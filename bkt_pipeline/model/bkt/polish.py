@@ -6,7 +6,7 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import log_likelihood
+from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
 from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, lattice, logits, optimum, params_at
 from bkt_pipeline.model.params import BktParams
 
@@ -36,7 +36,7 @@ def polish(
     grid : Grid
         Its bounds on slip and guess apply.
     answers : DistinctSequences, optional
-        The window's sequences, if they are already available.
+        The window's sequences, if they are already available; or those of the students that `start` was fitted to.
     coarse : float64 array, optional
         Log-likelihood on `optimum.COARSE`, if it is already available.
 
@@ -66,7 +66,7 @@ def polish(
     high = np.array([HIGH[0], HIGH[1], *logits([grid.max_slip, grid.max_guess])])
     point = optimum(window, answers, coarse, high=high, extra=(logits(start.values),))
     found = params_at(point, grid.max_slip, grid.max_guess)
-    value = log_likelihood(window, found)
+    value = log_likelihood_of(window, found, answers.students, answers.counts)
     if start.log_likelihood is not None and value <= start.log_likelihood:
         return start
     return BktParams(*found.values, log_likelihood=value)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
-from bkt_pipeline.model.bkt.likelihood import log_likelihood
+from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
 from bkt_pipeline.model.bkt.optimum import COARSE, lattice, optimum, params_at
 from bkt_pipeline.model.bkt.posterior import posteriors
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, Moments, SchoolPrior, prior_from_moments
@@ -35,7 +35,7 @@ def pooled(
     prior : SchoolPrior
         N(mu, Sigma).
     answers : DistinctSequences, optional
-        The window's sequences, if they are already available.
+        The window's sequences, if they are already available; or those of the students to fit.
     coarse : float64 array, optional
         Log-likelihood on `optimum.COARSE`, if it is already available.
 
@@ -61,7 +61,8 @@ def pooled(
         coarse = lattice(answers, COARSE)
     point = optimum(window, answers, coarse, prior)
     params = params_at(point)
-    return BktParams(*params.values, log_likelihood=log_likelihood(window, params))
+    value = log_likelihood_of(window, params, answers.students, answers.counts)
+    return BktParams(*params.values, log_likelihood=value)
 
 
 def moments(window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR) -> Moments:

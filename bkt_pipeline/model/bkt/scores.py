@@ -10,16 +10,17 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import log_likelihood
-from bkt_pipeline.model.bkt.optimum import COARSE, lattice
+from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
+from bkt_pipeline.model.bkt.optimum import COARSE, lattices
 from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
-from bkt_pipeline.model.bkt.prediction import auc, hold_out, predictions, rmse
+from bkt_pipeline.model.bkt.prediction import are_held_out, auc, rmse
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
-from bkt_pipeline.model.bkt.search import search, surface_of
+from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.bkt.search import search, surfaces_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
-__all__ = ["HeldOut", "Scores", "Surfaces", "estimates", "held_out_scores", "score"]
+__all__ = ["HeldOut", "Scores", "Surfaces", "estimates", "held_out_scores", "score", "scores_of", "sides"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,26 +71,36 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surfaces:
-    """Log-likelihoods of a window's answers, in nats.
-
-    The answers of different students are independent, so what some of them add can be subtracted again.
+    """Log-likelihoods of some students' answers, in nats.
 
     Parameters
     ----------
+    answers : DistinctSequences
+        Their sequences.
     grid : float64 array, shape ``grid.shape``, or None
-        At the points of the grid; None if it has no valid point or the window no answers.
+        At the points of the grid; None if it has no valid point or there are no answers.
     coarse : float64 array, shape (n_prior, n_transit, n_slip, n_guess)
         On the lattice `optimum.COARSE`.
     """
 
+    answers: DistinctSequences
     grid: Floats | None
     coarse: Floats
 
-    def without(self, window: AttemptWindow, grid: Grid) -> "Surfaces":
-        """The same without the answers of these students."""
-        answers = DistinctSequences.of(window)
-        left = None if self.grid is None else self.grid - surface_of(answers, grid)
-        return Surfaces(left, self.coarse - lattice(answers, COARSE))
+    @classmethod
+    def of(
+        cls, window: AttemptWindow, grid: Grid, held: npt.NDArray[np.bool_] | None = None
+    ) -> tuple["Surfaces", "Surfaces"]:
+        """Those of all students, and those without the ones that are held out, in one pass over their sequences."""
+        answers = DistinctSequences.of(window, held)
+        coarse = lattices(answers, COARSE)
+        on_grid = surfaces_of(answers, grid) if grid.n_points and answers.counts.size else None
+        if held is None:
+            everyone = cls(answers, None if on_grid is None else on_grid[0], coarse[0])
+            return everyone, everyone
+        fitted = cls(answers.side(0), None if on_grid is None else on_grid[0], coarse[0])
+        total = None if on_grid is None else on_grid[0] + on_grid[1]
+        return cls(answers.together(), total, coarse[0] + coarse[1]), fitted
 
 
 def estimates(
@@ -108,7 +119,7 @@ def estimates(
     grid : Grid
         The points that the search evaluates.
     surfaces : Surfaces, optional
-        The log-likelihoods of the window's answers where they are already known.
+        Those of the students to fit, if they are not all students of the window or already available.
 
     Returns
     -------
@@ -122,13 +133,12 @@ def estimates(
     >>> {name: round(params.p_transit, 3) for name, params in found.items()}
     {'grid': 0.1, 'polished': 0.095, 'pooled': 0.095, 'default': 0.1}
     """
-    answers = DistinctSequences.of(window)
-    coarse = surfaces.coarse if surfaces else lattice(answers, COARSE)
-    winner, _ = search(window.responses, window.offsets, answers, grid, surfaces.grid if surfaces else None)
+    known = surfaces or Surfaces.of(window, grid)[0]
+    winner, _ = search(window.responses, window.offsets, known.answers, grid, known.grid)
     finer = winner
     if winner.log_likelihood is not None:
-        finer = polish(window, winner, grid=grid, answers=answers, coarse=coarse)
-    pool = pooled(window, prior, answers=answers, coarse=coarse)
+        finer = polish(window, winner, grid=grid, answers=known.answers, coarse=known.coarse)
+    pool = pooled(window, prior, answers=known.answers, coarse=known.coarse)
     return {"grid": winner, "polished": finer, "pooled": pool, "default": SAFE_DEFAULT}
 
 
@@ -153,11 +163,24 @@ def score(window: AttemptWindow, params: BktParams) -> Scores:
     >>> round(scores.log_likelihood, 3), round(scores.auc, 3), round(scores.rmse, 3)
     (-0.48, 0.828, 0.394)
     """
-    predicted = predictions(window, params)
+    return _score(
+        window, np.arange(window.n_students, dtype=np.int32), window.responses, window.offsets, params
+    )
+
+
+def _score(
+    window: AttemptWindow,
+    students: npt.NDArray[np.int32],
+    responses: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    params: BktParams,
+) -> Scores:
+    """The score on some students of a window; `responses` and `offsets` are theirs."""
+    predicted = predict(replay(responses, offsets, params)[0], params)
     return Scores(
-        log_likelihood(window, params) / window.n_attempts,
-        auc(window.responses, predicted),
-        rmse(window.responses, predicted),
+        log_likelihood_of(window, params, students) / responses.size,
+        auc(responses, predicted),
+        rmse(responses, predicted),
     )
 
 
@@ -165,7 +188,6 @@ def held_out_scores(
     window: AttemptWindow,
     prior: SchoolPrior = SHIPPED_PRIOR,
     grid: Grid = DEFAULT_GRID,
-    surfaces: Surfaces | None = None,
 ) -> HeldOut | None:
     """Fit every estimator to four fifths of the students and score it on the others.
 
@@ -179,8 +201,6 @@ def held_out_scores(
         The prior of the pooled estimate.
     grid : Grid
         The points that the search evaluates.
-    surfaces : Surfaces, optional
-        The log-likelihoods of all students' answers where they are already known; faster for the same result.
 
     Returns
     -------
@@ -195,22 +215,38 @@ def held_out_scores(
     >>> {name: round(scores.log_likelihood, 3) for name, scores in found.scores.items()}
     {'grid': -0.547, 'polished': -0.552, 'pooled': -0.551, 'default': -0.55, 'constant': -0.762}
     """
-    fitted, held = hold_out(window)
-    if not fitted.n_students or not held.n_students:
-        return None
-    params = estimates(fitted, prior, grid, surfaces.without(held, grid) if surfaces else None)
-    least = 0.5 / fitted.n_attempts
-    rate = min(max(float(fitted.responses.mean()), least), 1.0 - least)
+    held = sides(window)
+    return None if held is None else scores_of(window, held, Surfaces.of(window, grid, held)[1], prior, grid)
+
+
+def sides(window: AttemptWindow) -> npt.NDArray[np.bool_] | None:
+    """Which students are held out, shape (n_students,); None if one side of the split has no students."""
+    held = are_held_out(window.student_ids)
+    return held if held.any() and not held.all() else None
+
+
+def scores_of(
+    window: AttemptWindow, held: npt.NDArray[np.bool_], fitted: Surfaces, prior: SchoolPrior, grid: Grid
+) -> HeldOut:
+    """As `held_out_scores`, with the surfaces of the students that are not held out."""
+    lengths = np.diff(window.offsets)
+    is_held = np.repeat(held, lengths)
+    responses, others = window.responses[is_held], window.responses[~is_held]
+    offsets = np.append(0, np.cumsum(lengths[held]))
+    students = np.flatnonzero(held).astype(np.int32)
+    params = estimates(window, prior, grid, fitted)
+    least = 0.5 / others.size
+    rate = min(max(float(others.mean()), least), 1.0 - least)
     return HeldOut(
-        fitted_students=fitted.n_students,
-        fitted_attempts=fitted.n_attempts,
-        students=held.n_students,
-        attempts=held.n_attempts,
+        fitted_students=held.size - students.size,
+        fitted_attempts=others.size,
+        students=students.size,
+        attempts=responses.size,
         success_rate=rate,
         params=params,
         scores={
-            **{name: score(held, each) for name, each in params.items()},
-            "constant": _score_of_rate(held.responses, rate),
+            **{name: _score(window, students, responses, offsets, each) for name, each in params.items()},
+            "constant": _score_of_rate(responses, rate),
         },
     )
 

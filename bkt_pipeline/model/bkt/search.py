@@ -62,14 +62,13 @@ def search(
     if not grid.n_points or not answers.counts.size:
         return SAFE_DEFAULT, None
     if surface is None:
-        surface = surface_of(answers, grid)
+        surface = surfaces_of(answers, grid).sum(axis=0)
     return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface
 
 
-def surface_of(answers: DistinctSequences, grid: Grid) -> Floats:
-    """The log-likelihood in nats at all points of a grid that has any, shape ``grid.shape``."""
-    surface = answers.surface(np.array(grid.p_l0.values)[:, None], grid.lanes)
-    return surface.reshape(grid.shape)
+def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
+    """The log-likelihood in nats of each side at all points of a grid that has any, shape (n_sides, *grid.shape)."""
+    return answers.surfaces(np.array(grid.p_l0.values), grid.lanes).reshape(-1, *grid.shape)
 
 
 def _winner(

@@ -6,25 +6,42 @@ operations, which every point of the grid repeats. The program depends only on t
 students, so every later sum is the same to the last bit.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
+from bkt_pipeline.model.kernels import surface as operations
 from bkt_pipeline.model.kernels.compile import kernel
-from bkt_pipeline.model.kernels.surface import EMIT, RESCALE, STEP
 
+# Nats by which a product of terms may rise or fall before its exponent is taken out; a double has 708.
+_PRODUCT_NATS = 600.0
+# Nats by which a state may fall between two checks of its exponents, and by which it may fall if its term is multiplied
+# without an exponent of its own.
+_STATE_NATS = 207.0
+_PLAIN_NATS = 100.0
+_CODES = ("STEP_FAR", "PUT", "PUT_SCALED", "SCALE", "MULTIPLY", "NORMALISE", "RESCALE")
+
+Bytes = npt.NDArray[np.uint8]
 Int32s = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @kernel
 def _plant(
-    responses: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
+    responses: Bytes,
+    offsets: Ints,
+    sides: Bytes,
     child: Int32s,
     count: Int32s,
     student: Int32s,
-) -> int:
+    ends: Int32s,
+    pending: Int32s,
+) -> tuple[int, int]:
+    """Fill the tree, whose root is there already; return how many nodes it has and how many complete a sequence."""
     used = 1
-    child[0, 0] = child[0, 1] = count[0] = 0
+    last_side = count.shape[1] - 1
     for i in range(offsets.size - 1):
         at = 0
         for j in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
@@ -33,75 +50,131 @@ def _plant(
             if follow == 0:
                 follow = used
                 child[at, answer] = follow
-                child[follow, 0] = child[follow, 1] = count[follow] = 0
+                child[follow, 0] = child[follow, 1] = count[follow, 0] = count[follow, last_side] = 0
                 used += 1
             at = follow
-        if count[at] == 0:
+        if count[at, 0] + count[at, last_side] == 0:
             student[at] = i
-        count[at] += 1
-    return used
+        count[at, sides[i]] += 1
+    # Depth first, which depends on the sequences alone.
+    pending[0] = 0
+    top = 1
+    found = 0
+    while top > 0:
+        top -= 1
+        node = int(pending[top])
+        if count[node, 0] + count[node, last_side] > 0:
+            ends[found] = node
+            found += 1
+        for answer in range(1, -1, -1):
+            if child[node, answer] > 0:
+                pending[top] = child[node, answer]
+                top += 1
+    return used, found
 
 
-def plant(responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> tuple[Int32s, Int32s, Int32s]:
-    """The tree of all sequences, last answer first.
+def plant(
+    responses: Bytes, offsets: Ints, sides: Bytes, n_sides: int
+) -> tuple[Int32s, Int32s, Int32s, Int32s]:
+    """The tree of all sequences, last answer first. Student i belongs to group sides[i]; there are one or two groups.
 
-    Returns child (n_nodes, 2), where 0 means no child; count (n_nodes,), how many sequences are complete at the node;
-    and student (n_nodes,), the first student with that sequence, if there is one.
+    Returns child (n_nodes, 2), where 0 means no child; count (n_nodes, n_sides), how many sequences of each group are
+    complete at the node; the nodes at which any is complete, depth first; and for each of them, a student with that
+    sequence.
     """
     room = 1 + responses.size
     # Enough room for sequences that share nothing; memory that is never written is never allocated.
-    child, count, student = np.empty((room, 2), np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    used = _plant(responses, offsets, child, count, student)
-    return child[:used], count[:used], student[:used]
+    child, count = np.empty((room, 2), np.int32), np.empty((room, n_sides), np.int32)
+    student, pending, ends = (np.empty(size, np.int32) for size in (room, room + 1, sides.size))
+    child[0] = 0
+    count[0] = 0
+    used, found = _plant(responses, offsets, sides, child, count, student, ends, pending)
+    return child[:used], count[:used], ends[:found], student[ends[:found]]
+
+
+@kernel
+def _write(rows: Int32s, at: int, one: int, two: int, three: int, four: int) -> int:
+    rows[at, 0] = one
+    rows[at, 1] = two
+    rows[at, 2] = three
+    rows[at, 3] = four
+    return at + 1
 
 
 @kernel
 def _walk(
     child: Int32s,
     count: Int32s,
+    digits: int,
     interval: int,
+    plain: int,
+    nats: Floats,
+    group: int,
+    longest: int,
+    codes: Ints,
+    waiting: Ints,
+    fresh: Floats,
+    spent: Floats,
     pending: Int32s,
     program: Int32s,
-    longest: int,
-    emit: int,
-    rescale: int,
 ) -> tuple[int, int]:
-    """Write as much of the program as fits into `program`; return its full length and how many slots it needs."""
-    room = program.shape[0]
+    """Write the program; return its length and how many slots it needs.
+
+    waiting, fresh and spent have a value for each digit of each side: how many terms wait, and the nats of these terms
+    and of the product.
+    """
+    sides = count.shape[1]
     top = 0
     length = 0
     slots = 1
     node = 0
-    target = 0
+    target = 0  # each target has two slots, because a step never writes into the slot that it reads
+    slot = 0
     since = 0
+    depth = 0
+    far = 0
     while True:
-        if count[node] > 0:
-            if length < room:
-                program[length, 0] = emit
-                program[length, 1] = target
-                program[length, 2] = count[node]
-                program[length, 3] = node
-            length += 1
-        # Answer 0 is processed first, in a separate slot if the state is still needed for answer 1.
+        scaled = 1 if depth > plain else far
+        for side in range(sides):
+            times = int(count[node, side])
+            if times > 0 and scaled:
+                length = _write(program, length, codes[3], slot, 2 * side + far, times)
+            for k in range(digits):
+                if (times >> k) & 1:
+                    own = side * digits + k
+                    length = _write(program, length, codes[1 + scaled], slot, own, waiting[own])
+                    waiting[own] += 1
+                    fresh[own] += nats[1] if scaled else max(nats[0] * depth, nats[2])
+                    if waiting[own] == group:
+                        if spent[own] + fresh[own] > nats[3]:
+                            length = _write(program, length, codes[5], 0, own, 0)
+                            spent[own] = 0.0
+                        length = _write(program, length, codes[4], 0, own, 0)
+                        spent[own] += fresh[own]
+                        fresh[own] = 0.0
+                        waiting[own] = 0
+        # Answer 0 is processed first, in separate slots if the state is still needed for answer 1.
         right = child[node, 1]
         for answer in range(1, -1, -1):
             if child[node, answer] > 0:
-                own = target + 1 if answer == 0 and right > 0 else target
-                slots = max(slots, own + 1)
-                pending[top, 0] = node
-                pending[top, 1] = answer
-                pending[top, 2] = target
-                pending[top, 3] = own
+                _write(pending, top, node, answer, slot, target + 1 if answer == 0 and right > 0 else target)
                 pending[top, 4] = since
+                pending[top, 5] = depth
+                pending[top, 6] = far
                 top += 1
         if top == 0:
-            return length, slots
+            for side in range(sides):
+                length = _write(program, length, codes[5], 0, (side + 1) * digits - 1, 0)
+            return length, 2 * slots
         top -= 1
         node = int(pending[top, 0])
         answer = int(pending[top, 1])
-        source = int(pending[top, 2])
+        slot = int(pending[top, 2])
         target = int(pending[top, 3])
         since = int(pending[top, 4])
+        depth = int(pending[top, 5])
+        far = int(pending[top, 6])
+        slots = max(slots, target + 1)
         more = True
         while more:
             code = 1
@@ -110,32 +183,72 @@ def _walk(
                 node = int(child[node, answer])
                 code = 2 * code + answer
                 answers += 1
-                more = count[node] == 0 and (child[node, 0] == 0) != (child[node, 1] == 0)
+                more = count[node, 0] + count[node, sides - 1] == 0
+                more &= (child[node, 0] == 0) != (child[node, 1] == 0)
                 answer = 0 if child[node, 0] > 0 else 1
-            if length < room:
-                program[length, 0] = code
-                program[length, 1] = source
-                program[length, 2] = target
-            length += 1
-            source = target
+            to = 2 * target + (1 - slot % 2 if slot // 2 == target else 0)
+            length = _write(program, length, code + far * codes[0], slot, to, 0)
+            slot = to
             since += answers
+            depth += answers
             if since >= interval:
-                if length < room:
-                    program[length, 0] = rescale
-                    program[length, 1] = target
-                    program[length, 2] = 0
-                length += 1
+                length = _write(program, length, codes[6], slot, 1 - far, 0)
                 since = 0
+                far = 1
 
 
-def compose(child: Int32s, count: Int32s, interval: int) -> tuple[Int32s, int]:
-    """The program of a tree: rows (operation, slot, argument, node), and the number of slots for states.
+def compose(
+    child: Int32s, count: Int32s, counts: Int32s, least: float, odds: Floats
+) -> tuple[Int32s, int, int]:
+    """The program of a tree (rows of an operation and three arguments), how many slots it needs, and binary digits.
 
-    A step (code >= 2) goes from slot to slot. EMIT has the node of a complete sequence and how often it occurs. RESCALE
-    comes after at most `interval` + STEP - 1 answers of a path.
+    Parameters
+    ----------
+    child, count
+        From `plant`.
+    counts : int32 (n_ends, n_sides)
+        The counts of the nodes that complete a sequence.
+    least : float
+        The least probability of an answer in a state.
+    odds : float64 (n_prior,)
+        p_l0 / (1 - p_l0).
+
+    A step (a code from 2 on: the bits of up to STEP answers after a leading 1) reads a slot and writes another one. PUT
+    adds the term of a complete sequence to those that wait for MULTIPLY; if the sequence is so long that the product of
+    four terms might underflow, SCALE and PUT_SCALED do. RESCALE and NORMALISE take out exponents before a state or a
+    product might underflow; a state has exponents from the first RESCALE on.
     """
-    pending = np.empty((count.size + 1, 5), np.int32)
-    length, slots = _walk(child, count, interval, pending, np.empty((0, 4), np.int32), STEP, EMIT, RESCALE)
-    program = np.empty((length, 4), np.int32)
-    _walk(child, count, interval, pending, program, STEP, EMIT, RESCALE)
-    return program, slots
+    sides = count.shape[1]
+    digits = int(counts.max()).bit_length()
+    waiting = -((counts.T[:, None] >> np.arange(digits)[:, None]) & 1).sum(axis=2, dtype=np.int64).reshape(-1)
+    least_nats = -math.log(least)
+    lowest, highest = float(odds.min()), float(odds.max())
+    # Of an answer, of a scaled term (a sum of two masses, the larger one in [1, 2)), of a term's rise, and of a product.
+    nats = np.array(
+        [
+            least_nats,
+            max(-math.log(min(lowest, 1.0)), math.log(2.0 * (1.0 + highest))),
+            math.log(1.0 + highest),
+            _PRODUCT_NATS,
+        ]
+    )
+    # A term is put once for each binary digit, and each MULTIPLY, with or without NORMALISE, is that of a PUT.
+    room = 2 * len(count) + 4 * counts.size * digits + sides
+    program = np.empty((room, 4), np.int32)
+    length, slots = _walk(
+        child,
+        count,
+        digits,
+        int(_STATE_NATS / least_nats) - operations.STEP,
+        int(_PLAIN_NATS / least_nats),
+        nats,
+        operations.GROUP,
+        operations.STEP,
+        np.array([getattr(operations, name) for name in _CODES]),
+        waiting % operations.GROUP,
+        np.zeros(waiting.size),
+        np.zeros(waiting.size),
+        np.empty((len(count) + 1, 7), np.int32),
+        program,
+    )
+    return program[:length], slots, digits
