@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +17,6 @@ from bkt_pipeline.calibration.item_checks import (
     log_likelihood_beats_constant,
 )
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.model.bkt.calibrate import cores
 from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, params_without_held_out
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import (
@@ -32,6 +30,7 @@ from bkt_pipeline.model.irt.items import (
 from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior
 from bkt_pipeline.model.irt.two_pl import CALIBRATED_ANSWERS, MIN_ANSWERS
 from bkt_pipeline.model.params import BktParams
+from bkt_pipeline.model.threads import thread_pool
 from bkt_pipeline.settings import ITEM_WINDOW_DAYS
 
 Floats = npt.NDArray[np.float64]
@@ -125,7 +124,7 @@ def judge_items(
     def judged(key: str) -> ItemsVerdict:
         return _judge_skill(key, answers[key], params.get(key), unusable.get(key), options, prior)
 
-    with ThreadPoolExecutor(cores(), thread_name_prefix="items") as pool:
+    with thread_pool() as pool:
         yield from pool.map(judged, answers)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import Any
 
@@ -14,11 +13,11 @@ from bkt_pipeline.errors import InvalidAttempts, InvalidSettings
 from bkt_pipeline.frames.attempts import Answers, read_answers
 from bkt_pipeline.frames.fitting import Prior, chosen_prior
 from bkt_pipeline.model.attempts import AttemptWindow
-from bkt_pipeline.model.bkt.calibrate import cores
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.bkt.prediction import auc, of_students, predictions, rmse
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
 from bkt_pipeline.model.bkt.scores import estimates
+from bkt_pipeline.model.threads import thread_pool
 
 __all__ = ["evaluate"]
 
@@ -106,7 +105,7 @@ def evaluate(
         key: {name: np.full(window.n_attempts, math.nan) for name in PREDICTORS}
         for key, window in answers.windows.items()
     }
-    with ThreadPoolExecutor(cores(), thread_name_prefix="evaluate") as pool:
+    with thread_pool() as pool:
         for number in range(folds):
             fitted = {
                 key: of_students(window, held[key] != number) for key, window in answers.windows.items()

@@ -1,8 +1,7 @@
 """Everything that a night fits, for one skill or for many at once."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
 from time import perf_counter
 
@@ -20,8 +19,9 @@ from bkt_pipeline.model.bkt.scores import Surfaces, scores_of, sides
 from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.bkt.uncertainty import uncertainty
 from bkt_pipeline.model.params import SAFE_DEFAULT
+from bkt_pipeline.model.threads import thread_pool
 
-__all__ = ["calibrate", "calibrate_all", "cores", "warm_up"]
+__all__ = ["calibrate", "calibrate_all", "warm_up"]
 
 
 def calibrate(
@@ -144,36 +144,26 @@ def calibrate_all(
     >>> sorted((key, fit.n_students) for key, fit in calibrate_all(windows))
     [('1000', 1000), ('500', 500)]
     """
-    if threads is None:
-        threads = cores()
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise InvalidSettings(f"threads is {threads}; need at least 1")
     largest_first = sorted(windows, key=lambda key: -windows[key].n_attempts)
     fit = partial(calibrate, grid=grid, prior=prior, polished=polished, estimator=estimator, scored=scored)
     return _calibrate_all(windows, largest_first, fit, threads)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _calibrate_all(
     windows: Mapping[str, AttemptWindow],
     order: list[str],
     fit: Callable[[AttemptWindow], SkillFit],
-    threads: int,
+    threads: int | None,
 ) -> Iterator[tuple[str, SkillFit | Exception]]:
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="calibrate")
-    try:
+    with thread_pool(threads) as pool:
         futures = {pool.submit(fit, windows[key]): key for key in order}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
             except Exception as error:
                 yield futures[future], error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def warm_up(on_compile: Callable[[], None] | None = None) -> None:
