@@ -158,7 +158,7 @@ def test_the_views_adapt_a_platform_with_other_names(
     (views,) = fenced(DEPLOY / "database.md", "sql")
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute(
-            "CREATE TABLE topics (code text PRIMARY KEY, retired_at date);"
+            "CREATE TABLE topics (code text PRIMARY KEY, retired_at date); INSERT INTO topics VALUES ('halves');"
             "CREATE TABLE questions (qid bigint PRIMARY KEY, topic text);"
             "CREATE TABLE responses (rid bigint PRIMARY KEY, user_id uuid, question_id bigint, score int,"
             " answered_at timestamptz);"
