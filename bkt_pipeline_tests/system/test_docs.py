@@ -177,6 +177,13 @@ def test_the_defs_yaml_has_attributes_of_the_component() -> None:
     assert set(declared["attributes"]["items"]) <= set(ItemSettings.model_fields)
 
 
+def test_the_example_of_a_test_passes(platform, night) -> None:
+    (example,) = fenced(PROJECT / ".github/CONTRIBUTING.md", "python")
+    names = {"enrol": enrol}
+    exec(example, names)
+    names["test_a_night_calibrates_every_skill"](platform, night)
+
+
 # What a notebook must not load.
 ONLY_PANDAS = """
 import sys
