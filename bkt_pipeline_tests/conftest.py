@@ -62,7 +62,7 @@ TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 
 # A Dagster instance, the command in a process, an embedded server of the test's own, and an S3 server.
-SLOW_FIXTURES = {"instance", "run", "new_root", "bucket"}
+SLOW_FIXTURES = {"instance", "run", "make_night", "new_root", "own_server", "bucket"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
