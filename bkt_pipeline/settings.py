@@ -1,7 +1,7 @@
 """Every environment variable, once: its name, type, default and meaning.
 
-To add one, add a field: the README's table is tested against this module, the tests hide the variable from
-themselves, and an invalid value is reported by the variable's name.
+To add one, add a field: the table in deploy/settings.md is tested against this module, the tests hide the variable
+from themselves, and an invalid value is reported by the variable's name.
 
 Only the environment is read, when :func:`settings` is called: no `.env` file, and nothing at import. An
 empty variable counts as unset. URLs may hold a password, so they are secrets here and never shown.
@@ -54,7 +54,7 @@ WebAddress = Annotated[SecretStr | None, _ADDRESS]
 
 
 def variable(name: str, default: Any, meaning: str, shown: str = "", **limits: Any) -> Any:
-    """A setting: its environment variable, its default (as `shown` in the README), its meaning, its limits."""
+    """A setting: its environment variable, its default (as `shown` on the page), its meaning, its limits."""
     return Field(
         default, validation_alias=name, description=meaning, json_schema_extra={"default": shown}, **limits
     )
@@ -277,7 +277,7 @@ def variables() -> dict[str, FieldInfo]:
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default, as the README shows it."""
+    """The default, as deploy/settings.md shows it."""
     shown = field.json_schema_extra["default"] if isinstance(field.json_schema_extra, dict) else ""
     return str(shown) or {True: "yes", False: "no"}.get(field.default, str(field.default))
 

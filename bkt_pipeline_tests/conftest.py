@@ -61,14 +61,23 @@ ID_DEFAULTS = {
 TIMESTAMP_TYPES = ("timestamptz", "timestamp")
 
 
+# A Dagster instance, the command in a process, an embedded server of the test's own, and an S3 server.
+SLOW_FIXTURES = {"instance", "run", "make_night", "new_root", "own_server", "bucket"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever is in `system` runs whole nights, servers and other programs. It starts first, so that no core is idle at
-    the end."""
+    """Mark as slow what runs whole nights, servers and other programs: all of `system`, and the tests with such a fixture.
+
+    What is in `system` or marked by hand starts first, so that no core is idle at the end.
+    """
     for item in items:
         if "system" in item.path.relative_to(PROJECT).parts:
             item.add_marker(pytest.mark.slow)
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    longest = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in longest)
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from bkt_pipeline.defs.installation import Installation
 ACTIVE_SKILLS_JOB = "active_skills_job"
 CALIBRATION_JOB = "calibration"
 ITEMS_JOB = "nightly_irt"
-SUMMARY_JOB = "night_summary"
+SUMMARY_JOB = "summaries"
 
 _JOBS = {
     ACTIVE_SKILLS_JOB: (

@@ -4,7 +4,7 @@
 2. When that has succeeded, `start_shards` starts the shards of the job `calibration`.
 3. When every skill of the night has an outcome, `nightly_irt` starts the shards of the job `nightly_irt`,
    once a night.
-4. When these have ended, `nightly_irt` starts the job `night_summary`. A night without a calibrated skill
+4. When these have ended, `nightly_irt` starts the job `summaries`. A night without a calibrated skill
    skips step 3.
 
 A night's other runs get the settings that its first run was started with. A rehearsal ends with its shards.
@@ -85,7 +85,7 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={installation.name("database")},
         description="Starts the job nightly_irt once a night, when every skill of the night has an outcome, and then the "
-        "job night_summary when the items are done. If no skill was calibrated, starts only night_summary.",
+        "job summaries when the items are done. If no skill was calibrated, starts only summaries.",
     )
     # Called directly, as tests do, it also gets the resources as arguments.
     def nightly_irt(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult | dg.SkipReason:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from sqlalchemy import Connection, Date, Row, Select, cast, delete, func, or_, select, text, update
+from sqlalchemy import Connection, Date, Executable, Row, cast, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -159,7 +159,7 @@ class PostgresWindows(WindowStore):
         for window in batch:
             yield from self._store([window], run_id)
 
-    def _each_batch(self, query: Select[str], work: Callable[[Sequence[str], Connection], int]) -> int:
+    def _each_batch(self, query: Executable, work: Callable[[Sequence[str], Connection], int]) -> int:
         """Do the work for the skills that the query finds, one transaction per batch; return the sum of the results."""
         keys = sorted(self._run(lambda connection: connection.execute(query).scalars().all()))
         total = 0

@@ -17,6 +17,7 @@ import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT
 from bkt_pipeline_tests.helpers.answer_files import write_answers
+from bkt_pipeline_tests.helpers.pages import fenced
 
 pytestmark = pytest.mark.slow
 
@@ -101,13 +102,9 @@ def write_assistments_file(path: Path) -> None:
         csv.writer(file).writerows([ASSISTMENTS, *rows, rows[0]])
 
 
-def readme_commands(file: str) -> list[list[str]]:
-    """The two commands of the README's section that loads this file, without the program's name."""
-    (block,) = [
-        found
-        for found in re.findall(r"^```text\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.M | re.S)
-        if file in found
-    ]
+def commands_on_the_page(file: str) -> list[list[str]]:
+    """The two commands of the page that load this file, without the program's name."""
+    (block,) = [found for found in fenced(PROJECT / "deploy/load.md", "text") if file in found]
     lines = block.replace("\\\n", " ").splitlines()
     assert [line.split()[:2] for line in lines] == [["bkt-pipeline", "load"], ["bkt-pipeline", "nightly"]]
     return [shlex.split(line)[1:] for line in lines]
@@ -121,7 +118,7 @@ def attempts_by_skill(night: subprocess.CompletedProcess[str]) -> dict[str, int]
 
 
 def test_a_datashop_export_comes_to_a_calibrated_table(run: Run, tmp_path: Path) -> None:
-    load, nightly = readme_commands("transactions.txt")
+    load, nightly = commands_on_the_page("transactions.txt")
     write_datashop_export(tmp_path / "transactions.txt")
     loaded = run(*load, cwd=tmp_path)
     assert loaded.returncode == 0, loaded.stderr
@@ -131,7 +128,7 @@ def test_a_datashop_export_comes_to_a_calibrated_table(run: Run, tmp_path: Path)
 
 
 def test_an_assistments_file_comes_to_a_calibrated_table(run: Run, tmp_path: Path) -> None:
-    load, nightly = readme_commands("skill_builder_data.csv")
+    load, nightly = commands_on_the_page("skill_builder_data.csv")
     write_assistments_file(tmp_path / "skill_builder_data.csv")
     loaded = run(*load, cwd=tmp_path)
     assert loaded.returncode == 0, loaded.stderr

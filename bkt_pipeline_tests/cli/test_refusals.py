@@ -11,6 +11,8 @@ import pytest
 from bkt_pipeline_tests.conftest import PROJECT
 from bkt_pipeline_tests.helpers.sources import create
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = "p_l0 float8, p_transit float8, p_slip float8, p_guess float8, log_likelihood float8"
 REFUSED = {
     "another program's Alembic": (

@@ -176,7 +176,7 @@ def test_two_tenants_in_one_code_location_have_a_night_each(
         assert instance.get_dynamic_partitions(f"{name}_skill") == skills[name]
         runs = instance.get_runs(dg.RunsFilter(tags=installation.tags))
         assert {one.job_name for one in runs} == {
-            f"{name}_{job}" for job in ("active_skills_job", "calibration", "nightly_irt", "night_summary")
+            f"{name}_{job}" for job in ("active_skills_job", "calibration", "nightly_irt", "summaries")
         }
         assert {(one.tags[AS_OF_TAG], one.tags[DATABASE_TAG]) for one in runs} == {
             (AS_OF.isoformat(), "platform")

@@ -97,7 +97,7 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
     # The same summary again, that of a part of a night, one that a person starts, and a night without answers.
     again = night_tags(AS_OF + DAY)
     for tags in (again, night_tags(AS_OF + DAY * 3 / 2) | {PART_TAG: "true"}, {}):
-        job = build_definitions().resolve_job_def("night_summary")
+        job = build_definitions().resolve_job_def("summaries")
         assert job.execute_in_process(instance=instance, tags=tags).success
     assert len(receiver.messages) == 2
     pings, freshest = len(receiver.requests), instance.get_latest_materialization_event(FRESHNESS)

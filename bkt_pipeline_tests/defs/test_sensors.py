@@ -66,8 +66,8 @@ def test_a_night_without_a_calibrated_skill_gets_a_summary_and_no_item_run(
     run("active_skills_job")
     assert "the night's shards have not started; 2 of 2 skills have no outcome yet" in sensor.evaluate()
     run("calibration", keys[0], keys[-1])
-    assert sensor.evaluate() == [("night_summary", sensor.cursor)]
-    run("night_summary")
+    assert sensor.evaluate() == [("summaries", sensor.cursor)]
+    run("summaries")
     shown = summary(instance)
     counts = [shown[name].value for name in ("skills", "calibrated", "skipped", "without_outcome")]
     assert counts == [2, 0, 2, 0]
@@ -81,7 +81,7 @@ def test_a_night_without_a_calibrated_skill_gets_a_summary_and_no_item_run(
     ((job, _),) = sensor.evaluate()
     assert job == "nightly_irt"
     ((job, run_key),) = sensor.evaluate()
-    assert job == "night_summary"
+    assert job == "summaries"
     assert run_key != first_summary
     assert "waiting for the next" in sensor.evaluate()
 
@@ -92,7 +92,7 @@ def test_skills_left_without_an_outcome_by_a_crash_are_counted(
     keys = list(enrol(platform, [3, 3, 3]))
     run("active_skills_job")
     run("calibration", keys[0], keys[0])
-    run("night_summary")
+    run("summaries")
     assert summary(instance)["without_outcome"].value == 2
 
 

@@ -13,6 +13,8 @@ import pytest
 
 import bkt_pipeline
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(bkt_pipeline.__file__).parent
 
 

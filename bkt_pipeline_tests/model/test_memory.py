@@ -26,6 +26,7 @@ with open("/proc/self/status") as status:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_a_hundred_thousand_different_sequences_fit_in_300_mb():
     # Into the cache: the compiler's own memory is not what is measured.

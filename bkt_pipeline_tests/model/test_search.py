@@ -51,7 +51,9 @@ HOSTILE = {
 CASES = SIMULATED | HOSTILE
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "tides")) for case in CASES]
+)
 def test_surface_and_winner_equal_the_reference(case):
     answers = CASES[case]
     view = window(answers)

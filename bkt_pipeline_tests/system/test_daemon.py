@@ -73,12 +73,12 @@ def test_two_nights_from_tick_to_item_calibration(
 
     # The first night: one skill fails, one has too little data, one is calibrated.
     deployment.start_daemon()
-    deployment.wait_for("the summary of the first night", lambda: finished(deployment, "night_summary") == 1)
+    deployment.wait_for("the summary of the first night", lambda: finished(deployment, "summaries") == 1)
     assert Counter(run.job_name for run in instance.get_runs()) == {
         "active_skills_job": 1,
         "calibration": 2,
         "nightly_irt": 2,
-        "night_summary": 1,
+        "summaries": 1,
     }
     for run in instance.get_runs():
         assert run.tags["bkt/night"] == tick.date().isoformat()
@@ -99,7 +99,7 @@ def test_two_nights_from_tick_to_item_calibration(
         connection.execute("UPDATE skills SET active = false WHERE id = %s", [good])
         connection.execute("INSERT INTO skills (id, active) VALUES (%s, true)", [platform.id(4)])
     launch_night(deployment)
-    deployment.wait_for("the summary of the second night", lambda: finished(deployment, "night_summary") == 2)
+    deployment.wait_for("the summary of the second night", lambda: finished(deployment, "summaries") == 2)
     new = str(platform.id(4))
     assert statuses(instance) == {bad: "MATERIALIZED", small: "MATERIALIZED", new: "MATERIALIZED"}
     newest = max(deployment.runs("nightly_irt"), key=lambda run: run.tags["bkt/as_of"])

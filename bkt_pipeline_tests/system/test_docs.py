@@ -1,4 +1,4 @@
-"""Runs the commands and examples of the README exactly as written."""
+"""Runs the commands and examples of the README and of deploy/*.md as written, and compares their tables with the code."""
 
 import os
 import re
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+import yaml
 
 from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.item_checks import ITEM_CHECKS
@@ -24,25 +25,27 @@ from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.cli.main import parser
 from bkt_pipeline.db.database import open_database
+from bkt_pipeline.db.doctor import CAN_RUN, diagnose
+from bkt_pipeline.defs.component import BktCalibration
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings
 from bkt_pipeline.embedded import server as embedded
-from bkt_pipeline.model import BktParams
+from bkt_pipeline.model import FLAGS, BktParams
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.settings import default_of, variables
 from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers.pages import fenced
 from bkt_pipeline_tests.helpers.schools import enrol
 
-README = (PROJECT / "README.md").read_text()
+DEPLOY = PROJECT / "deploy"
+README = PROJECT / "README.md"
+# test_operations.py runs the commands of deploy/README.md.
+PAGES = [README, *(page for page in sorted(DEPLOY.glob("*.md")) if page.name != "README.md")]
 BIN = Path(sys.executable).parent
+VARIABLE = re.compile(r"^\| `[A-Z0-9_]+` \|.*$", re.MULTILINE)
 
-
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-COMMANDS = [
-    line for block in fenced("sh") for line in block.splitlines() if line and not line.startswith("#")
-]
+COMMANDS = list(
+    dict.fromkeys(line for page in PAGES for block in fenced(page, "sh") for line in block.splitlines())
+)
 # The two commands that create the virtual environment are run by .ci/run, which reads them from the README.
 INSTALLING = [line for line in COMMANDS if line.startswith("python3 -m venv")]
 SERVING = [line for line in COMMANDS if line.split("#")[0].strip().endswith("dagster dev -p 3000")]
@@ -130,7 +133,7 @@ def answers(url: str) -> bool:
 
 
 def test_the_python_example_runs() -> None:
-    (example,) = [block for block in fenced("python") if "calibrate_skill" in block]
+    (example,) = fenced(DEPLOY / "model.md", "python")
     ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("BktParams(p_l0=")
@@ -145,9 +148,40 @@ def test_the_backends_queries_run_as_written(make_platform, monkeypatch: pytest.
             "CREATE TABLE student_skill_mastery (student_id text, skill_id text, p_known double precision);"
         )
         open_database().close()
-        for query in fenced("sql"):
-            if query.startswith("SELECT"):
-                assert len(connection.execute(query.encode()).fetchall()) == 1
+        for query in fenced(README, "sql"):
+            assert len(connection.execute(query.encode()).fetchall()) == 1
+
+
+def test_the_views_adapt_a_platform_with_other_names(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (views,) = fenced(DEPLOY / "database.md", "sql")
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE topics (code text PRIMARY KEY, retired_at date); INSERT INTO topics VALUES ('halves');"
+            "CREATE TABLE questions (qid bigint PRIMARY KEY, topic text);"
+            "CREATE TABLE responses (rid bigint PRIMARY KEY, user_id uuid, question_id bigint, score int,"
+            " answered_at timestamptz);"
+        )
+        connection.execute(views.encode())
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    found = diagnose()
+    assert found.exit_code == CAN_RUN, found.lines
+
+
+def test_the_defs_yaml_has_attributes_of_the_component() -> None:
+    (text,) = fenced(DEPLOY / "dagster.md", "yaml")
+    declared = yaml.safe_load(text)
+    assert declared["type"] == "bkt_pipeline.BktCalibration"
+    assert set(declared["attributes"]) <= set(BktCalibration.model_fields)
+    assert set(declared["attributes"]["items"]) <= set(ItemSettings.model_fields)
+
+
+def test_the_example_of_a_test_passes(platform, night) -> None:
+    (example,) = fenced(PROJECT / ".github/CONTRIBUTING.md", "python")
+    names = {"enrol": enrol}
+    exec(example, names)
+    names["test_a_night_calibrates_every_skill"](platform, night)
 
 
 # What a notebook must not load.
@@ -159,7 +193,7 @@ assert not loaded, loaded
 
 
 def test_the_notebook_example_goes_from_a_file_to_two_plots(tmp_path: Path) -> None:
-    (example,) = [block for block in fenced("python") if "frames" in block]
+    (example,) = fenced(README, "python")
     assert len(example.splitlines()) < 15
     truth = BktParams(0.3, 0.15, 0.1, 0.2)
     window = simulate(truth, n_students=60, seed=1, lengths=6)
@@ -186,30 +220,45 @@ def subcommands() -> dict[str, str]:
 
 def test_every_command_is_in_the_readme_and_has_help() -> None:
     for name, text in subcommands().items():
-        assert f"`bkt-pipeline {name}" in README, name
+        assert f"`bkt-pipeline {name}" in README.read_text(), name
         assert len(text.split()) > 30, name
 
 
-def test_the_readmes_table_of_variables_matches_the_settings() -> None:
+def test_the_tables_of_variables_match_the_settings() -> None:
     table = [
         f"| `{name}` | {field.description} | {default_of(field)} |" for name, field in variables().items()
     ]
-    assert [line for line in README.splitlines() if re.match(r"\| `[A-Z0-9_]+` \|", line)] == table
+    assert VARIABLE.findall((DEPLOY / "settings.md").read_text()) == table
+    most_needed = VARIABLE.findall(README.read_text())
+    assert len(most_needed) >= 6
+    assert set(most_needed) <= set(table)
 
 
 @pytest.mark.parametrize(
     "check", [*SKILL_CHECKS, *WINDOW_CHECKS, *ITEM_CHECKS, *NIGHT_CHECKS], ids=lambda c: c.name
 )
-def test_every_check_is_in_the_readme_as_it_describes_itself(check: Check) -> None:
-    severity = "error" if check.error else "warning"
-    assert f"| `{check.name}` | {severity} | {check.description} |" in README
+def test_every_check_is_on_its_page_as_it_describes_itself(check: Check) -> None:
+    row = f"`{check.name}` | {'error' if check.error else 'warning'} | {check.description} | {check.what_to_do} |"
+    assert row in (DEPLOY / "checks.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("resource", "kind"), [("settings", CalibrationSettings), ("item_settings", ItemSettings)]
 )
-def test_every_setting_of_the_launchpad_is_in_the_readme(
+def test_every_setting_of_the_launchpad_is_on_the_page_of_settings(
     resource: str, kind: type[CalibrationSettings]
 ) -> None:
     for name, field in kind.model_fields.items():
-        assert f"| `{resource}` | `{name}` | {field.description} |" in README, name
+        assert f"| `{resource}` | `{name}` | {field.description} |" in (DEPLOY / "settings.md").read_text(), (
+            name
+        )
+
+
+def test_every_flag_is_on_the_page_of_the_model() -> None:
+    for name, meaning in FLAGS.items():
+        assert f"| `{name}` | {meaning} |" in (DEPLOY / "model.md").read_text()
+
+
+def test_the_readme_leads_to_every_page_beside_it() -> None:
+    for page in [*PAGES[1:], DEPLOY / "README.md", PROJECT / "benchmarks/README.md"]:
+        assert f"({page.relative_to(PROJECT)})" in README.read_text()

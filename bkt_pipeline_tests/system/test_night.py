@@ -14,7 +14,6 @@ from psycopg import sql
 from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS
 from bkt_pipeline.db.database import open_database
-from bkt_pipeline.db.urls import psycopg2_url
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightFailed, run_night
 from bkt_pipeline.defs.partitions import range_tags
@@ -71,7 +70,7 @@ def test_the_ui_finds_the_runs_of_the_command_under_their_jobs(
     night(platform)
     ours = dg.RunsFilter(tags={".dagster/repository": "__repository__@bkt_pipeline"})
     runs = instance.get_runs(ours)
-    assert sorted(run.job_name for run in runs) == ["active_skills_job", "calibration", "night_summary"]
+    assert sorted(run.job_name for run in runs) == ["active_skills_job", "calibration", "summaries"]
     assert [run.remote_job_origin.job_name for run in runs] == [run.job_name for run in runs]
     # A daemon must not retry a crashed run of the command, which has reported it.
     assert {run.tags["dagster/max_retries"] for run in runs} == {"0"}
@@ -273,7 +272,8 @@ def test_any_set_of_skills_runs_on_dagsters_own_storage(
     config: dict[str, Any] = {"telemetry": {"enabled": False}}
     url = databases.create(dagster_template)
     if storage == "postgres":
-        config["storage"] = {"postgres": {"postgres_url": psycopg2_url(url)}}
+        assert url.startswith("postgresql://"), "without a driver, as everyone writes it"
+        config["storage"] = {"postgres": {"postgres_url": url}}
     (tmp_path / "dagster.yaml").write_text(json.dumps(config))  # JSON is YAML
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", platform.url)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,14 +35,25 @@ def test_our_own_parser_accepts_every_command_on_a_page(page: Path) -> None:
             parser().parse_args(command)  # exits if it refuses the command, and says why
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *sorted(PROJECT.glob("benchmarks/*.md"))],
+    ids=lambda page: str(page.relative_to(PROJECT)),
+)
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for target, _, heading in re.findall(r"\]\(([^):#]*)(#([^)]+))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not heading or heading in headings(file), heading
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which GitHub links to the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in found}
 
 
 def test_every_guide_is_on_the_page_of_operations() -> None:
-    assert "(deploy/README.md)" in (PROJECT / "README.md").read_text()
     for guide in DEPLOY.glob("*/README.md"):
         assert f"({guide.relative_to(DEPLOY)})" in PAGE.read_text()
 
@@ -95,6 +107,19 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     verify = ["systemd-analyze", "verify", *(tmp_path / unit.name for unit in UNITS)]
     ran = subprocess.run(verify, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_daemon_of_the_unit_finds_its_workspace(tmp_path: Path) -> None:
+    text = (DEPLOY / "systemd/bkt-daemon.service").read_text()
+    text = text.replace("/var/lib/bkt-pipeline", str(tmp_path)).replace("/opt/bkt/bin", str(BIN))
+    assigned = " ".join(re.findall(r"^Environment=(.+)$", text, re.MULTILINE)).split()
+    (prepare,) = re.findall(r"^ExecStartPre=(.+)$", text, re.MULTILINE)
+    (workspace,) = re.findall(r"^ExecStart=.+ --workspace (\S+)$", text, re.MULTILINE)
+    environment = dict(pair.split("=", 1) for pair in assigned)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment}
+    subprocess.run(shlex.split(prepare), env=environment, cwd=tmp_path, check=True)
+    assert Path(workspace).exists()
+    assert (Path(environment["DAGSTER_HOME"]) / "dagster.yaml").exists()
 
 
 def test_the_units_run_commands_that_exist_and_are_on_the_page() -> None:

@@ -24,7 +24,7 @@ DAY = dt.timedelta(days=1)
 FUTURE = dt.datetime.now(dt.UTC) + 365 * DAY
 
 
-@pytest.fixture(params=["postgres", "s3"])
+@pytest.fixture(params=["postgres", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest) -> Iterator[WindowStore]:
     if request.param == "s3":
         yield S3Windows(request.getfixturevalue("bucket"), "school/one")
