@@ -54,6 +54,18 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def finish_stdout() -> None:
+    """Write what is left for stdout; if that fails, give it to the null device.
+
+    Otherwise the interpreter would try again when it exits, and change the exit code.
+    """
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+
+
 def out() -> Console:
     """The console for results."""
     with suppress(AttributeError, OSError, ValueError):

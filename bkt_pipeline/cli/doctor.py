@@ -50,6 +50,8 @@ def run_doctor(options: argparse.Namespace) -> int:
     found = diagnose()
     if fault := _fault_of_the_storage():
         found.add("fails", fault, WOULD_FAIL)
+    if advice := _advice_on_the_storage():
+        found.add("storage", advice)
     for name, value in found.lines:
         report(name, value)
     engine, _ = connect(budget_seconds=0)
@@ -134,3 +136,14 @@ def _fault_of_the_storage() -> str | None:
     except BktError as error:
         return str(error)
     return None
+
+
+def _advice_on_the_storage() -> str | None:
+    """What would make another Dagster storage than ours faster."""
+    from bkt_pipeline.settings import settings
+
+    if settings().dagster_home is None:
+        return None
+    from bkt_pipeline.instance.storage import slow_to_start
+
+    return slow_to_start()

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bkt_pipeline.calibration.labels import printable
 from bkt_pipeline.cli.console import write_line
 from bkt_pipeline.cli.files import written_whole
 from bkt_pipeline.cli.rollback import parse_night
@@ -84,7 +85,9 @@ def _read(night: dt.date | None) -> "dict[str, Exported]":
 
 def _print(tables: "dict[str, Exported]", form: str) -> None:
     both = {name: table.rows for name, table in tables.items()}
-    sys.stdout.buffer.write(_dumped(both) if form == "json" else _csv(tables["params"]))
+    data = _dumped(both) if form == "json" else _csv(tables["params"])
+    # A file or pipe gets the ids as they are; a terminal would obey what is in them.
+    sys.stdout.buffer.write(printable(data.decode()).encode() if sys.stdout.isatty() else data)
     sys.stdout.flush()
 
 

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 from bkt_pipeline import __version__
 from bkt_pipeline.cli import compare, doctor, export, forget, load, migrate, nightly, prune, rollback, ui
-from bkt_pipeline.cli.console import UNUSABLE, ConsoleLog, err, open_closed_streams, write_line
+from bkt_pipeline.cli.console import (
+    UNUSABLE,
+    ConsoleLog,
+    err,
+    finish_stdout,
+    open_closed_streams,
+    write_line,
+)
 from bkt_pipeline.cli.folder import outside_the_working_folder, working_folder
 from bkt_pipeline.cli.interrupts import interruptible
 from bkt_pipeline.errors import BktError
@@ -57,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         log.handlers.clear()
         console.file.close()
+        finish_stdout()
     return code
 
 

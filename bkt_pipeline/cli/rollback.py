@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import sys
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,9 @@ def parse_night(text: str) -> dt.date:
 
 def run_rollback(options: argparse.Namespace) -> int:
     """Roll back, and report what was restored."""
+    from bkt_pipeline.cli.console import write_line
     from bkt_pipeline.db.database import open_database
+    from bkt_pipeline.db.isolation import shown_key
     from bkt_pipeline.db.rollback import roll_back
 
     night = parse_night(options.night)
@@ -51,7 +52,7 @@ def run_rollback(options: argparse.Namespace) -> int:
         f"{len(done.unchanged)} already had them"
     )
     for key, why in done.refused.items():
-        print(f"{key} could not be restored: {why}", file=sys.stderr)
+        write_line(options.console, f"{shown_key(key)} could not be restored: {why}")
     if done.without:
         print(f"{len(done.without)} skills were first calibrated later and keep their parameters")
     return 1 if done.refused else 0

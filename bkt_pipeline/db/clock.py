@@ -22,8 +22,19 @@ def refuse_future(connection: Connection, as_of: dt.datetime) -> None:
         The as_of is more than a few minutes ahead.
     """
     now = connection.execute(select(func.now())).scalar_one().astimezone(dt.UTC)
+    refuse_later(as_of, now, "the database's clock")
+
+
+def refuse_later(as_of: dt.datetime, now: dt.datetime, clock: str) -> None:
+    """Refuse an as_of that is in the future by a clock, which says `now`.
+
+    Raises
+    ------
+    InvalidSettings
+        The as_of is more than a few minutes ahead.
+    """
     if as_of > now + CLOCK_TOLERANCE:
         raise InvalidSettings(
-            f"as_of {as_of.isoformat(timespec='seconds')} is in the future: the database's clock says "
+            f"as_of {as_of.isoformat(timespec='seconds')} is in the future: {clock} says "
             f"{now.isoformat(timespec='seconds')}; choose an as_of that has passed, or correct the clock"
         )

@@ -1,14 +1,17 @@
 """Stores each night's `SkillFit` as one row, and loads it again."""
 
 import datetime as dt
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, func, select, true
 
 from bkt_pipeline.calibration.baseline import History
+from bkt_pipeline.calibration.labels import printable
 from bkt_pipeline.db.schema import COMPARED, ESTIMATES, PARAMETERS, SCORES, published_params, skill_fits
 from bkt_pipeline.db.upsert import unless_newer, upsert
 from bkt_pipeline.model.bkt.evidence import Evidence, Tier
@@ -17,6 +20,24 @@ from bkt_pipeline.model.bkt.prior import Moments, SchoolPrior, prior_from_moment
 from bkt_pipeline.model.bkt.scores import HeldOut, Scores
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
 from bkt_pipeline.model.params import BktParams
+
+T = TypeVar("T")
+
+log = logging.getLogger("bkt_pipeline")
+
+
+def readable(rows: Iterable[RowMapping], read: Callable[[RowMapping], T]) -> Iterator[tuple[str, T]]:
+    """The skill of each stored row and what `read` makes of it, without rows that somebody has changed to something invalid.
+
+    For what other skills' nights read too: one odd row must not cost them theirs.
+    """
+    for row in rows:
+        try:
+            yield row["skill_id"], read(row)
+        except (ValueError, TypeError) as error:
+            log.warning(
+                "a stored row of skill %s is not valid and is left out: %s", printable(row["skill_id"]), error
+            )
 
 
 def store_fits(connection: Connection, fits: Sequence[SkillFit], run_id: str, code_version: str) -> None:
@@ -68,7 +89,7 @@ def load_fits(connection: Connection, keys: Sequence[str]) -> dict[str, SkillFit
         .where(skill_fits.c.skill_id.in_(keys))
         .order_by(skill_fits.c.skill_id)
     )
-    return {row["skill_id"]: _fit(row) for row in rows.mappings()}
+    return dict(readable(rows.mappings(), _fit))
 
 
 def _fit(row: RowMapping) -> SkillFit:
@@ -149,11 +170,11 @@ def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
         .subquery()
     )
     rows = connection.execute(
-        select(fits.moment_mean, fits.moment_covariance)
+        select(fits.skill_id, fits.moment_mean, fits.moment_covariance)
         .join(last, (last.c.skill_id == fits.skill_id) & (last.c.night == fits.night))
         .order_by(fits.skill_id)
     )
-    return prior_from_moments([moments_of(row) for row in rows.mappings()])
+    return prior_from_moments([moments for _, moments in readable(rows.mappings(), moments_of)])
 
 
 def _uncertainty(sure: Uncertainty) -> dict[str, float]:
@@ -190,14 +211,16 @@ def earlier_fits(
         {"keys": list(keys)},
     )
     found: dict[str, History] = {}
-    for row in rows:
-        value = row.log_likelihood / row.attempts
-        before = found.get(row.skill_id)
-        found[row.skill_id] = (
-            History((*before.per_attempt, value), before.params)
-            if before
-            else History(
-                (value,), BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
-            )
+    for skill_id, (value, params) in readable(rows.mappings(), _per_attempt):
+        before = found.get(skill_id)
+        found[skill_id] = (
+            History((*before.per_attempt, value), before.params) if before else History((value,), params)
         )
     return found
+
+
+def _per_attempt(row: RowMapping) -> tuple[float, BktParams]:
+    value = row["log_likelihood"] / row["attempts"]
+    if not math.isfinite(value):
+        raise ValueError(f"its log-likelihood per attempt is {value}")
+    return value, _params(row, "")

@@ -30,12 +30,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
+from bkt_pipeline.calibration.check import equal_as_stored
+from bkt_pipeline.calibration.item_checks import NEAR_ZERO
 from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.params import given_skills
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.db.upsert import lock_skills
+from bkt_pipeline.errors import RowNotTaken
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
 from bkt_pipeline.model.irt.items import ItemModel, SkillItems, published
 from bkt_pipeline.model.irt.offset import OffsetFits
@@ -73,6 +76,11 @@ def store_items(
 
     The key is the pair of skill and item. Rows with a newer as_of are kept. An item that was not calibrated gets a
     row with the reason, but that never replaces parameters from an earlier night.
+
+    Raises
+    ------
+    RowNotTaken
+        The platform's columns did not keep what was written.
     """
     rows = [row for items in skills for row in fitted_rows(items)]
     if not rows:
@@ -86,7 +94,7 @@ def store_items(
     if platform_model is not None:
         shown = [row for items in skills for row in _platform_rows(items, platform_model, written)]
         shown.sort(key=lambda row: (row["skill_id"], row["item_id"]))
-        _update_platform(connection, source, shown)
+        update_platform(connection, source, shown)
     return written
 
 
@@ -112,8 +120,14 @@ def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
     ).returning(own.skill_id, own.item_id)
 
 
-def _update_platform(connection: Connection, source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Set the platform's item columns in one statement."""
+def update_platform(connection: Connection, source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set the platform's item columns in one statement, and read in the same transaction what the backend would read.
+
+    Raises
+    ------
+    RowNotTaken
+        The columns did not keep the values.
+    """
     if not rows:
         return
     shown = [
@@ -126,6 +140,18 @@ def _update_platform(connection: Connection, source: Source, rows: Sequence[Mapp
         for row, skill in zip(rows, source.skill_ids(row["skill_id"] for row in rows), strict=True)
     ]
     connection.execute(_update_statement(source.items, source.skills.c.id.type), _arrays(shown))
+    # Deferred triggers could change the rows at the end of the transaction, when nobody looks any more.
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    kept = platform_rows(connection, sorted({row["skill_id"] for row in rows}), source)
+    for row in rows:
+        # An item that has been deleted or moved to another skill since it was read has no row any more.
+        theirs = kept[row["skill_id"]].get(row["item_id"])
+        for place, name in enumerate(PLATFORM_COLUMNS[:2]):
+            if theirs and not equal_as_stored(row[name], theirs[place], near_zero=NEAR_ZERO):
+                raise RowNotTaken(
+                    f"{source.items.name} holds {name} {theirs[place]} after {row[name]} was written; look for a trigger, rule "
+                    "or column type of the table that discards or changes values, or set BKT_UPDATE_ITEMS=no"
+                )
 
 
 @lru_cache(maxsize=8)

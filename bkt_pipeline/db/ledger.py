@@ -1,6 +1,7 @@
 """The two ledgers: the outcome of each skill, and of each skill's items, in each night."""
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, Self, TypeVar
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 from bkt_pipeline.calibration.items import ItemsVerdict
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
+from bkt_pipeline.db.fits import readable
 from bkt_pipeline.db.rehearsals import KEYS, rehearsed_items, rehearsed_skills
 from bkt_pipeline.db.schema import COMPARED_ITEMS, night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
@@ -187,11 +189,18 @@ def item_prior(connection: Connection, night: dt.date) -> ItemPrior:
         .subquery()
     )
     rows = connection.execute(
-        select(ledger.moments).join(
+        select(ledger.skill_id, ledger.moments).join(
             last, (last.c.skill_id == ledger.skill_id) & (last.c.night == ledger.night)
         )
     )
-    return learn_item_prior(ItemMoments(int(n_items), *sums) for n_items, *sums in rows.scalars())
+    return learn_item_prior(moments for _, moments in readable(rows.mappings(), _item_moments))
+
+
+def _item_moments(row: RowMapping) -> ItemMoments:
+    n_items, *sums = row["moments"]
+    if len(sums) != 5 or not all(map(math.isfinite, (n_items, *sums))):
+        raise ValueError(f"its moments are {row['moments']}")
+    return ItemMoments(int(n_items), *sums)
 
 
 def outcomes_since(connection: Connection, as_of: dt.datetime) -> dict[str, Outcome]:

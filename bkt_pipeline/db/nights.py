@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, RowMapping, func, select, true
 from bkt_pipeline.calibration.comparison import Comparison, compare_estimators
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.clock import LATEST_NIGHT
-from bkt_pipeline.db.fits import scores_of
+from bkt_pipeline.db.fits import readable, scores_of
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
 from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.params import BktParams
@@ -116,11 +116,10 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     last = connection.execute(
         select(before).select_from(now.join(before, true())).where(now.c.night == night)
     )
-    previous = {row["skill_id"]: _params(row) for row in last.mappings()}
-    tonight = {
-        row["skill_id"]: row
-        for row in connection.execute(select(fits).where(fits.c.night == night)).mappings()
-    }
+    previous = dict(readable(last.mappings(), _params))
+    stored = connection.execute(select(fits).where(fits.c.night == night)).mappings().all()
+    known = dict(readable(stored, _params))
+    tonight = {row["skill_id"]: row for row in stored if row["skill_id"] in known}
     rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
     return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id)) for row in rows]
 

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, Table, select, text
+from sqlalchemy import Connection, Table, Text, cast, select, text
 from sqlalchemy.exc import DBAPIError
 
 from bkt_pipeline.db.attempts import read_active_skills
 from bkt_pipeline.db.isolation import unusable_keys
-from bkt_pipeline.db.items import platform_columns
+from bkt_pipeline.db.items import platform_columns, update_platform
 from bkt_pipeline.db.migrations import current, migrate, newest
 from bkt_pipeline.db.params import write_rows
 from bkt_pipeline.db.permissions import NOT_ALLOWED, name_of, role_name
@@ -17,6 +17,7 @@ from bkt_pipeline.db.retry import is_transient, reason, sqlstate
 from bkt_pipeline.db.schema import SCHEMA, own
 from bkt_pipeline.db.target import TARGET, create_target
 from bkt_pipeline.errors import BktError
+from bkt_pipeline.settings import settings
 
 TRIED = (
     0.25,
@@ -25,6 +26,7 @@ TRIED = (
     0.1875,
     -123.456,
 )  # parameters and a log-likelihood such as a night could publish
+TRIED_ITEMS = 200
 _MISSING = ("42P01", "42703")  # a table, a column
 _UNWRITABLE = text(
     """
@@ -58,7 +60,8 @@ def try_writes(
     """What a night could not write, with the reasons. All changes are rolled back."""
     found = {
         TARGET: _undone(connection, lambda: _write_target(connection, source, target, schema)),
-        "items": _undone(connection, lambda: _write_items(connection, source)),
+        "items": _undone(connection, lambda: _may_not_update_items(connection, source)),
+        "item rows": _undone(connection, lambda: _write_items(connection, source)),
         "schema": _undone(connection, lambda: _write_own(connection)),
     }
     return {name: why for name, why in found.items() if why}
@@ -121,7 +124,9 @@ def _refused(connection: Connection, platform: Platform, keys: Sequence[str]) ->
     return _refused(connection, platform, keys[:middle]) | _refused(connection, platform, keys[middle:])
 
 
-def _write_items(connection: Connection, source: Source) -> str | None:
+def _may_not_update_items(connection: Connection, source: Source) -> str | None:
+    if not settings().update_items:
+        return None
     refused = [name for name, may in platform_columns(connection, source).items() if not may]
     if not refused:
         return None
@@ -132,6 +137,18 @@ def _write_items(connection: Connection, source: Source) -> str | None:
         f"this role has no right to {columns} of items, so their parameters would be in {own} only; "
         f"issue: {grant} or set BKT_UPDATE_ITEMS=no"
     )
+
+
+def _write_items(connection: Connection, source: Source) -> str | None:
+    columns = platform_columns(connection, source)
+    if not settings().update_items or not columns or not all(columns.values()):
+        return None
+    items, skills = source.items.c, source.skills.c
+    names = select(cast(skills.id, Text).label("skill_id"), cast(items.id, Text).label("item_id"))
+    some = names.join_from(source.items, source.skills, items.skill_id == skills.id).where(skills.active)
+    rows = connection.execute(some.order_by(items.id).limit(TRIED_ITEMS)).mappings()
+    update_platform(connection, source, [{**row, "irt_a": TRIED[0], "irt_b": TRIED[1]} for row in rows])
+    return None
 
 
 def _write_own(connection: Connection) -> str | None:

@@ -1,12 +1,13 @@
 """Converts Postgres URLs, in any form that users write them, for each driver."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from bkt_pipeline.errors import InvalidSettings
@@ -94,6 +95,8 @@ def platform_name(url: str) -> str:
 def psycopg2_url(url: str) -> str:
     """Convert the URL for dagster-postgres. The driver is named, since SQLAlchemy 2.1 uses psycopg 3 by default."""
     plain = libpq_url(url)
+    if not plain.startswith("postgresql://"):
+        plain = _as_url(conninfo_to_dict(plain))
     try:
         parsed = make_url(plain).set(drivername="postgresql+psycopg2")
     except (ArgumentError, ValueError):
@@ -105,3 +108,10 @@ def psycopg2_url(url: str) -> str:
         {name: str(value) for name, value in ours.items() if name not in parsed.query}
     )
     return parsed.render_as_string(hide_password=False)
+
+
+def _as_url(parts: Mapping[str, Any]) -> str:
+    names = {"user": "username", "password": "password", "dbname": "database"}
+    own = {ours: parts[name] for name, ours in names.items() if name in parts}
+    query = {name: str(value) for name, value in parts.items() if name not in names}
+    return URL.create("postgresql", **own, query=query).render_as_string(hide_password=False)

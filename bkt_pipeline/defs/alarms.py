@@ -19,7 +19,7 @@ from bkt_pipeline.defs.notify.message import late_message
 from bkt_pipeline.defs.reporting import FAILED_SKILLS
 from bkt_pipeline.defs.run_errors import root
 from bkt_pipeline.defs.schedules import HOURS, latest_due
-from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG, night_of, night_tags
+from bkt_pipeline.defs.tags import COMMAND_TAG, REHEARSAL_TAG, WILL_RETRY_TAG, night_or_creation, night_tags
 from bkt_pipeline.settings import settings
 
 NOBODY = "BKT_NOTIFY is not set"
@@ -71,7 +71,7 @@ def report_if_failed(
     reason = why_it_failed(failures)
     if reason is None:
         return "some of its skills failed, which the night's summary reports"
-    night = night_tags(night_of(record))
+    night = night_tags(night_or_creation(record, installation.name("settings")))
     return at_once(instance, installation, run, night, f"a run of {run.job_name}", reason)
 
 
@@ -105,7 +105,8 @@ def not_started(instance: dg.DagsterInstance, installation: Installation, start:
     of_today = [
         record.dagster_run
         for record in records
-        if night_of(record) >= day and REHEARSAL_TAG not in record.dagster_run.tags
+        if night_or_creation(record, installation.name("settings")) >= day
+        and REHEARSAL_TAG not in record.dagster_run.tags
     ]
     if not of_today:
         return f"the schedule's tick at {start:%H:%M} UTC started no run of {job}"

@@ -1,7 +1,7 @@
 """The progress of a night, from its runs and outcomes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -43,10 +43,14 @@ def waits_for(night: NightState) -> str | None:
     return None
 
 
-def latest_night_run(
-    instance: dg.DagsterInstance, installation: Installation, *, rehearsals: bool = True
-) -> dg.RunRecord | None:
-    """The latest successful run that began a night. Nights of the command are left out: they need no sensors."""
+def latest_night_run(instance: dg.DagsterInstance, installation: Installation) -> dg.RunRecord | None:
+    """The latest successful run that began a night that publishes."""
+    begun = nights_begun(instance, installation)
+    return next((run for run in begun if REHEARSAL_TAG not in run.dagster_run.tags), None)
+
+
+def nights_begun(instance: dg.DagsterInstance, installation: Installation) -> Iterator[dg.RunRecord]:
+    """The successful runs that began a night, the latest first. Nights of the command need no sensors and are left out."""
     succeeded = dg.RunsFilter(
         job_name=installation.name(ACTIVE_SKILLS_JOB),
         tags=installation.tags,
@@ -54,12 +58,8 @@ def latest_night_run(
     )
     cursor = None
     while records := instance.get_run_records(succeeded, limit=PAGE, cursor=cursor):
-        for record in records:
-            tags = record.dagster_run.tags
-            if COMMAND_TAG not in tags and (rehearsals or REHEARSAL_TAG not in tags):
-                return record
+        yield from (record for record in records if COMMAND_TAG not in record.dagster_run.tags)
         cursor = records[-1].dagster_run.run_id
-    return None
 
 
 def night_state(

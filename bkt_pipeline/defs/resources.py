@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from bkt_pipeline.calibration.items import ItemOptions
 from bkt_pipeline.calibration.skills import SkillOptions, require_estimates
+from bkt_pipeline.db.clock import refuse_later
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.private import note_origin
@@ -144,9 +145,10 @@ class CalibrationSettings(dg.ConfigurableResource[Any]):
 
     @field_validator("as_of")
     @classmethod
-    def _is_a_moment(cls, value: str) -> str:
+    def _has_passed(cls, value: str) -> str:
+        # Each run asks the database's clock too, which the launchpad cannot.
         if value:
-            parse_moment(value)
+            refuse_later(parse_moment(value), dt.datetime.now(dt.UTC), "this machine's clock")
         return value
 
     @property

@@ -39,10 +39,10 @@ def resolve_as_of(
     Raises
     ------
     dg.Failure
-        The as_of is in the future by the database's clock.
+        The as_of is not a time, or in the future by the database's clock.
     """
-    as_of = settings.resolve_as_of(run_record(context))
     try:
+        as_of = settings.resolve_as_of(run_record(context))
         database.run(partial(refuse_future, as_of=as_of))
     except InvalidSettings as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -16,6 +16,7 @@ installation's name). Decisions are pure functions below the sensors and in `nig
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -24,9 +25,11 @@ from bkt_pipeline.db.ledger import outcomes_since
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.jobs import CALIBRATION_JOB, ITEMS_JOB, SUMMARY_JOB
 from bkt_pipeline.defs.night_state import (
+    PAGE,
     coming_retries,
     latest_night_run,
     night_state,
+    nights_begun,
     runs_of_night,
     waits_for,
 )
@@ -37,6 +40,7 @@ from bkt_pipeline.defs.tags import (
     AS_OF_TAG,
     CALIBRATED_TAG,
     FAILED_TAG,
+    REHEARSAL_TAG,
     SHARD_TAG,
     config_of,
     night_of,
@@ -60,15 +64,15 @@ def shards_sensor(installation: Installation) -> dg.SensorDefinition:
         description="Starts the job calibration, one run for each shard of the night, when active_skills_job has succeeded.",
     )
     def start_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        record = latest_night_run(context.instance, installation)
-        if record is None:
+        record = next_to_start(context.instance, installation, context.cursor)
+        if record is None and context.cursor is None:
             return dg.SkipReason(NO_NIGHT)
+        if record is None:
+            return dg.SkipReason(
+                f"the shards of the night as of {context.cursor} were started; waiting for the next night"
+            )
         night = night_of_run(record, installation)
         as_of = night[AS_OF_TAG]
-        if context.cursor == as_of:
-            return dg.SkipReason(
-                f"the shards of the night as of {as_of} were started; waiting for the next night"
-            )
         requests = shard_requests(context.instance, installation, CALIBRATION_JOB, record, night)
         return dg.SensorResult(run_requests=requests, cursor=as_of)
 
@@ -91,7 +95,7 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
     def nightly_irt(context: dg.SensorEvaluationContext, **_: Any) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
         end_dead_runs(instance, installation.tags)
-        record = latest_night_run(instance, installation, rehearsals=False)
+        record = latest_night_run(instance, installation)
         if record is None:
             return dg.SkipReason(NO_NIGHT)
         night = night_of_run(record, installation)
@@ -121,6 +125,19 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
         return dg.SensorResult(run_requests=requests, cursor=items_started(as_of))
 
     return nightly_irt
+
+
+def next_to_start(
+    instance: dg.DagsterInstance, installation: Installation, cursor: str | None
+) -> dg.RunRecord | None:
+    """The latest night that began after that of the cursor; a rehearsal never hides a night that publishes."""
+    waiting: list[dg.RunRecord] = []
+    for record in islice(nights_begun(instance, installation), PAGE):
+        if night_of_run(record, installation)[AS_OF_TAG] == cursor:
+            break
+        waiting.append(record)
+    published = [record for record in waiting if REHEARSAL_TAG not in record.dagster_run.tags]
+    return next(iter([*published, *waiting]), None)
 
 
 def night_of_run(record: dg.RunRecord, installation: Installation) -> dict[str, str]:

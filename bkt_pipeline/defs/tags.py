@@ -69,6 +69,14 @@ def night_of(record: dg.RunRecord, settings: str = "settings") -> dt.datetime:
     return parse_moment(value) if value else record.create_timestamp.astimezone(dt.UTC)
 
 
+def night_or_creation(record: dg.RunRecord, settings: str = "settings") -> dt.datetime:
+    """The as_of of a run's night, or when the run was created if its tag is not a time: such a run fails."""
+    try:
+        return night_of(record, settings)
+    except InvalidSettings:
+        return record.create_timestamp.astimezone(dt.UTC)
+
+
 def config_of(record: dg.RunRecord, *resources: str) -> dict[str, Any]:
     """The run's config of these resources; one without config is not in the result."""
     config: Any = record.dagster_run.run_config

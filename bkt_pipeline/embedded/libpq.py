@@ -19,7 +19,8 @@ from bkt_pipeline.embedded.sockets import PORT
 _PARAMETERS = {
     "hostaddr": "",
     "password": "",
-    "passfile": "/nonexistent",
+    # No file can have this name, whatever folders the machine has.
+    "passfile": f"{os.devnull}/none",
     "require_auth": "none",
     "channel_binding": "prefer",
     "connect_timeout": "10",

@@ -165,6 +165,28 @@ def _refuse_foreign_tables(url: str) -> None:
     retry_pg_connection_fn(check)
 
 
+def slow_to_start() -> str | None:
+    """What would make Dagster's daemon start runs faster, if the dagster.yaml in DAGSTER_HOME names another storage.
+
+    Whatever creates a run, such as the daemon, first writes what the run intends for every skill. Our code is not in that
+    process unless its storage is ours.
+    """
+    folder = settings().dagster_home
+    configured = folder / "dagster.yaml" if folder else None
+    if (
+        configured is None
+        or not configured.exists()
+        or PooledPostgresStorage.__name__ in configured.read_text()
+    ):
+        return None
+    ours = f"{{custom: {{module: {__name__}, class: {PooledPostgresStorage.__name__}, config: {{}}}}}}"
+    return (
+        "not ours, so the daemon starts a run of 1,000 skills 20 times as slowly (98 s instead of 5 s, measured on "
+        f"dagster-postgres); set storage: {ours} in dagster.yaml, and DAGSTER_POSTGRES_URL to the same database, for the "
+        "daemon and the webserver too"
+    )
+
+
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """The Dagster instance, the same one that the UI shows.

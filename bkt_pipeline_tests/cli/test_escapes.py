@@ -2,13 +2,16 @@
 
 import datetime as dt
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.cli.console import write_line
+from bkt_pipeline.cli.export import _print
 from bkt_pipeline.cli.tables import items_totals, night_table
+from bkt_pipeline.db.export import Exported
 from bkt_pipeline.db.isolation import REFUSED_KEY, shown_key
 from bkt_pipeline.db.ledger import ItemsOutcome, SkillOutcome
 
@@ -42,6 +45,24 @@ def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
     assert [key for key in HOSTILE if shown_key(key).isascii() and shown_key(key) not in shown] == []
     rows = [line for line in shown.splitlines() if line.rstrip().endswith(("failed", "skipped"))]
     assert len(rows) == 2 * len(HOSTILE), "no id makes a line of its own"
+
+
+@pytest.mark.parametrize(("form", "is_terminal"), [("csv", True), ("json", True), ("csv", False)])
+def test_an_export_is_exact_in_a_pipe_and_harmless_on_a_terminal(
+    form: str, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="utf-8")
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", stream)
+    rows = [{"skill_id": key} for key in HOSTILE if "\udce9" not in key]
+    table = Exported({"skill_id": str}, rows)
+    _print({"params": table, "items": table}, form)
+    shown = written.getvalue().decode()
+    if is_terminal:
+        assert [c for c in shown if not c.isprintable() and c != "\n"] == []
+    else:
+        assert all(row["skill_id"] in shown for row in rows)
 
 
 def test_a_long_id_is_shortened() -> None:

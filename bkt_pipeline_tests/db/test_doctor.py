@@ -187,6 +187,13 @@ STOPS = {
         WOULD_FAIL,
         "holds p_slip 0.5 after",
     ),
+    "a trigger that discards changes of items": (
+        "ALTER TABLE items ADD irt_a real, ADD irt_b real, ADD irt_calibrated_at timestamptz;"
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER keep BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION keep();",
+        WOULD_FAIL,
+        "items holds irt_a None after 0.25 was written",
+    ),
     "a target that refuses one skill": (
         TARGET + "ALTER TABLE skill_bkt_params ADD CHECK (skill_id <> '2');",
         WOULD_FAIL,

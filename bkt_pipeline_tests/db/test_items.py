@@ -367,6 +367,8 @@ def test_the_prior_is_learned_from_what_each_skill_taught_last_before_the_night(
             connection, [calibrated("s", AS_OF - DAY), calibrated("t", AS_OF - DAY, moments=MOMENTS)], "third"
         )
         record(connection, [calibrated("s", AS_OF, moments=MOMENTS)], "this night")
+        odd = (*MOMENTS[:-1], float("nan"))
+        record(connection, [calibrated("odd", AS_OF - DAY, moments=odd)], "a row that somebody changed")
         learned = item_prior(connection, AS_OF.date())
     assert learned == learn_item_prior([ItemMoments(6, *hard[1:]), ItemMoments(3, *MOMENTS[1:])])
     assert learned != SHIPPED_ITEM_PRIOR

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 from bkt_pipeline.db.urls import libpq_url, psycopg2_url
 from bkt_pipeline.errors import InvalidSettings
@@ -33,3 +34,16 @@ def test_what_may_be_a_part_of_a_password_is_not_shown(convert: Callable[[str], 
 @pytest.mark.parametrize("convert", [libpq_url, psycopg2_url])
 def test_parameters_of_libpq_are_kept(convert: Callable[[str], str]) -> None:
     assert "sslmode=verify-full" in convert(BASE + "?sslmode=verify-full")
+
+
+def test_keywords_are_understood_for_dagsters_storage_too() -> None:
+    url = make_url(psycopg2_url("host=/run/pg port=5433 dbname=platform user=u password='a b@c'"))
+    _, arguments = create_engine(url).dialect.create_connect_args(url)
+    expected = {
+        "host": "/run/pg",
+        "port": "5433",
+        "dbname": "platform",
+        "user": "u",
+        "password": "a b@c",
+    }
+    assert expected.items() <= arguments.items()

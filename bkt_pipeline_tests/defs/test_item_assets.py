@@ -225,6 +225,36 @@ def test_only_the_failing_skill_fails_until_it_is_fixed(
     assert set(statuses(instance, ITEMS).values()) == {"MATERIALIZED"}
 
 
+def test_items_of_the_platform_that_keep_no_values_fail_their_skill_alone(
+    ready: Platform, calibrate: Run, instance: dg.DagsterInstance
+) -> None:
+    """One trigger discards the update; another, deferred, changes what was written when the transaction ends."""
+    answers = {skill: enrol(ready, skill, [(1.0, 0.0)]) for skill in (1, 2, 3)}
+    add_item_columns(ready)
+    with psycopg.connect(ready.url) as connection:
+        triggers = sql.SQL(
+            """
+            CREATE FUNCTION discard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+            CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN UPDATE items SET irt_b = 9 WHERE id = NEW.id AND irt_b <> 9; RETURN NULL; END';
+            CREATE TRIGGER discard BEFORE UPDATE ON items FOR EACH ROW
+                WHEN (NEW.skill_id = {}) EXECUTE FUNCTION discard();
+            CREATE CONSTRAINT TRIGGER change AFTER UPDATE ON items DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+                WHEN (NEW.skill_id = {}) EXECUTE FUNCTION change();
+            """
+        )
+        connection.execute(triggers.format(ready.id(2), ready.id(3)))
+    failed = calibrate(1, 2, 3)
+    (failure,) = [e for e in failed.all_events if e.is_step_failure]
+    error = failure.step_failure_data.error.to_string()
+    assert "items holds irt_a None after" in error
+    assert "items holds irt_b 9.0 after" in error
+    assert stored(ready) == expected(answers[1])
+    assert list(statuses(instance, ITEMS).values()) == ["MATERIALIZED", "FAILED", "FAILED"]
+    with psycopg.connect(ready.url) as connection:
+        assert connection.execute("SELECT count(irt_a), max(irt_b) < 9 FROM items").fetchone() == (1, True)
+
+
 def test_an_older_night_is_overtaken(ready: Platform, calibrate: Run, instance: dg.DagsterInstance) -> None:
     enrol(ready, 1, [(1.0, 0.0)])
     calibrate(1)

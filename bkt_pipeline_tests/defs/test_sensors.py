@@ -1,5 +1,6 @@
 """What the sensors start at each evaluation, on a real instance."""
 
+import datetime as dt
 from collections.abc import Callable
 
 import dagster as dg
@@ -10,7 +11,8 @@ from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.night_state import PAGE, latest_night_run
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.resources import PlatformDatabase
-from bkt_pipeline.defs.tags import COMMAND_TAG, night_tags
+from bkt_pipeline.defs.sensors import next_to_start
+from bkt_pipeline.defs.tags import AS_OF_TAG, COMMAND_TAG, REHEARSAL_TAG, night_tags
 from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import enrol, summary
 
@@ -113,10 +115,15 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
     assert "waiting for the next" in evaluate(first.cursor).skip_message
 
 
-def test_nights_of_the_command_never_hide_the_scheduled_one(instance: dg.DagsterInstance) -> None:
+def test_nights_of_the_command_and_rehearsals_never_hide_the_scheduled_one(
+    instance: dg.DagsterInstance,
+) -> None:
     installation = Installation()
-    night = NIGHT | installation.tags
-    for number, tags in enumerate([night, *[night | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]):
+    scheduled = NIGHT | installation.tags
+    rehearsal = night_tags(AS_OF - dt.timedelta(days=9)) | installation.tags | {REHEARSAL_TAG: "true"}
+    for number, tags in enumerate(
+        [scheduled, rehearsal, *[scheduled | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]
+    ):
         instance.add_run(
             dg.DagsterRun(
                 job_name="active_skills_job",
@@ -126,5 +133,8 @@ def test_nights_of_the_command_never_hide_the_scheduled_one(instance: dg.Dagster
             )
         )
     found = latest_night_run(instance, installation)
-    assert found is not None
-    assert found.dagster_run.run_id == "run-0"
+    first = next_to_start(instance, installation, None)
+    second = next_to_start(instance, installation, scheduled[AS_OF_TAG])
+    ids = [record and record.dagster_run.run_id for record in (found, first, second)]
+    assert ids == ["run-0", "run-0", "run-1"]
+    assert next_to_start(instance, installation, rehearsal[AS_OF_TAG]) is None

@@ -88,6 +88,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"min_attempts": -1}}, "min_attempts is -1: Input should be greater than or equal to 0"),
     ({"settings": {"min_attempts": 0}}, "min_attempts is 0 and the estimator is grid"),
     ({"settings": {"as_of": "yesterday"}}, "as_of 'yesterday' is not an ISO 8601 time"),
+    (
+        {"settings": {"as_of": "2999-01-01"}},
+        "as_of 2999-01-01T00:00:00+00:00 is in the future: this machine's clock",
+    ),
     ({"item_settings": {"min_answers": 0}}, "min_answers is 0: Input should be greater than or equal to 1"),
 ]
 

@@ -1,5 +1,6 @@
 """The command `dg`, in a clone and in a project that declares the component. It needs the package dagster-dg-cli."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import dagster as dg
 import pytest
 
 from bkt_pipeline_tests.conftest import PROJECT, Platform
-from bkt_pipeline_tests.helpers.schools import enrol
+from bkt_pipeline_tests.helpers.schools import enrol, shift, stored
 
 DG = Path(sys.executable).parent / "dg"
 
@@ -84,9 +85,15 @@ def project(tmp_path: Path) -> Path:
 def test_dg_checks_lists_and_launches_in_a_clone_and_in_a_project(
     project: Path, platform: Platform, instance: dg.DagsterInstance
 ) -> None:
-    run_dg(PROJECT, "check", "defs")
-    skills = list(enrol(platform, [20, 3]))
+    skills = list(enrol(platform, [20, 20]))
+    shift(platform, dt.datetime.now(dt.UTC))
     settings = {"PYTHONPATH": f"{project / 'src'}:{PROJECT}", "DATABASE_URL": platform.url}
+    run_dg(PROJECT, "check", "defs", **settings)
+    run_dg(PROJECT, "launch", "--job", "active_skills_job", **settings)
+    run_dg(
+        PROJECT, "launch", "--assets", "skill_bkt_params,attempt_window", "--partition", skills[1], **settings
+    )
+    assert instance.get_dynamic_partitions("skill") == skills
     run_dg(project, "check", "defs", **settings)
     listed = json.loads(run_dg(project, "list", "defs", "--json", **settings))
     assert "bkt/skill_bkt_params" in {asset["asset_key"] for asset in listed["assets"]}
@@ -94,7 +101,6 @@ def test_dg_checks_lists_and_launches_in_a_clone_and_in_a_project(
     run_dg(project, "launch", "--job", "bkt_active_skills_job", **settings)
     run_dg(project, "launch", "--job", "bkt_calibration", "--partition", skills[0], **settings)
     assert instance.get_dynamic_partitions("bkt_skill") == skills
-    assert {run.job_name: run.status for run in instance.get_runs()} == {
-        "bkt_active_skills_job": dg.DagsterRunStatus.SUCCESS,
-        "bkt_calibration": dg.DagsterRunStatus.SUCCESS,
-    }
+    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
+    assert len(instance.get_runs()) == 4
+    assert stored(platform).keys() == set(skills)

@@ -19,8 +19,9 @@ from bkt_pipeline.defs.night import NightFailed, run_night
 from bkt_pipeline.defs.partitions import range_tags
 from bkt_pipeline.defs.tags import night_tags
 from bkt_pipeline.errors import InvalidSettings
+from bkt_pipeline.instance.storage import dagster_instance, slow_to_start
 from bkt_pipeline.model import calibrate
-from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.conftest import AS_OF, PROJECT, Platform
 from bkt_pipeline_tests.helpers.schools import (
     EPOCH,
     PARAMS,
@@ -281,6 +282,15 @@ def test_any_set_of_skills_runs_on_dagsters_own_storage(
         some = run_night(database, build_definitions(), other, AS_OF, [first, last], with_items=False)
         assert outcomes(some) == {first: "calibrated", last: "calibrated"}
         assert some.failed_runs == {}
+        runs = {run.run_id for run in other.get_runs()}
+    # What doctor advises then works.
+    assert "class: PooledPostgresStorage" in (slow_to_start() or "")
+    if storage == "postgres":
+        (tmp_path / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
+        assert slow_to_start() is None
+        with dagster_instance() as ours:
+            assert {run.run_id for run in ours.get_runs()} == runs
     databases.drop(url)
 
 

@@ -11,7 +11,7 @@ from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.definitions import build_definitions
 from bkt_pipeline.defs.night import NightRun
 from bkt_pipeline.errors import InvalidSettings
-from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.conftest import AS_OF, Platform
 from bkt_pipeline_tests.helpers.schools import checks_of, enrol, outcomes, shift, stored, summary
 
 RunNight = Callable[..., NightRun]
@@ -180,3 +180,24 @@ def test_rows_that_cannot_be_read_cost_neither_the_other_skills_nor_the_report(
     if students == 1:
         assert run.warning is not None
         assert "some_skill_is_calibrated failed" in run.warning
+
+
+def test_odd_rows_of_earlier_nights_cost_no_skill_its_night(
+    platform: Platform, night: RunNight, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    skills = list(enrol(platform, [40, 40, 40, 40]))
+    assert night(platform).result["count"] == 4
+    odd = (
+        "p_slip = 0.9",
+        "log_likelihood = '-infinity'",
+        "moment_mean = '{1}'",
+        "moment_covariance[1] = 'NaN'",
+    )
+    for skill, value in zip(skills, odd, strict=True):
+        change(platform, f"UPDATE bkt_pipeline.skill_fits SET {value} WHERE skill_id = '{skill}'")  # noqa: S608
+    run = night(platform, AS_OF + dt.timedelta(days=1))
+    assert outcomes(run) == dict.fromkeys(skills, "calibrated")
+    assert run.failed_runs == {}
+    assert summary(instance)["calibrated"].value == 4
+    for skill in skills:
+        assert f"a stored row of skill {skill} is not valid" in caplog.text
