@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, f
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.db.schema import COMPARED, ESTIMATES, PARAMETERS, SCORES, published_params, skill_fits
 from bkt_pipeline.db.upsert import unless_newer, upsert
+from bkt_pipeline.model.bkt.curves import BINS, Reliability
 from bkt_pipeline.model.bkt.evidence import Evidence, Tier
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.bkt.prior import Moments, SchoolPrior, prior_from_moments
@@ -38,7 +39,7 @@ def fit_row(fit: SkillFit) -> dict[str, Any]:
         **(_parameters(fit.polished, "polished_") if fit.polished else {}),
         **(_parameters(fit.pooled, "pooled_") if fit.pooled else {}),
         **(_moments(fit.moments) if fit.moments else {}),
-        **(_held_out(fit.held_out) if fit.held_out else {}),
+        **(_held_out(fit.held_out, fit.estimator) if fit.held_out else {}),
         "attempts": fit.n_attempts,
         "students": fit.n_students,
         "distinct_sequences": fit.n_distinct,
@@ -122,13 +123,19 @@ def moments_of(row: RowMapping) -> Moments:
     return Moments(np.array(row["moment_mean"]), np.array(row["moment_covariance"]).reshape(4, 4))
 
 
-def _held_out(held_out: HeldOut) -> dict[str, float | int | None]:
+def _held_out(held_out: HeldOut, estimator: str) -> dict[str, Any]:
     scores = {
         f"held_out_{name}_{score}": getattr(held_out.scores[name], score)
         for name in COMPARED
         for score in SCORES
     }
-    return {**scores, "held_out_students": held_out.students, "held_out_attempts": held_out.attempts}
+    bins = held_out.reliability[estimator]
+    return {
+        **scores,
+        "held_out_students": held_out.students,
+        "held_out_attempts": held_out.attempts,
+        "held_out_bins": [*bins.answers, *bins.right, *bins.predicted],
+    }
 
 
 def scores_of(row: RowMapping) -> dict[str, Scores]:
@@ -136,6 +143,15 @@ def scores_of(row: RowMapping) -> dict[str, Scores]:
     if row["held_out_students"] is None:
         return {}
     return {name: Scores(**{score: row[f"held_out_{name}_{score}"] for score in SCORES}) for name in COMPARED}
+
+
+def reliability_of(row: RowMapping) -> Reliability | None:
+    """The held-out answers of a stored fit by their prediction; None if it has none, or an older version stored it."""
+    values = row["held_out_bins"]
+    if values is None:
+        return None
+    counts = tuple(map(int, values[: 2 * BINS]))
+    return Reliability(counts[:BINS], counts[BINS:], tuple(values[2 * BINS :]))
 
 
 def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
@@ -173,8 +189,10 @@ def earlier_fits(
         .table_valued(column("skill_id", Text))
         .render_derived("given")
     )
+    intervals = [fits.c[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
+    parameters = [fits.c[name] for name in PARAMETERS]
     recent = (
-        select(fits)
+        select(fits.c.night, fits.c.log_likelihood, fits.c.attempts, *parameters, *intervals)
         .where(
             fits.c.skill_id == given.c.skill_id,
             fits.c.night < night,
@@ -186,18 +204,24 @@ def earlier_fits(
         .lateral("recent")
     )
     rows = connection.execute(
-        select(recent).select_from(given.join(recent, true())).order_by(recent.c.night.desc()),
+        select(given.c.skill_id, recent)
+        .select_from(given.join(recent, true()))
+        .order_by(recent.c.night.desc()),
         {"keys": list(keys)},
     )
-    found: dict[str, History] = {}
-    for row in rows:
-        value = row.log_likelihood / row.attempts
-        before = found.get(row.skill_id)
-        found[row.skill_id] = (
-            History((*before.per_attempt, value), before.params)
-            if before
-            else History(
-                (value,), BktParams(row.p_l0, row.p_transit, row.p_slip, row.p_guess, row.log_likelihood)
-            )
-        )
-    return found
+    of_skill: dict[str, list[Sequence[Any]]] = {}
+    for skill_id, *values in rows:
+        of_skill.setdefault(skill_id, []).append(values)
+    return {skill_id: _history(nights_of_skill) for skill_id, nights_of_skill in of_skill.items()}
+
+
+def _history(rows: Sequence[Sequence[Any]]) -> History:
+    """Rows of night, log-likelihood, attempts, four parameters and the ends of their intervals, latest first."""
+    nights, likelihoods, attempts = zip(*(row[:3] for row in rows), strict=True)
+    values = np.array([row[3:] for row in rows], np.float32)
+    return History(
+        tuple(value / n for value, n in zip(likelihoods, attempts, strict=True)),
+        BktParams(*rows[0][3:7], likelihoods[0]),
+        nights,
+        np.concatenate([values[:, :4, None], values[:, 4:].reshape(-1, 4, 2)], axis=2),
+    )

@@ -176,6 +176,12 @@ skill_fits = Table(
         comment="Students held out to compare the estimators; NULL if there were too few",
     ),
     Column("held_out_attempts", BigInteger, comment="Graded attempts of the held-out students"),
+    Column(
+        "held_out_bins",
+        ARRAY(Double),
+        comment="The held-out answers in ten bins of P(right) under the published estimator: the number of answers in each, "
+        "of right ones, and the sum of P(right); 30 values",
+    ),
     *(
         Column(f"held_out_{name}_{score}", Double, comment=f"{meaning} of the held-out answers, {what}")
         for name, what in COMPARED.items()

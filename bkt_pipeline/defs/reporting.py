@@ -5,6 +5,7 @@ Here an asset instead yields one materialisation for each skill that did not fai
 but Dagster needs it to run the downstream assets in the same run.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import dagster as dg
 
 from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.items import ItemsVerdict
-from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.db.isolation import shown_key
 from bkt_pipeline.defs.checks import evaluations
@@ -23,6 +24,7 @@ from bkt_pipeline.instance.event_log import batched_events
 
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
 FAILED_SKILLS = "failed"  # in the metadata of a run's failure that only some of its skills caused
+MOST_LINES = 20  # about a run's progress in its log
 SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 
 
@@ -53,6 +55,16 @@ def report(
     if failed:
         raise failed_skills(what, failed)
     yield unmaterialised_output({})
+
+
+def log_progress(context: dg.AssetExecutionContext, stored: Sequence[V], total: int, batch: int) -> None:
+    """Log how far the run is, after a batch of skills was stored: after each, or at most `MOST_LINES` times."""
+    done, every = math.ceil(len(stored) / batch), math.ceil(total / batch / MOST_LINES)
+    if done % every and len(stored) < total:
+        return
+    counts = Counter(verdict.outcome for verdict in stored)
+    became = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in RUN_OUTCOMES if counts[outcome])
+    context.log.info("%s of %s skills: %s", f"{len(stored):,}", f"{total:,}", became)
 
 
 def rehearsed(

@@ -24,7 +24,7 @@ from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import own_table
 from bkt_pipeline.defs.progress import Progress, batches
-from bkt_pipeline.defs.reporting import rehearsed, report
+from bkt_pipeline.defs.reporting import log_progress, rehearsed, report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
@@ -82,6 +82,7 @@ def item_irt_params(
         judged = judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal)
         final = verdicts.store(list(judged))
         stored += final if rehearsal else verdicts.read_back(final)
+        log_progress(context, stored, len(keys), READ_BATCH)
     if rehearsal:
         yield from rehearsed(context, stored, ITEM_CHECKS)
         return

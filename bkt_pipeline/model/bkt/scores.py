@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.curves import Reliability, reliability
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.bkt.likelihood import log_likelihood
 from bkt_pipeline.model.bkt.optimum import COARSE, lattice
@@ -57,6 +58,8 @@ class HeldOut:
         "grid", "polished" and "pooled", with the log-likelihood of the fitted answers, and "default".
     scores : mapping of str to Scores
         For each of these, and for the "constant" success rate.
+    reliability : mapping of str to Reliability
+        For each of `params`: the held-out answers by the P(right) that was predicted for them.
     """
 
     fitted_students: int
@@ -66,6 +69,7 @@ class HeldOut:
     success_rate: float
     params: Mapping[str, BktParams]
     scores: Mapping[str, Scores]
+    reliability: Mapping[str, Reliability]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +157,10 @@ def score(window: AttemptWindow, params: BktParams) -> Scores:
     >>> round(scores.log_likelihood, 3), round(scores.auc, 3), round(scores.rmse, 3)
     (-0.48, 0.828, 0.394)
     """
-    predicted = predictions(window, params)
+    return _score(window, params, predictions(window, params))
+
+
+def _score(window: AttemptWindow, params: BktParams, predicted: Floats) -> Scores:
     return Scores(
         log_likelihood(window, params) / window.n_attempts,
         auc(window.responses, predicted),
@@ -201,6 +208,7 @@ def held_out_scores(
     params = estimates(fitted, prior, grid, surfaces.without(held, grid) if surfaces else None)
     least = 0.5 / fitted.n_attempts
     rate = min(max(float(fitted.responses.mean()), least), 1.0 - least)
+    predicted = {name: predictions(held, each) for name, each in params.items()}
     return HeldOut(
         fitted_students=fitted.n_students,
         fitted_attempts=fitted.n_attempts,
@@ -209,9 +217,10 @@ def held_out_scores(
         success_rate=rate,
         params=params,
         scores={
-            **{name: score(held, each) for name, each in params.items()},
+            **{name: _score(held, params[name], each) for name, each in predicted.items()},
             "constant": _score_of_rate(held.responses, rate),
         },
+        reliability={name: reliability(held.responses, each) for name, each in predicted.items()},
     )
 
 
