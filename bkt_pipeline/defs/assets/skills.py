@@ -209,8 +209,8 @@ def skill_bkt_params(
         stored,
         SKILL_CHECKS,
         lambda verdict: (
-            verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
-            | skill_page(verdict, history.get(verdict.skill_id), called[verdict.skill_id], as_of)
+            skill_page(verdict, history.get(verdict.skill_id), called[verdict.skill_id], as_of)
+            | verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
         ),
         what="the skills",
         low_data_event=LOW_DATA_EVENT,

@@ -15,6 +15,7 @@ from bkt_pipeline.model.bkt.prediction import wilson_interval
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
 
+NAMES = tuple(PARAMETERS)
 DRAWN_MOVES = 6
 OPPORTUNITIES = 12
 LEAST_ANSWERS = 5  # a bin with fewer is not drawn
@@ -27,7 +28,7 @@ SIZES = {1: 2.5, 4: 4.0, 15: 6.0, math.inf: 8.5}  # pixels of a dot that stands 
 def moves_picture(moves: Sequence[SkillNight], called: Mapping[str, str]) -> str:
     """The expected learning curves before and after the largest moves."""
     shown = moves[:DRAWN_MOVES]
-    picture = Picture(900, 60 + 140 * math.ceil(len(shown) / 3), "Largest moves")
+    picture = Picture(900, 46 + 140 * math.ceil(len(shown) / 3), "Largest moves")
     picture.text(16, 24, "P(right) by opportunity, of a student of whom no answer is known", "t")
     picture.text(600, 24, "the night before", "e")
     picture.text(760, 24, "this night", "e")
@@ -41,19 +42,17 @@ def moves_picture(moves: Sequence[SkillNight], called: Mapping[str, str]) -> str
             picture, 56 + 290 * (place % 3), 66 + 140 * (place // 3), 220, 70, (1, OPPORTUNITIES), (0, 1)
         )
         most = skill.moved_most
-        name, change = (
-            tuple(PARAMETERS)[most],
-            f"{skill.previous.values[most]:.3g} → {skill.params.values[most]:.3g}",
-        )
+        before, after = skill.previous.values[most], skill.params.values[most]
+        change = f"{NAMES[most]} {before:.3g} → {after:.3g}"
         axes.frame(
             shortened(called[skill.skill_id], LONGEST_LABEL),
             {1: "1", OPPORTUNITIES: str(OPPORTUNITIES)},
             SHARES,
-            f"{name} {change}",
+            change,
         )
         axes.line(xs, expected_curve(skill.previous, OPPORTUNITIES).tolist(), ORANGE, dashed=True)
         axes.line(xs, expected_curve(skill.params, OPPORTUNITIES).tolist(), BLUE)
-        words.append(f"{in_markdown(called[skill.skill_id])}: {name} {change}")
+        words.append(f"{in_markdown(called[skill.skill_id])}: {change}")
     return picture.markdown("; ".join(words))
 
 
@@ -61,11 +60,11 @@ def evidence_picture(
     found: Reliability, gains: Mapping[str, tuple[float, float]], published: str, skills: int
 ) -> str:
     """Predicted against observed shares of held-out answers, and what each estimator gains over a constant rate."""
-    picture = Picture(900, 262, "Reliability and estimators on held-out answers")
+    picture = Picture(900, 268, "Reliability and estimators on held-out answers")
     words = f"{_reliability(picture, found)}; {_estimators(picture, gains, published)}"
     picture.text(
         56,
-        250,
+        257,
         f"{sum(found.answers):,} answers of {skills:,} skills, of students who were held out of the fit",
     )
     return picture.markdown(words)
@@ -82,7 +81,7 @@ def _reliability(picture: Picture, found: Reliability) -> str:
     low, high = wilson_interval(right, answers)
     axes.whiskers(predicted, low.tolist(), high.tolist(), BLUE)
     axes.dots(predicted, (right / answers).tolist(), BLUE, 6.0)
-    picture.text(56, 236, "vertical lines: Wilson's 95% interval, answers taken as independent")
+    picture.text(56, 243, "vertical lines: Wilson's 95% interval, answers taken as independent")
     pairs = zip(predicted, (right / answers).tolist(), strict=True)
     return "predicted and observed share of right answers: " + ", ".join(
         f"{p:.0%} and {o:.0%}" for p, o in pairs
@@ -105,7 +104,7 @@ def _estimators(picture: Picture, gains: Mapping[str, tuple[float, float]], publ
         axes.dots([mean], [y], BLUE, 9 if name == published else 6)
         picture.text(494, axes.at_y(y) + 4, name, "et" if name == published else "e")
         picture.text(884, axes.at_y(y) + 4, f"{mean:+.1f}", "et" if name == published else "e")
-    picture.text(500, 236, "bold: published; lines: 95% interval of the mean over skills")
+    picture.text(500, 243, "bold: published; lines: 95% interval of the mean over skills")
     return "mnat per answer over a constant rate: " + ", ".join(
         f"{k} {mean:+.1f}" for k, (mean, _) in shown.items()
     )
@@ -114,14 +113,18 @@ def _estimators(picture: Picture, gains: Mapping[str, tuple[float, float]], publ
 def item_map(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Difficulty against discrimination of the items, those that are calibrated beside the provisional ones."""
     picture = Picture(900, 258, "Map of the items")
+    pairs = [point for some in points.values() for point in some]
+    # The same scales for both, and none that leave most of the picture empty.
+    widest = min(max([1.0, *(abs(b) for b, _ in pairs)]), B_BOUNDS[1])
+    highest = min(max([2.0, *(a for _, a in pairs)]), A_BOUNDS[1])
     words = []
     for place, status in enumerate((ItemStatus.CALIBRATED, ItemStatus.PROVISIONAL)):
         some = points.get(str(status), ())
-        axes = Axes(picture, 56 + 440 * place, 46, 370, 150, B_BOUNDS, A_BOUNDS)
+        axes = Axes(picture, 56 + 440 * place, 46, 370, 150, (-widest, widest), (0, highest))
         axes.frame(
             f"{len(some):,} {status} items",
-            {b: f"{b:g}" for b in (B_BOUNDS[0], 0.0, B_BOUNDS[1])},
-            {a: f"{a:g}" for a in (A_BOUNDS[0], 1.0, 2.0, A_BOUNDS[1])},
+            {b: f"{b:.2g}" for b in (-widest, 0.0, widest)},
+            {a: f"{a:.2g}" for a in (0.0, 1.0, highest)},
             "difficulty b, logits",
             "" if place else "discrimination a",
         )

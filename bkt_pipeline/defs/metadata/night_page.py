@@ -108,7 +108,7 @@ def _ages(ages: Ages | str) -> str:
     sources = sorted({source for source, _, _ in ages})
     rows = [[source, *(f"{counts[source, age]:,}" for age in columns)] for source in sources]
     known = max((nights for _, nights, _ in ages if nights is not None), default=None)
-    oldest = "" if known is None else f"\n\nThe oldest row is {known:,} nights old."
+    oldest = "" if not known else f"\n\nThe oldest row is {known:,} nights old."
     return _table(["source", *columns], rows) + oldest
 
 

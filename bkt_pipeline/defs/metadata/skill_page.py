@@ -86,24 +86,25 @@ def _parameters(picture: Picture, fit: SkillFit | None, history: History, night:
         nights, estimates = [*nights, night], np.concatenate([estimates, _tonight(fit)[None]])
     days = [float(date.toordinal()) for date in nights]
     shown = (days[0], days[-1]) if len(days) > 1 else (days[0] - 1, days[0] + 1) if days else (0.0, 1.0)
-    ticks = {day: dt.date.fromordinal(int(day)).strftime("%-d %b") for day in {*days[:1], *days[-1:]}}
+    ticks = {float(date.toordinal()): f"{date.day} {date:%b}" for date in (*nights[:1], *nights[-1:])}
     words = []
     for place, name in enumerate(PARAMETERS):
         most = 1.0 if place < 2 else 0.5
-        left, top = 306 + 182 * (place % 2), 62 + 78 * (place // 2)
-        axes = Axes(picture, left, top, 142, 50, shown, (0, most))
+        left, top = 306 + 184 * (place % 2), 62 + 78 * (place // 2)
+        axes = Axes(picture, left, top, 130, 50, shown, (0, most))
         axes.frame(name, ticks if place > 1 else {}, {0.0: "0", most: f"{most:g}"})
         values, lows, highs = estimates[:, place].T.tolist()
         axes.band(days, lows, highs, GREEN)
         axes.line(days, values, GREEN)
         axes.dots(days[-1:], values[-1:], GREEN)
         if days:
-            latest = f"{values[-1]:.3g} ({lows[-1]:.2f}–{highs[-1]:.2f})"
-            picture.text(left + 142, top - 9, latest, "e")
+            latest = f"{values[-1]:.3g}"
+            if math.isfinite(lows[-1]):
+                latest += f" ({lows[-1]:.2f}–{highs[-1]:.2f})"
+            picture.text(left + 156, top - 9, latest, "e")
             words.append(f"{name} {latest}")
-    picture.text(
-        468, 218, f"last {len(days)} nights with answers" if len(days) > 1 else "one night with answers", "m"
-    )
+    counted = {0: "never calibrated", 1: "one night with answers"}
+    picture.text(463, 218, counted.get(len(days), f"last {len(days)} nights with answers"), "m")
     return ", ".join(words)
 
 
