@@ -179,8 +179,7 @@ skill_fits = Table(
     Column(
         "held_out_bins",
         ARRAY(Double),
-        comment="The held-out answers in ten bins of P(right) under the published estimator: the number of answers in each, "
-        "of right ones, and the sum of P(right); 30 values",
+        comment="Their number, right ones and sum of P(right), in ten bins of it",
     ),
     *(
         Column(f"held_out_{name}_{score}", Double, comment=f"{meaning} of the held-out answers, {what}")

@@ -69,7 +69,7 @@ def learning_curve(window: AttemptWindow, params: BktParams | None) -> LearningC
     """
     opportunity = np.arange(window.n_attempts) - np.repeat(window.offsets[:-1], np.diff(window.offsets))
     students = np.bincount(opportunity)
-    right = np.bincount(opportunity, window.responses)
+    right = np.bincount(opportunity, window.responses).astype(np.float64)
     low, high = wilson_interval(right, students.astype(np.float64))
     predicted = np.full(students.size, np.nan)
     if params is not None and students.size:
