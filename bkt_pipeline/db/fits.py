@@ -221,7 +221,7 @@ def _history(rows: Sequence[Sequence[Any]]) -> History:
     values = np.array([row[3:] for row in rows], np.float32)
     return History(
         tuple(value / n for value, n in zip(likelihoods, attempts, strict=True)),
-        BktParams(*rows[0][3:7], log_likelihood=likelihoods[0]),
+        BktParams(*(*rows[0][3:7], likelihoods[0])),
         nights,
         np.concatenate([values[:, :4, None], values[:, 4:].reshape(-1, 4, 2)], axis=2),
     )

@@ -170,5 +170,7 @@ def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", ui: UI,
 
     # How far the night's run was, in its log.
     run = list(ui.runs("calibration"))[-1]
-    visit(page, f"/runs/{run}", lambda: page.get_by_text(re.compile("64 of 64 skills: .* calibrated")).first)
+    log = f"/runs/{run}?levels=info&logs=of%2064%20skills"
+    visit(page, log, lambda: page.get_by_text("read the windows of 64 of 64 skills").first)
+    page.get_by_text(re.compile("^64 of 64 skills: .* calibrated")).first.wait_for()
     shoot(page, shots, "run")

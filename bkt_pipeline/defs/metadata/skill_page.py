@@ -96,6 +96,7 @@ def _parameters(picture: Picture, fit: SkillFit | None, history: History, night:
         values, lows, highs = estimates[:, place].T.tolist()
         axes.band(days, lows, highs, GREEN)
         axes.line(days, values, GREEN)
+        axes.whiskers(days[-1:], lows[-1:], highs[-1:], GREEN)
         axes.dots(days[-1:], values[-1:], GREEN)
         if days:
             latest = f"{values[-1]:.3g}"

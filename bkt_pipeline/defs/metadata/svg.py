@@ -113,8 +113,7 @@ class Axes:
         """Fill the area between two lines, with a gap where one of them is missing."""
         low, high = self._points(xs, lows), self._points(xs, highs)
         path = "".join(f"M{' '.join((*high[run], *reversed(low[run])))}Z" for run in _runs(lows, highs))
-        # The outline shows the band of a night without neighbours.
-        self._path(path, f"style='fill:{colour}' stroke='{colour}' opacity='.22'")
+        self._path(path, f"style='fill:{colour};stroke:none' opacity='.22'")
 
     def dots(self, xs: Values, ys: Values, colour: str, size: float = 5.0) -> None:
         """Draw a dot at each point that is not missing."""
