@@ -54,8 +54,7 @@ def nights_before(n: int) -> History:
     return History((-0.5,) * n, TRUTH, days, estimates)
 
 
-@pytest.mark.parametrize(("students", "lengths"), [(600, 40), (50, 1), (5, 60)])
-@pytest.mark.parametrize("nights", [0, 1, 30])
+@pytest.mark.parametrize(("students", "lengths", "nights"), [(600, 40, 30), (50, 1, 0), (5, 60, 1)])
 def test_a_skill_has_a_small_valid_page_whatever_it_is_called(
     students: int, lengths: int, nights: int
 ) -> None:
