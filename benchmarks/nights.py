@@ -50,6 +50,7 @@ PARTS = {
     "loading the windows": (f"{MANAGER}.load_input",),
     "fitting and checking": (f"{ASSETS}.skills:judge",),
     "storing the parameters": (f"{VERDICTS}:SkillVerdicts.store", f"{VERDICTS}:SkillVerdicts.read_back"),
+    "drawing the pages": (f"{ASSETS}.skills:skill_page",),
     "reading and fitting the items": (f"{ASSETS}.items:judge_batch",),
     "storing the items": (f"{VERDICTS}:ItemVerdicts.store", f"{VERDICTS}:ItemVerdicts.read_back"),
 }

@@ -62,6 +62,19 @@ def compare_estimators(skills: Sequence[Mapping[str, Scores]], published: str) -
     return Comparison(means, best, other, fmean(gains), error, len(gains))
 
 
+def gains_over(skills: Sequence[Mapping[str, Scores]], other: str) -> dict[str, tuple[float, float]]:
+    """By how much each estimator beats `other` on held-out answers, in mnat per answer: mean over skills, standard error.
+
+    The error is NaN for a single skill. Skills without scores are left out.
+    """
+    scored = [scores for scores in skills if scores]
+    found = {}
+    for name in scored[0] if scored else ():
+        gains = [MNAT * (scores[name].log_likelihood - scores[other].log_likelihood) for scores in scored]
+        found[name] = (fmean(gains), stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan)
+    return found
+
+
 def item_sentence(compared: ItemComparison) -> str:
     """Which item model predicts held-out answers best, in one sentence."""
     ranked = sorted(ITEM_MODELS, key=lambda name: -getattr(compared, name))

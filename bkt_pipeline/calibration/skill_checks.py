@@ -172,7 +172,7 @@ def log_likelihood_holds_out(window: AttemptWindow, fit: SkillFit, history: Hist
     what_to_do="find what changed: new items, a different grading, a different group of students",
 )
 def log_likelihood_is_in_family(fit: SkillFit, history: History) -> Decision:
-    nights = [value for value in history.per_attempt if math.isfinite(value)]
+    nights = [value for value in history.per_attempt[:HISTORY_NIGHTS] if math.isfinite(value)]
     value = fit.published.log_likelihood
     if value is None or len(nights) < NIGHTS_NEEDED:
         return True, {"nights": len(nights), "nights_needed": NIGHTS_NEEDED}

@@ -1,7 +1,7 @@
 """The working folder: nothing in it is used unless the command line or a setting names it.
 
 Users run commands in any folder, and someone else may have written its files. Python would import a secrets.py from
-there, Dagster would read a .env, and numba and matplotlib would read their own settings.
+there, Dagster would read a .env, and numba its own settings.
 """
 
 import os

@@ -23,7 +23,7 @@ from bkt_pipeline.db.retry import reason, sqlstate
 from bkt_pipeline.db.schema import PARAMETERS
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR
 
-__all__ = ["describe_view", "refresh_view"]
+__all__ = ["ages_by_source", "describe_view", "refresh_view"]
 
 log = logging.getLogger("bkt_pipeline")
 
@@ -117,6 +117,10 @@ _STATE = text(
 _COUNTS = text(
     "SELECT source, count(*) AS skills FROM bkt_pipeline.current_params GROUP BY source ORDER BY source"
 )
+_AGES = text(
+    "SELECT source, age_nights, count(*) AS skills FROM bkt_pipeline.current_params"
+    " GROUP BY source, age_nights ORDER BY source, age_nights"
+)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('bkt_pipeline:migrate', 0))")
 _ROLE_EXISTS = text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
 
@@ -162,6 +166,11 @@ def describe_view(connection: Connection, platform: Platform) -> str:
     if why := _refused(connection, lambda: counts.extend(connection.execute(_COUNTS))):
         return f"{VIEW_NAME} cannot be read: {why}; it reads with the rights of the role that owns it"
     return f"{VIEW_NAME}: " + (", ".join(f"{row.skills:,} {row.source}" for row in counts) or "no skills")
+
+
+def ages_by_source(connection: Connection) -> list[tuple[str, int | None, int]]:
+    """How many rows of the view have each source and age in nights; None: nobody knows since when."""
+    return [(row.source, row.age_nights, row.skills) for row in connection.execute(_AGES)]
 
 
 def _refused(connection: Connection, work: Callable[[], None]) -> str | None:

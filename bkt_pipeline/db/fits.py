@@ -14,6 +14,7 @@ from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.labels import printable
 from bkt_pipeline.db.schema import COMPARED, ESTIMATES, PARAMETERS, SCORES, published_params, skill_fits
 from bkt_pipeline.db.upsert import unless_newer, upsert
+from bkt_pipeline.model.bkt.curves import BINS, Reliability
 from bkt_pipeline.model.bkt.evidence import Evidence, Tier
 from bkt_pipeline.model.bkt.fit import SkillFit
 from bkt_pipeline.model.bkt.prior import Moments, SchoolPrior, prior_from_moments
@@ -59,7 +60,7 @@ def fit_row(fit: SkillFit) -> dict[str, Any]:
         **(_parameters(fit.polished, "polished_") if fit.polished else {}),
         **(_parameters(fit.pooled, "pooled_") if fit.pooled else {}),
         **(_moments(fit.moments) if fit.moments else {}),
-        **(_held_out(fit.held_out) if fit.held_out else {}),
+        **(_held_out(fit.held_out, fit.estimator) if fit.held_out else {}),
         "attempts": fit.n_attempts,
         "students": fit.n_students,
         "distinct_sequences": fit.n_distinct,
@@ -143,13 +144,19 @@ def moments_of(row: RowMapping) -> Moments:
     return Moments(np.array(row["moment_mean"]), np.array(row["moment_covariance"]).reshape(4, 4))
 
 
-def _held_out(held_out: HeldOut) -> dict[str, float | int | None]:
+def _held_out(held_out: HeldOut, estimator: str) -> dict[str, Any]:
     scores = {
         f"held_out_{name}_{score}": getattr(held_out.scores[name], score)
         for name in COMPARED
         for score in SCORES
     }
-    return {**scores, "held_out_students": held_out.students, "held_out_attempts": held_out.attempts}
+    bins = held_out.reliability[estimator]
+    return {
+        **scores,
+        "held_out_students": held_out.students,
+        "held_out_attempts": held_out.attempts,
+        "held_out_bins": [*bins.answers, *bins.right, *bins.predicted],
+    }
 
 
 def scores_of(row: RowMapping) -> dict[str, Scores]:
@@ -157,6 +164,15 @@ def scores_of(row: RowMapping) -> dict[str, Scores]:
     if row["held_out_students"] is None:
         return {}
     return {name: Scores(**{score: row[f"held_out_{name}_{score}"] for score in SCORES}) for name in COMPARED}
+
+
+def reliability_of(row: RowMapping) -> Reliability | None:
+    """The held-out answers of a stored fit by their prediction; None if it has none, or an older version stored it."""
+    values = row["held_out_bins"]
+    if values is None:
+        return None
+    counts = tuple(map(int, values[: 2 * BINS]))
+    return Reliability(counts[:BINS], counts[BINS:], tuple(values[2 * BINS :]))
 
 
 def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
@@ -194,8 +210,10 @@ def earlier_fits(
         .table_valued(column("skill_id", Text))
         .render_derived("given")
     )
+    intervals = [fits.c[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
+    parameters = [fits.c[name] for name in PARAMETERS]
     recent = (
-        select(fits)
+        select(fits.c.night, fits.c.log_likelihood, fits.c.attempts, *parameters, *intervals)
         .where(
             fits.c.skill_id == given.c.skill_id,
             fits.c.night < night,
@@ -207,20 +225,28 @@ def earlier_fits(
         .lateral("recent")
     )
     rows = connection.execute(
-        select(recent).select_from(given.join(recent, true())).order_by(recent.c.night.desc()),
+        select(given.c.skill_id, recent)
+        .select_from(given.join(recent, true()))
+        .order_by(recent.c.night.desc()),
         {"keys": list(keys)},
     )
-    found: dict[str, History] = {}
-    for skill_id, (value, params) in readable(rows.mappings(), _per_attempt):
-        before = found.get(skill_id)
-        found[skill_id] = (
-            History((*before.per_attempt, value), before.params) if before else History((value,), params)
-        )
-    return found
+    of_skill: dict[str, list[Sequence[Any]]] = {}
+    for skill_id, values in readable(rows.mappings(), _night):
+        of_skill.setdefault(skill_id, []).append(values)
+    return {skill_id: _history(nights_of_skill) for skill_id, nights_of_skill in of_skill.items()}
 
 
-def _per_attempt(row: RowMapping) -> tuple[float, BktParams]:
-    value = row["log_likelihood"] / row["attempts"]
-    if not math.isfinite(value):
-        raise ValueError(f"its log-likelihood per attempt is {value}")
-    return value, _params(row, "")
+def _night(row: RowMapping) -> Sequence[Any]:
+    """Night, log-likelihood per attempt, four parameters and the ends of their intervals."""
+    per_attempt = row["log_likelihood"] / row["attempts"]
+    if not math.isfinite(per_attempt):
+        raise ValueError(f"its log-likelihood per attempt is {per_attempt}")
+    ends = [row[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
+    return row["night"], per_attempt, _params(row, ""), ends
+
+
+def _history(nights_of_skill: Sequence[Sequence[Any]]) -> History:
+    nights, per_attempt, params, ends = zip(*nights_of_skill, strict=True)
+    values = np.array([each.values for each in params], np.float32)
+    intervals = np.array(ends, np.float32).reshape(-1, 4, 2)
+    return History(per_attempt, params[0], nights, np.concatenate([values[:, :, None], intervals], axis=2))

@@ -36,7 +36,7 @@ from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.params import given_skills
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import id_value
-from bkt_pipeline.db.schema import item_irt_params
+from bkt_pipeline.db.schema import item_irt_params, night_items
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import RowNotTaken
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
@@ -225,6 +225,20 @@ def load_items(connection: Connection, keys: Sequence[str]) -> dict[str, SkillIt
     for row in rows:
         by_skill.setdefault(row["skill_id"], []).append(row)
     return {key: _items(key, of_skill) for key, of_skill in by_skill.items()}
+
+
+def item_points(connection: Connection, night: dt.date) -> dict[str, list[tuple[float, float]]]:
+    """Difficulty and discrimination of each item of the night's skills that has them, by status."""
+    stored = item_irt_params.c
+    rows = connection.execute(
+        select(stored.status, stored.irt_b, stored.irt_a)
+        .join(night_items, night_items.c.skill_id == stored.skill_id)
+        .where(night_items.c.night == night, stored.irt_a.is_not(None), stored.irt_b.is_not(None))
+    )
+    found: dict[str, list[tuple[float, float]]] = {}
+    for status, b, a in rows:
+        found.setdefault(status, []).append((b, a))
+    return found
 
 
 def _items(key: str, rows: Sequence[RowMapping]) -> SkillItems:

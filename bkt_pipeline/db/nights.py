@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Row, RowMapping, func, select, true
 from bkt_pipeline.calibration.comparison import Comparison, compare_estimators
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.clock import LATEST_NIGHT
-from bkt_pipeline.db.fits import readable, scores_of
+from bkt_pipeline.db.fits import readable, reliability_of, scores_of
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
+from bkt_pipeline.model.bkt.curves import Reliability
 from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.params import BktParams
 
@@ -31,6 +32,7 @@ class SkillNight:
     previous: BktParams | None
     estimator: str | None = None
     held_out: Mapping[str, Scores] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
     @property
     def changes(self) -> tuple[float, ...]:
@@ -150,6 +152,7 @@ def _skill_night(row: "Row[Any]", fit: RowMapping | None, previous: BktParams | 
         previous=previous,
         estimator=fitted["estimator"] if fitted else None,
         held_out=scores_of(fitted) if fitted else {},
+        reliability=reliability_of(fitted) if fitted else None,
     )
 
 

@@ -176,6 +176,8 @@ skill_fits = Table(
         comment="Students held out to compare the estimators; NULL if there were too few",
     ),
     Column("held_out_attempts", BigInteger, comment="Graded attempts of the held-out students"),
+    # Of the published estimator, in ten bins: see `Reliability`.
+    Column("held_out_bins", ARRAY(Double), comment="Answers, right ones and sums of P(right), by P(right)"),
     *(
         Column(f"held_out_{name}_{score}", Double, comment=f"{meaning} of the held-out answers, {what}")
         for name, what in COMPARED.items()

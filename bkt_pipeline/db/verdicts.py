@@ -111,8 +111,12 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
 
     def history(self, keys: Sequence[str], nights: int) -> dict[str, History]:
         """The earlier nights of each skill; a new skill is left out."""
-        night = self.as_of.astimezone(dt.UTC).date()
-        return self.database.run(partial(earlier_fits, keys=keys, night=night, nights=nights))
+        read = partial(earlier_fits, night=self.as_of.astimezone(dt.UTC).date(), nights=nights)
+        found: dict[str, History] = {}
+        # In batches, so that only some of the nights' rows are in memory at a time.
+        for start in range(0, len(keys), BATCH_SIZE):
+            found |= self.database.run(partial(read, keys=keys[start : start + BATCH_SIZE]))
+        return found
 
     def school_prior(self) -> SchoolPrior:
         """What the school's skills show together, learned from the nights before this one."""

@@ -13,7 +13,7 @@ import dagster as dg
 
 from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.items import ItemsVerdict
-from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.calibration.skills import SkillVerdict
 from bkt_pipeline.db.isolation import shown_key
 from bkt_pipeline.defs.checks import evaluated, evaluations
@@ -23,11 +23,14 @@ from bkt_pipeline.instance.event_log import batched_events
 
 V = TypeVar("V", SkillVerdict, ItemsVerdict)
 FAILED_SKILLS = "failed"  # in the metadata of a run's failure that only some of its skills caused
+MOST_LINES = 20  # about a run's progress in its log
 SHOWN_FAILURES = 5  # skills in the failure's message; its metadata lists all
 
 
 class Report(Generic[V]):
     """Reports the verdicts of a run batch by batch, each batch after it was stored.
+
+    A rehearsal publishes nothing, so its report only counts.
 
     Parameters
     ----------
@@ -37,10 +40,14 @@ class Report(Generic[V]):
         The asset's checks.
     metadata
         The metadata of a verdict's materialisation.
+    total
+        How many skills the run is for.
     what
         Names the skills in the failure's message.
     low_data_event
         The name of the event in the log for a skipped skill.
+    rehearsal
+        Whether the run is a rehearsal.
     """
 
     def __init__(
@@ -49,17 +56,26 @@ class Report(Generic[V]):
         checks: Sequence[Check],
         metadata: Callable[[V], Mapping[str, Any]],
         *,
+        total: int,
         what: str,
         low_data_event: str,
+        rehearsal: bool,
     ) -> None:
-        self.context, self.checks = context, checks
+        self.context, self.checks, self.total = context, checks, total
         self.metadata: Callable[[V], Mapping[str, Any]] = metadata
-        self.what, self.low_data_event = what, low_data_event
+        self.what, self.low_data_event, self.rehearsal = what, low_data_event, rehearsal
         self.red = RedChecks()
+        self.counts: Counter[Outcome] = Counter()
         self.failed: dict[str, str] = {}
+        self.next_line = total / MOST_LINES
 
     def batch(self, verdicts: Sequence[V]) -> Iterator[Any]:
         """Report the verdicts: materialisations, then checks. A failed skill gets no materialisation."""
+        self.counts.update(verdict.outcome for verdict in verdicts)
+        self.failed |= {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
+        self._log_progress()
+        if self.rehearsal:
+            return
         done = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
         for verdict in done:
             if verdict.outcome is Outcome.SKIPPED:
@@ -72,30 +88,28 @@ class Report(Generic[V]):
         findings = {verdict.skill_id: verdict.findings for verdict in verdicts}
         yield from evaluations(self.context, self.checks, findings, [verdict.skill_id for verdict in done])
         self.red.count(findings)
-        self.failed |= {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
 
     def end(self) -> Iterator[Any]:
         """Close the report. If skills failed, the run fails."""
+        if self.rehearsal:
+            self.context.log.info("rehearsed, nothing was published: %s", self._became())
         self.red.note(self.context)
         yield from evaluated(self.context, self.checks)
         if self.failed:
             raise failed_skills(self.what, self.failed)
         yield unmaterialised_output({})
 
+    def _log_progress(self) -> None:
+        """Log how far the run is, at most `MOST_LINES` times."""
+        done = self.counts.total()
+        if done >= self.next_line or done == self.total:
+            self.next_line = done + self.total / MOST_LINES
+            self.context.log.info("%s of %s skills: %s", f"{done:,}", f"{self.total:,}", self._became())
 
-def rehearsed(
-    context: dg.AssetExecutionContext,
-    verdicts: Sequence[V],
-    checks: Sequence[Check],
-) -> Iterator[Any]:
-    """Report a rehearsal: nothing was published, so no partition is materialised and no check evaluated."""
-    counts = Counter(str(verdict.outcome) for verdict in verdicts)
-    context.log.info("rehearsed, nothing was published: %s", dict(counts))
-    yield from evaluated(context, checks)
-    failed = {v.skill_id: v.reason or "" for v in verdicts if v.outcome is Outcome.FAILED}
-    if failed:
-        raise failed_skills("the rehearsed skills", failed)
-    yield unmaterialised_output({})
+    def _became(self) -> str:
+        return ", ".join(
+            f"{self.counts[outcome]:,} {outcome}" for outcome in RUN_OUTCOMES if self.counts[outcome]
+        )
 
 
 def materialisations(

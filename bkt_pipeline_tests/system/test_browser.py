@@ -81,6 +81,15 @@ def visit(page: "Page", address: str, until: Callable[[], "Locator"]) -> "Locato
                 raise
 
 
+def show_page(page: "Page", address: str, pictures: int) -> None:
+    """Open an asset and then its page, which must hold so many pictures that the browser can draw."""
+    visit(page, address, lambda: page.get_by_text("Show Markdown").first).click()
+    shown = page.locator("img[src^='data:image/svg']")
+    shown.first.wait_for()
+    assert [one.evaluate("image => image.naturalWidth") for one in shown.all()] == [900] * pictures
+    assert all(one.get_attribute("alt") for one in shown.all())
+
+
 def shoot(page: "Page", shots: Path, name: str) -> None:
     """Take a screenshot once the page has stopped changing."""
     before = None
@@ -93,7 +102,7 @@ def shoot(page: "Page", shots: Path, name: str) -> None:
     (shots / f"{name}.png").write_bytes(seen)
 
 
-def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", shots: Path) -> None:
+def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", ui: UI, shots: Path) -> None:
     # Lineage, from the platform's tables to the summary.
     visit(
         page, f"/asset-groups?expanded={GROUPS}", lambda: page.get_by_text("nightly_summary", exact=True).last
@@ -144,13 +153,24 @@ def test_the_ui_can_be_used_from_lineage_to_a_launched_run(page: "Page", shots: 
         assert time.monotonic() < end, "the run that was launched has not ended"
         page.wait_for_timeout(2000)
     page.get_by_text("Materialized", exact=True).first.wait_for()
-    page.get_by_text("Show Markdown").click()
-    picture = page.locator("img[src^='data:image/png']")
-    picture.wait_for()
-    assert picture.evaluate("image => image.naturalWidth") > 300
-    shoot(page, shots, "skill")
 
-    # The morning's summary.
-    visit(page, "/assets/nightly_summary", lambda: page.get_by_text("Show Markdown").first).click()
-    page.locator("img[src^='data:image/png']").wait_for()
+    # Its page, in the light and in the dark UI.
+    show_page(page, one_skill, pictures=1)
+    shoot(page, shots, "skill")
+    page.emulate_media(color_scheme="dark")
+    shoot(page, shots, "skill-dark")
+
+    # The page to read in the morning.
+    show_page(page, "/assets/nightly_summary", pictures=2)
+    shoot(page, shots, "summary-dark")
+    page.emulate_media(color_scheme="light")
+    for section in ("What to do", "Largest moves", "Items", "Age of the parameters that the backend reads"):
+        page.get_by_role("heading", name=section).wait_for()
     shoot(page, shots, "summary")
+
+    # How far the night's run was, in its log.
+    run = list(ui.runs("calibration"))[-1]
+    log = f"/runs/{run}?levels=info&logs=of%2064%20skills"
+    visit(page, log, lambda: page.get_by_text("read the windows of 64 of 64 skills").first)
+    page.get_by_text(re.compile("^64 of 64 skills: .* calibrated")).first.wait_for()
+    shoot(page, shots, "run")

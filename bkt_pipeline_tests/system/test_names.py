@@ -58,14 +58,14 @@ def test_names_are_shown_everywhere_and_do_no_harm(
     (moved,) = [row.data for row in page["largest_moves"].records if row.data["skill"] == keys[0]]
     assert moved["name"] == "[bold]a\\x1b[31m $x^{ ](http://example.org) b"
     assert {row.data["skill"]: row.data["name"] for row in page["skipped_or_failed"].records}[keys[4]] == ""
-    assert page["overview"].md_str.startswith("![")
+    assert "](http" not in page["page"].md_str.replace("\\]\\(", "")
 
     # The page of one skill, from a part of a night, which sends no message.
     night(platform, AS_OF + dt.timedelta(days=1), [keys[0]])
     assert [PART_TAG in run.tags for run in instance.get_runs(limit=4)] == [True, True, True, False]
     metadata = latest(instance, keys[0]).metadata
     assert metadata["name"].value == moved["name"]
-    alt = metadata["picture"].md_str.partition("(data:")[0]
+    alt = metadata["page"].md_str.partition("(data:")[0]
     assert "](http" not in alt.removesuffix("](").replace("\\]\\(", "")
 
 

@@ -24,7 +24,7 @@ from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.metadata.items import items_metadata
 from bkt_pipeline.defs.metadata.tables import own_table
 from bkt_pipeline.defs.progress import Progress, batches, one_ahead
-from bkt_pipeline.defs.reporting import Report, rehearsed
+from bkt_pipeline.defs.reporting import Report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
@@ -80,24 +80,19 @@ def item_irt_params(
         context,
         ITEM_CHECKS,
         lambda verdict: items_metadata(verdict, as_of),
+        total=len(keys),
         what="the skills' items",
         low_data_event=LOW_DATA_EVENT,
+        rehearsal=rehearsal,
     )
-    all_stored: list[ItemsVerdict] = []
 
     def judged(some: Sequence[str]) -> list[ItemsVerdict]:
         return list(judge_batch(opened, some, as_of, options, prior, rehearsal=rehearsal))
 
     pieces = batches(keys, READ_BATCH)
-    for verdicts_of_some in progress.track("items", one_ahead(judged, pieces), len(pieces)):
-        stored = verdicts.store(verdicts_of_some)
-        if rehearsal:
-            all_stored += stored
-        else:
-            yield from report.batch(verdicts.read_back(stored))
-    if rehearsal:
-        yield from rehearsed(context, all_stored, ITEM_CHECKS)
-        return
+    for some in progress.track("items", one_ahead(judged, pieces), len(pieces)):
+        stored = verdicts.store(some)
+        yield from report.batch(stored if rehearsal else verdicts.read_back(stored))
     yield from report.end()
 
 

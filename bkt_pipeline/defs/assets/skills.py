@@ -1,15 +1,16 @@
 """The assets of the skills. The mathematics is in `model`, the SQL in `db`, the verdicts in `calibration`."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import dagster as dg
 
+from bkt_pipeline.calibration.baseline import KEPT_NIGHTS
 from bkt_pipeline.calibration.check import Check
 from bkt_pipeline.calibration.labels import labels
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.calibration.skill_checks import HISTORY_NIGHTS, SKILL_CHECKS
+from bkt_pipeline.calibration.skill_checks import SKILL_CHECKS
 from bkt_pipeline.calibration.skills import LOW_DATA_EVENT, SkillVerdict, judge
 from bkt_pipeline.calibration.window_checks import WINDOW_CHECKS, verify_window
 from bkt_pipeline.db.attempts import read_active_skills
@@ -21,7 +22,7 @@ from bkt_pipeline.db.verdicts import BATCH_SIZE, SkillVerdicts
 from bkt_pipeline.defs.checks import check_specs, evaluated, evaluations
 from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.io_manager import RehearsedWindows
-from bkt_pipeline.defs.metadata.figures import skill_picture
+from bkt_pipeline.defs.metadata.skill_page import skill_page
 from bkt_pipeline.defs.metadata.skills import verdict_metadata, window_metadata
 from bkt_pipeline.defs.metadata.tables import own_table, target_table
 from bkt_pipeline.defs.progress import Progress, gathered
@@ -32,7 +33,6 @@ from bkt_pipeline.defs.reporting import (
     Report,
     failed_skills,
     materialisations,
-    rehearsed,
     unmaterialised_output,
 )
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
@@ -151,6 +151,7 @@ def attempt_window(
     as_of, run_id = resolve_as_of(context, settings, opened), context.run.run_id
     reader = WindowReader(opened, as_of, settings.options, run_id)
     windows = reader.read(keys, progress)
+    context.log.info("read the windows of %s of %s skills", f"{len(windows):,}", f"{len(keys):,}")
     if not settings.options.publish:
         yield unmaterialised_output(RehearsedWindows(windows))
         yield from evaluated(context, WINDOW_CHECKS)
@@ -192,41 +193,31 @@ def skill_bkt_params(
     as_of = resolve_as_of(context, settings, opened)
     rehearsal = not settings.options.publish
     verdicts = SkillVerdicts(opened, as_of, context.run.run_id, rehearsal=rehearsal)
-    history, failed = verdicts.history(keys, HISTORY_NIGHTS), verdicts.failures()
+    history, failed = verdicts.history(keys, KEPT_NIGHTS), verdicts.failures()
     warm_up(on_compile=lambda: progress.say("compiling the kernel (once on this machine, a few seconds) …"))
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     names = opened.run(partial(read_names, source=opened.platform))
+    called = labels(keys, names)
     since: dict[str, dt.datetime | None] = {}
     report = Report[SkillVerdict](
         context,
         SKILL_CHECKS,
         lambda verdict: (
-            verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
-            | picture_of(verdict, keys, names)
+            skill_page(verdict, history.get(verdict.skill_id), called[verdict.skill_id], as_of)
+            | verdict_metadata(verdict, since.get(verdict.skill_id), names.get(verdict.skill_id))
         ),
+        total=len(keys),
         what="the skills",
         low_data_event=LOW_DATA_EVENT,
+        rehearsal=rehearsal,
     )
-    all_stored: list[SkillVerdict] = []
     # The other skills are fitted in the background while a batch is stored and reported.
     for some in gathered(progress.track("calibrating", judged, len(keys)), BATCH_SIZE):
         stored = verdicts.store(some)
-        all_stored += stored
         if not rehearsal:
             stored = verdicts.read_back(stored)
             since |= verdicts.current_since([v.skill_id for v in stored if v.fit is None])
-            yield from report.batch(stored)
-    if rehearsal:
-        yield from rehearsed(context, all_stored, SKILL_CHECKS)
-        return
-    verdicts.learn_prior()
+        yield from report.batch(stored)
+    if not rehearsal:
+        verdicts.learn_prior()
     yield from report.end()
-
-
-def picture_of(
-    verdict: SkillVerdict, keys: Sequence[str], names: Mapping[str, str]
-) -> dict[str, dg.MetadataValue | str]:
-    """The picture of a skill that was calibrated alone; runs over several skills draw none, nor do skills without answers."""
-    if len(keys) > 1 or verdict.fit is None or verdict.window is None or not verdict.window.n_attempts:
-        return {}
-    return {"picture": skill_picture(verdict.window, verdict.fit, labels(keys, names)[verdict.skill_id])}

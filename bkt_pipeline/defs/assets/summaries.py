@@ -13,9 +13,10 @@ from bkt_pipeline.calibration.night_checks import (
     parameters_are_fresh,
     verify_night,
 )
+from bkt_pipeline.db.backend import ages_by_source
 from bkt_pipeline.db.database import Database
 from bkt_pipeline.db.isolation import unusable_keys
-from bkt_pipeline.db.items import load_items
+from bkt_pipeline.db.items import item_points
 from bkt_pipeline.db.ledger import items_of_night
 from bkt_pipeline.db.left_out import count_orphans
 from bkt_pipeline.db.names import read_names
@@ -29,6 +30,7 @@ from bkt_pipeline.defs.installation import Installation
 from bkt_pipeline.defs.messages import at_the_end
 from bkt_pipeline.defs.metadata.items import summary_metadata
 from bkt_pipeline.defs.metadata.night import night_metadata
+from bkt_pipeline.defs.metadata.night_page import night_page
 from bkt_pipeline.defs.metadata.tables import OWNERS, target_table
 from bkt_pipeline.defs.night_counts import NOT_DELIVERED, counted_in_windows
 from bkt_pipeline.defs.notify.message import NightReport
@@ -48,7 +50,7 @@ def summary_assets(installation: Installation) -> list[dg.AssetsDefinition | dg.
     def upstream(asset: str) -> dg.AssetDep:
         return dg.AssetDep(installation.key(asset), partition_mapping=dg.AllPartitionMapping())
 
-    kinds = {"postgres", "matplotlib"}
+    kinds = {"postgres"}
     return [
         installation.asset(item_summary, group=ITEMS, deps=[upstream("item_irt_params")], kinds=kinds),
         installation.asset(
@@ -79,9 +81,9 @@ def item_summary(
     opened = database.get()
     night = resolve_as_of(context, settings, opened).date()
     outcomes = opened.run(partial(items_of_night, night=night))
-    stored = opened.run(partial(load_items, keys=[outcome.skill_id for outcome in outcomes]))
+    points = opened.run(partial(item_points, night=night))
     names = opened.run(partial(read_names, source=opened.platform))
-    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, stored.values(), names))
+    return dg.MaterializeResult(metadata=summary_metadata(night, outcomes, points, names))
 
 
 def nightly_summary(
@@ -90,7 +92,7 @@ def nightly_summary(
     settings: CalibrationSettings,
     installation: Installation,
 ) -> dg.MaterializeResult:
-    """The night in numbers: outcomes, largest changes, worst fits, the skipped or failed skills, and what was left out."""
+    """The page to read in the morning, and the night in numbers and tables."""
     opened = database.get()
     tag = context.run.tags.get(NIGHT_TAG)
     night = dt.date.fromisoformat(tag) if tag else opened.run(latest_night_date)
@@ -109,8 +111,10 @@ def nightly_summary(
     problem = at_the_end(context.instance, installation, context.run, report)
     if problem:
         context.log.warning("%s", problem)
+    items = opened.run(partial(item_points, night=night))
     return dg.MaterializeResult(
-        metadata=night_metadata(night, report.skills, report.names)
+        metadata={"page": night_page(report, _ages(opened), items)}
+        | night_metadata(night, report.skills, report.names)
         | {
             "without_outcome": report.without_outcome,
             RED_CHECKS: dg.MetadataValue.json(dict(report.red_checks)),
@@ -148,6 +152,15 @@ def _report(
         red_checks=red_checks(instance, installation, night_tags(as_of)),
         red_before=red_before(instance, installation, night.isoformat()),
     )
+
+
+def _ages(database: Database) -> list[tuple[str, int | None, int]] | str:
+    """The ages of the rows that the backend reads, or why they cannot be read."""
+    try:
+        return database.run(ages_by_source)
+    except DBAPIError as error:
+        # A role that may not create or read the view still gets its summary.
+        return reason(error)
 
 
 def _left_out(

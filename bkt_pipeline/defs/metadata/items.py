@@ -2,8 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,19 +14,12 @@ from bkt_pipeline.calibration.labels import one_line
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.db.items import flag_names
 from bkt_pipeline.db.ledger import ItemsOutcome
-from bkt_pipeline.defs.metadata.figures import BLUE, GREEN, GREY, MISSING, ORANGE, VERMILION, figure_of, shown
+from bkt_pipeline.defs.metadata.night_figures import item_map
 from bkt_pipeline.model.irt.comparison import pool_comparisons
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import SkillItems
-from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS
 
 SHOWN = 50  # items in a skill's table
-COLOURS = {
-    ItemStatus.CALIBRATED: GREEN,
-    ItemStatus.PROVISIONAL: BLUE,
-    ItemStatus.SKIPPED: ORANGE,
-    ItemStatus.INVALID: VERMILION,
-}
 
 
 def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
@@ -85,10 +77,10 @@ def _record(items: SkillItems, place: int) -> dg.TableRecord:
 def summary_metadata(
     night: dt.date,
     outcomes: Sequence[ItemsOutcome],
-    stored: Iterable[SkillItems],
+    points: Mapping[str, Sequence[tuple[float, float]]],
     names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Metadata of all items of the night."""
+    """Metadata of all items of the night; `points` are their difficulties and discriminations by status."""
     became = Counter(outcome.outcome for outcome in outcomes)
     counts = {str(status): sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
     named = {skill: one_line(name) for skill, name in (names or {}).items()}
@@ -108,7 +100,7 @@ def summary_metadata(
     ]
     return {
         "night": night.isoformat(),
-        "item_map": item_picture(list(stored), counts),
+        "item_map": dg.MetadataValue.md(item_map(points)),
         **_comparison(outcomes),
         **counts,
         **{f"skills_{outcome}": became.get(outcome, 0) for outcome in RUN_OUTCOMES},
@@ -125,32 +117,3 @@ def _comparison(outcomes: Sequence[ItemsOutcome]) -> dict[str, Any]:
         return {"best_item_model": "none: too few students to hold some out"}
     numbers = {f"held_out_{name}": getattr(compared, name) for name in ITEM_MODELS}
     return {"best_item_model": item_sentence(compared), **numbers, "held_out_answers": compared.n_answers}
-
-
-def item_picture(skills: Sequence[SkillItems], counts: dict[str, int]) -> dg.MetadataValue | str:
-    """A plot of the items, difficulty against discrimination, or why there is no picture."""
-    if find_spec("matplotlib") is None:
-        return MISSING
-    figure, (where, became) = figure_of(7.0, 3.2, 2, widths=(1.6, 0.7))
-    none: list[Any] = [np.empty(0)]
-    a = np.concatenate(none + [skill.fits.irt_a for skill in skills])
-    b = np.concatenate(none + [skill.fits.irt_b for skill in skills])
-    status = np.concatenate([np.empty(0, str)] + [skill.fits.status for skill in skills])
-    for tier in (ItemStatus.PROVISIONAL, ItemStatus.CALIBRATED):
-        of = status == tier
-        where.scatter(b[of], a[of], s=10, color=COLOURS[tier], alpha=0.8, linewidth=0, label=str(tier))
-    where.set_xlim(B_BOUNDS[0] - 0.1, B_BOUNDS[1] + 0.1)
-    where.set_ylim(A_BOUNDS[0] - 0.1, A_BOUNDS[1] + 0.1)
-    where.set_xlabel("difficulty b, logits")
-    where.set_ylabel("discrimination a", color=GREY, fontsize=9)
-    where.set_title(f"map of {int(np.isin(status, ['calibrated', 'provisional']).sum())} items")
-    where.legend(frameon=False, labelcolor=GREY, fontsize=9)
-    became.barh(range(len(COLOURS)), [counts[tier] for tier in COLOURS], color=list(COLOURS.values()))
-    for row, tier in enumerate(COLOURS):
-        became.text(counts[tier], row, f" {counts[tier]}", color=GREY, va="center", fontsize=9)
-    became.set_yticks(range(len(COLOURS)), [str(tier) for tier in COLOURS])
-    became.set_xlim(0, 1.25 * max(*counts.values(), 1))
-    became.set_xticks([])
-    became.invert_yaxis()
-    became.set_title("items")
-    return shown(figure, "map of the items, and the number of items by status")

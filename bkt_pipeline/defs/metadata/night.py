@@ -11,7 +11,6 @@ from bkt_pipeline.calibration.labels import one_line
 from bkt_pipeline.calibration.outcome import RUN_OUTCOMES, Outcome
 from bkt_pipeline.db.nights import SkillNight, compare_night, largest_moves
 from bkt_pipeline.db.schema import PARAMETERS
-from bkt_pipeline.defs.metadata.figures import night_picture
 
 SHOWN = 10
 
@@ -25,7 +24,7 @@ def worst_fits(night: Sequence[SkillNight]) -> list[SkillNight]:
 def night_metadata(
     night: dt.date, skills: Sequence[SkillNight], names: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The summary: numbers that Dagster plots over nights, tables and one picture."""
+    """The summary below its page: numbers that Dagster plots over nights, and tables."""
     names = {skill: one_line(name) for skill, name in (names or {}).items()}
     counts = Counter(skill.outcome for skill in skills)
     fitted = [
@@ -36,7 +35,6 @@ def night_metadata(
     moves = largest_moves(skills)
     shown: dict[str, Any] = {
         "night": night.isoformat(),
-        "overview": night_picture(skills, moves, names),
         "skills": len(skills),
         **{str(outcome): counts.get(outcome, 0) for outcome in RUN_OUTCOMES},
         "attempts": sum(skill.attempts or 0 for skill in skills),

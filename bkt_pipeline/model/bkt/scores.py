@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.curves import Reliability, reliability
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
 from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
 from bkt_pipeline.model.bkt.optimum import COARSE, lattices
 from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
-from bkt_pipeline.model.bkt.prediction import are_held_out, auc, rmse
+from bkt_pipeline.model.bkt.prediction import are_held_out, auc, predictions, rmse
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.bkt.search import search, surfaces_of
@@ -58,6 +59,8 @@ class HeldOut:
         "grid", "polished" and "pooled", with the log-likelihood of the fitted answers, and "default".
     scores : mapping of str to Scores
         For each of these, and for the "constant" success rate.
+    reliability : mapping of str to Reliability
+        For each of `params`: the held-out answers by the P(right) that was predicted for them.
     """
 
     fitted_students: int
@@ -67,6 +70,7 @@ class HeldOut:
     success_rate: float
     params: Mapping[str, BktParams]
     scores: Mapping[str, Scores]
+    reliability: Mapping[str, Reliability]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,20 +167,18 @@ def score(window: AttemptWindow, params: BktParams) -> Scores:
     >>> round(scores.log_likelihood, 3), round(scores.auc, 3), round(scores.rmse, 3)
     (-0.48, 0.828, 0.394)
     """
-    return _score(
-        window, np.arange(window.n_students, dtype=np.int32), window.responses, window.offsets, params
-    )
+    students = np.arange(window.n_students, dtype=np.int32)
+    return _score(window, students, window.responses, params, predictions(window, params))
 
 
 def _score(
     window: AttemptWindow,
     students: npt.NDArray[np.int32],
     responses: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
     params: BktParams,
+    predicted: Floats,
 ) -> Scores:
-    """The score on some students of a window; `responses` and `offsets` are theirs."""
-    predicted = predict(replay(responses, offsets, params)[0], params)
+    """The score on some students of a window; `responses` are theirs."""
     return Scores(
         log_likelihood_of(window, params, students) / responses.size,
         auc(responses, predicted),
@@ -237,6 +239,7 @@ def scores_of(
     params = estimates(window, prior, grid, fitted)
     least = 0.5 / others.size
     rate = min(max(float(others.mean()), least), 1.0 - least)
+    predicted = {name: predict(replay(responses, offsets, each)[0], each) for name, each in params.items()}
     return HeldOut(
         fitted_students=held.size - students.size,
         fitted_attempts=others.size,
@@ -245,9 +248,13 @@ def scores_of(
         success_rate=rate,
         params=params,
         scores={
-            **{name: _score(window, students, responses, offsets, each) for name, each in params.items()},
+            **{
+                name: _score(window, students, responses, each, predicted[name])
+                for name, each in params.items()
+            },
             "constant": _score_of_rate(responses, rate),
         },
+        reliability={name: reliability(responses, each) for name, each in predicted.items()},
     )
 
 
