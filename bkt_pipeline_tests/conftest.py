@@ -80,6 +80,8 @@ def _session_without_the_developers_settings() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         hide_settings(patch)
+        # Child processes import the tests too.
+        patch.syspath_prepend(str(PROJECT))
         yield
 
 
@@ -248,15 +250,28 @@ def dagster_template(databases: Databases, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def instance(
-    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    databases: Databases,
+    dagster_template: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator["dg.DagsterInstance"]:
-    """A real instance with the project's dagster.yaml, on a separate database."""
+    """A real instance with the project's dagster.yaml, on a separate database. Its runs draw nothing unless the test is
+    marked with `pictures`."""
     import dagster as dg
 
+    if request.node.get_closest_marker("pictures") is None:
+        draw_no_pictures(monkeypatch)
     url = databases.create(dagster_template)
     with _dagster_home(monkeypatch, tmp_path, url), dg.DagsterInstance.get() as instance:
         yield instance
     databases.drop(url)
+
+
+def draw_no_pictures(patch: pytest.MonkeyPatch) -> None:
+    """As without matplotlib. A night's pictures cost a fifth of a small night."""
+    for module in ("figures", "items"):
+        patch.setattr(f"bkt_pipeline.defs.metadata.{module}.find_spec", lambda name: None)
 
 
 @contextmanager
@@ -284,12 +299,11 @@ def night(instance: "dg.DagsterInstance", monkeypatch: pytest.MonkeyPatch) -> Ca
 
 @pytest.fixture
 def make_night(
-    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    databases: Databases, dagster_template: str, tmp_path: Path
 ) -> Iterator[Callable[[Platform], "Night"]]:
     """Makes a night on copies of a platform and of Dagster's storage in their current state."""
     from bkt_pipeline_tests.helpers.nights import Night
 
-    monkeypatch.syspath_prepend(str(PROJECT))
     urls: list[str] = []
 
     def make(platform: Platform) -> "Night":

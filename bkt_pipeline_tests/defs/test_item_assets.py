@@ -140,6 +140,7 @@ def logged(instance: dg.DagsterInstance, run_id: str, words: str) -> list[str]:
     return [entry.user_message for entry in instance.all_logs(run_id) if words in entry.user_message]
 
 
+@pytest.mark.pictures
 def test_a_night_recovers_simulated_items_with_the_stored_skill_parameters(
     ready: Platform, instance: dg.DagsterInstance
 ) -> None:

@@ -78,6 +78,7 @@ def test_largest_moves_and_worst_fits_are_sorted() -> None:
     assert len(png_of(shown["overview"])) < 50_000
 
 
+@pytest.mark.pictures
 def test_nights_end_with_a_summary_and_only_a_single_skill_has_a_picture(
     platform: Platform,
     night,

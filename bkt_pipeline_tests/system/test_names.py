@@ -29,6 +29,7 @@ def shown(night: NightRun, width: int) -> str:
     return console.export_text()
 
 
+@pytest.mark.pictures
 def test_names_are_shown_everywhere_and_do_no_harm(
     platform: Platform, night: Run, instance: dg.DagsterInstance
 ) -> None:
