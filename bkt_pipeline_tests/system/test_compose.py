@@ -92,7 +92,8 @@ class Containers:
         check = SERVICES[service]["healthcheck"]["test"]
         assert check[0] == "CMD"
         # Each health check is another process that loads Dagster, so first wait until the service listens.
-        ports = [int(port) for name, port in self.ports.items() if name in SERVICES[service]["command"]]
+        words = " ".join(SERVICES[service]["command"])
+        ports = [int(port) for name, port in self.ports.items() if name in words]
         while any(not listening(port) for port in ports) and self.running[service].poll() is None:
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.2)
