@@ -89,6 +89,8 @@ def _session_without_the_developers_settings() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         hide_settings(patch)
+        # Child processes import the tests too.
+        patch.syspath_prepend(str(PROJECT))
         yield
 
 
@@ -257,7 +259,10 @@ def dagster_template(databases: Databases, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def instance(
-    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    databases: Databases,
+    dagster_template: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator["dg.DagsterInstance"]:
     """A real instance with the project's dagster.yaml, on a separate database."""
     import dagster as dg
@@ -293,12 +298,11 @@ def night(instance: "dg.DagsterInstance", monkeypatch: pytest.MonkeyPatch) -> Ca
 
 @pytest.fixture
 def make_night(
-    databases: Databases, dagster_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    databases: Databases, dagster_template: str, tmp_path: Path
 ) -> Iterator[Callable[[Platform], "Night"]]:
     """Makes a night on copies of a platform and of Dagster's storage in their current state."""
     from bkt_pipeline_tests.helpers.nights import Night
 
-    monkeypatch.syspath_prepend(str(PROJECT))
     urls: list[str] = []
 
     def make(platform: Platform) -> "Night":

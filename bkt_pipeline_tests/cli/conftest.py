@@ -2,15 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bkt_pipeline.embedded import server as embedded
-
-BIN = Path(sys.executable).parent
+from bkt_pipeline_tests.helpers import children
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,14 +27,7 @@ def run(home: Path) -> Run:
         *arguments: str, cwd: Path | None = None, stdin: str | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return subprocess.run(
-            [BIN / "bkt-pipeline", *arguments],
-            cwd=cwd,
-            input=stdin,
-            env={**keep, "BKT_PIPELINE_HOME": str(home), **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        environment = {**keep, "BKT_PIPELINE_HOME": str(home), **environment}
+        return children.run(*arguments, environment=environment, folder=cwd, stdin=stdin or "")
 
     return run

@@ -15,8 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.conftest import PROJECT, Platform
 from bkt_pipeline_tests.helpers.answer_files import write_answers
+from bkt_pipeline_tests.helpers.nights import Night
 from bkt_pipeline_tests.helpers.pages import fenced
 
 pytestmark = pytest.mark.slow
@@ -117,25 +118,35 @@ def attempts_by_skill(night: subprocess.CompletedProcess[str]) -> dict[str, int]
     return {skill: int(attempts) for skill, attempts in rows}
 
 
-def test_a_datashop_export_comes_to_a_calibrated_table(run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def storage(make_night: Callable[[Platform], Night], empty_database: str) -> dict[str, str]:
+    """An empty database, and Dagster's storage with its tables, which take seconds to create."""
+    return make_night(Platform(empty_database, "text", "timestamptz")).environment
+
+
+def test_a_datashop_export_comes_to_a_calibrated_table(
+    run: Run, storage: dict[str, str], tmp_path: Path
+) -> None:
     load, nightly = commands_on_the_page("transactions.txt")
     write_datashop_export(tmp_path / "transactions.txt")
-    loaded = run(*load, cwd=tmp_path)
+    loaded = run(*load, cwd=tmp_path, **storage)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.startswith("loaded 240 attempts of 2 skills")
     assert "rows left out: 60 whose Attempt At Step is not 1, 60 without a skill\n" in loaded.stdout
-    assert attempts_by_skill(run(*nightly)) == {"Add": 120, "Carry": 120}
+    assert attempts_by_skill(run(*nightly, **storage)) == {"Add": 120, "Carry": 120}
 
 
-def test_an_assistments_file_comes_to_a_calibrated_table(run: Run, tmp_path: Path) -> None:
+def test_an_assistments_file_comes_to_a_calibrated_table(
+    run: Run, storage: dict[str, str], tmp_path: Path
+) -> None:
     load, nightly = commands_on_the_page("skill_builder_data.csv")
     write_assistments_file(tmp_path / "skill_builder_data.csv")
-    loaded = run(*load, cwd=tmp_path)
+    loaded = run(*load, cwd=tmp_path, **storage)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.startswith("loaded 240 attempts of 2 skills")
     left_out = "60 whose original is not 1, 60 without a skill, 1 exact repeat"
     assert f"rows left out: {left_out}\n" in loaded.stdout
-    assert attempts_by_skill(run(*nightly)) == {"Area Rectangle": 120, "Proportion²": 120}
+    assert attempts_by_skill(run(*nightly, **storage)) == {"Area Rectangle": 120, "Proportion²": 120}
 
 
 def test_a_loaded_file_takes_the_place_of_the_school_and_later_of_an_earlier_file(
@@ -163,18 +174,20 @@ def test_a_loaded_file_takes_the_place_of_the_school_and_later_of_an_earlier_fil
     assert list(json.loads(night.stdout)["calibrated_skills"]) == ["wait…what"]
 
 
-def test_answers_of_long_ago_are_reported_with_the_as_of_that_finds_them(run: Run, tmp_path: Path) -> None:
+def test_answers_of_long_ago_are_reported_with_the_as_of_that_finds_them(
+    run: Run, storage: dict[str, str], tmp_path: Path
+) -> None:
     path = write_answers(tmp_path / "answers.csv")
     header, *rows = path.read_text().splitlines()
     dated = [f"{row.rsplit(',', 1)[0]},2012-03-20T10:00:{n % 60:02}Z" for n, row in enumerate(rows)]
     path.write_text("\n".join([header.replace("order", "created_at"), *dated]))
-    loaded = run("load", str(path))
+    loaded = run("load", str(path), **storage)
     assert loaded.returncode == 0, loaded.stderr
     assert "older than the 30-day window" in loaded.stdout
     assert "it finds 80 of 80" in loaded.stdout
     (command,) = re.findall(r"next: bkt-pipeline (.*)", loaded.stdout)
     assert command == "nightly --as-of 2012-03-21"
-    assert attempts_by_skill(run(*command.split(), "--skip-irt")) == {"sums": 80}
+    assert attempts_by_skill(run(*command.split(), "--skip-irt", **storage)) == {"sums": 80}
 
 
 def test_answers_without_dates_stay_in_the_window_for_weeks(
@@ -199,29 +212,26 @@ def test_answers_without_dates_stay_in_the_window_for_weeks(
     )
 
 
-@pytest.mark.parametrize("file", ["-", "/dev/stdin"])
-def test_standard_input_loads_from_a_pipe(run: Run, empty_database: str, tmp_path: Path, file: str) -> None:
+def test_a_pipe_and_a_gzipped_file_load_too(run: Run, empty_database: str, tmp_path: Path) -> None:
     content = write_answers(tmp_path / "answers.csv").read_text()
-    loaded = run("load", file, stdin=content, DATABASE_URL=empty_database)
-    assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.startswith("loaded 80 attempts")
-
-
-def test_a_gzipped_file_loads_too(run: Run, empty_database: str, tmp_path: Path) -> None:
-    plain = write_answers(tmp_path / "answers.csv")
     packed = tmp_path / "answers.csv.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert run("load", str(packed), DATABASE_URL=empty_database).returncode == 0
+    packed.write_bytes(gzip.compress(content.encode()))
+    for file in ("-", "/dev/stdin", str(packed)):
+        loaded = run("load", file, "--replace", stdin=content, DATABASE_URL=empty_database)
+        assert loaded.returncode == 0, loaded.stderr
+        assert loaded.stdout.startswith("loaded 80 attempts")
 
 
-def test_the_longest_ids_that_load_takes_are_calibrated(run: Run, tmp_path: Path) -> None:
+def test_the_longest_ids_that_load_takes_are_calibrated(
+    run: Run, storage: dict[str, str], tmp_path: Path
+) -> None:
     # Random, because Postgres compresses what it can before it looks at the length.
     skill = "".join(random.Random(1).choices(string.ascii_letters, k=2_500))
     path = write_answers(tmp_path / "answers.csv")
     path.write_text(path.read_text().replace("sums,", f"{skill},"))
-    loaded = run("load", str(path))
+    loaded = run("load", str(path), **storage)
     assert loaded.returncode == 0, loaded.stderr
-    night = run("nightly", "--json", "-")
+    night = run("nightly", "--json", "-", **storage)
     assert night.returncode == 0, night.stderr
     assert list(json.loads(night.stdout)["calibrated_skills"]) == [skill]
 

@@ -3,16 +3,16 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bkt_pipeline_tests.conftest import Platform
 from bkt_pipeline_tests.helpers.answer_files import write_answers
 from bkt_pipeline_tests.helpers.glops import FILE, needs_glops
-
-BIN = Path(sys.executable).parent
+from bkt_pipeline_tests.helpers.nights import Night
+from bkt_pipeline_tests.helpers.schools import enrol
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -75,7 +75,7 @@ def test_real_answers_come_to_the_known_likelihood(run: Run) -> None:
 def test_without_a_database_there_is_one_clear_line(run: Run, tmp_path: Path) -> None:
     url = f"postgresql://someone:hidden-word@/nothing?host={tmp_path}"
     for command in (["nightly"], ["doctor"], ["load", str(write_answers(tmp_path / "a.csv"))]):
-        failed = run(*command, DATABASE_URL=url, BKT_RETRY_SECONDS="1")
+        failed = run(*command, DATABASE_URL=url, BKT_RETRY_SECONDS="0")
         assert failed.returncode == 2, command
         assert failed.stdout == ""
         assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
@@ -91,8 +91,11 @@ def test_without_a_database_there_is_one_clear_line(run: Run, tmp_path: Path) ->
         (["nothing"], "nothing"),
     ],
 )
-def test_wrong_usage_is_reported_and_exits_with_2(run: Run, arguments: list[str], says: str) -> None:
-    failed = run(*arguments)
+def test_wrong_usage_is_reported_and_exits_with_2(
+    run: Run, make_night: Callable[[Platform], Night], platform: Platform, arguments: list[str], says: str
+) -> None:
+    enrol(platform, [1])
+    failed = run(*arguments, **make_night(platform).environment)
     assert failed.returncode == 2
     assert says in failed.stderr
     assert "Traceback" not in failed.stderr

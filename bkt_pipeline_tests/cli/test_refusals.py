@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.sources import create
 
 pytestmark = pytest.mark.slow
@@ -42,19 +41,9 @@ def relations(url: str) -> list[tuple[str, str]]:
 
 
 def run(url: str, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bkt_pipeline.cli.main", *command],
-        cwd=PROJECT,
-        env={
-            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-            "BKT_PIPELINE_HOME": str(home),
-            "DATABASE_URL": url,
-            "DAGSTER_POSTGRES_URL": url,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    urls = {"DATABASE_URL": url, "DAGSTER_POSTGRES_URL": url}
+    return children.run(*command, environment={**keep, **urls, "BKT_PIPELINE_HOME": str(home)})
 
 
 @pytest.mark.parametrize("kind", REFUSED)

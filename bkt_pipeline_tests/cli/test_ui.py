@@ -32,27 +32,6 @@ def environment_of(night: Night) -> dict[str, str]:
     return {**os.environ, **night.environment, **urls, "PYTHONPATH": str(PROJECT)}
 
 
-@pytest.mark.skipif(not PROC.exists(), reason="no /proc to see who listens where")
-@pytest.mark.parametrize(
-    ("options", "address", "warns"), [([], LOOPBACK, False), (["--host", "0.0.0.0"], EVERYWHERE, True)]
-)
-def test_it_listens_where_it_should_and_shows_no_secret(
-    platform: Platform, make_night: MakeNight, tmp_path: Path, options: list[str], address: str, warns: bool
-) -> None:
-    enrol(platform, [3])
-    with (
-        ProcessList() as processes,
-        running_ui(environment_of(make_night(platform)), tmp_path, *options) as ui,
-    ):
-        assert listening(ui.port) == {address}
-    output = ui.log.read_text()
-    assert ("put a proxy with TLS and a login in front of it" in output) == warns
-    assert output.count(ui.secret) == 1
-    assert any("bkt_pipeline.cli.service" in line for line in processes.seen)
-    assert [line for line in processes.seen if PASSWORD in line or ui.secret in line] == []
-    assert PASSWORD not in output
-
-
 @pytest.mark.parametrize("port", ["0", "65536", "70000", "-1", "three", "", "３０００", "30_00"])
 def test_an_invalid_port_is_refused_before_anything_starts(
     port: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -87,19 +66,21 @@ def test_an_address_that_is_not_one_is_refused(
     assert err.count("\n") == 1
 
 
-@pytest.mark.skipif(not PROC.exists(), reason="no /proc to find child processes in")
+@pytest.mark.skipif(not PROC.exists(), reason="no /proc to see processes and who listens where")
 @pytest.mark.parametrize(
-    ("ended_by", "ignored", "code"),
+    ("options", "address", "ended_by", "ignored", "code"),
     [
         # A shell has its background jobs ignore SIGINT, and Dagster has SIGTERM do what SIGINT does.
-        (signal.SIGTERM, signal.SIGINT, 0),
-        (signal.SIGKILL, None, -signal.SIGKILL),
+        ([], LOOPBACK, signal.SIGTERM, signal.SIGINT, 0),
+        (["--host", "0.0.0.0"], EVERYWHERE, signal.SIGKILL, None, -signal.SIGKILL),
     ],
 )
-def test_no_process_outlives_it_even_while_a_run_hangs(
+def test_it_listens_where_it_should_shows_no_secret_and_leaves_no_process_even_while_a_run_hangs(
     platform: Platform,
     make_night: MakeNight,
     tmp_path: Path,
+    options: list[str],
+    address: str,
     ended_by: signal.Signals,
     ignored: signal.Signals | None,
     code: int,
@@ -108,7 +89,12 @@ def test_no_process_outlives_it_even_while_a_run_hangs(
     night = make_night(platform)
     before = signal.signal(ignored, signal.SIG_IGN) if ignored else None
     try:
-        with running_ui(environment_of(night), tmp_path) as ui, psycopg.connect(night.url) as connection:
+        with (
+            ProcessList() as processes,
+            running_ui(environment_of(night), tmp_path, *options) as ui,
+            psycopg.connect(night.url) as connection,
+        ):
+            assert listening(ui.port) == {address}
             connection.execute("LOCK TABLE skills IN ACCESS EXCLUSIVE MODE")
             ui.launch("active_skills_job")
             wait_until(lambda: someone_waits_for_a_lock(night.url))
@@ -122,6 +108,12 @@ def test_no_process_outlives_it_even_while_a_run_hangs(
     finally:
         if ignored:
             signal.signal(ignored, before)
+    output = ui.log.read_text()
+    assert ("put a proxy with TLS and a login in front of it" in output) == (address == EVERYWHERE)
+    assert output.count(ui.secret) == 1
+    assert any("bkt_pipeline.cli.service" in line for line in processes.seen)
+    assert [line for line in processes.seen if PASSWORD in line or ui.secret in line] == []
+    assert PASSWORD not in output
 
 
 def someone_waits_for_a_lock(url: str) -> bool:

@@ -25,7 +25,7 @@ from bkt_pipeline.defs.night import NightRun, run_night
 from bkt_pipeline.instance.event_batch import EventBatch
 from bkt_pipeline.instance.event_log import BatchingEventLogStorage, batched_events, our_event_log
 from bkt_pipeline.model import AttemptWindow, SkillFit, log_likelihood
-from bkt_pipeline_tests.conftest import AS_OF, Platform
+from bkt_pipeline_tests.conftest import AS_OF, TIMESTAMP_TYPES, Platform
 from bkt_pipeline_tests.helpers.schools import (
     PARAMS,
     checks_of,
@@ -122,10 +122,14 @@ def test_a_row_that_a_trigger_changes_is_not_published(
     assert stored(platform) == before
 
 
+@pytest.mark.parametrize("timestamp_type", TIMESTAMP_TYPES)
 def test_future_attempts_are_reported_and_left_out(
-    any_platform: Platform, night: Callable[..., NightRun], instance: dg.DagsterInstance
+    make_platform: Callable[..., Platform],
+    night: Callable[..., NightRun],
+    instance: dg.DagsterInstance,
+    timestamp_type: str,
 ) -> None:
-    platform = any_platform
+    platform = make_platform("bigint", timestamp_type)
     enrol(platform, [40])
     to_come = dt.datetime.now(dt.UTC) + dt.timedelta(hours=5)
     if platform.timestamp_type == "timestamp":
@@ -147,8 +151,17 @@ def test_changes_since_last_night_are_shown(
 ) -> None:
     enrol(platform, [40])
     key = str(platform.id(1))
-    for nights in range(6):
-        night(platform, AS_OF + dt.timedelta(hours=24 * nights))
+    night(platform)
+    with psycopg.connect(platform.url) as connection:
+        # As if there had been four more nights since, each with the same result.
+        connection.execute(
+            """
+            INSERT INTO bkt_pipeline.skill_fits
+            SELECT (jsonb_populate_record(f, jsonb_build_object('night', night + n, 'as_of', as_of + n * interval '1 day'))).*
+            FROM bkt_pipeline.skill_fits f, generate_series(1, 4) n
+            """
+        )
+    night(platform, AS_OF + dt.timedelta(days=5))
     shown = latest(instance, key).metadata
     assert [shown[f"{name}_change"].value for name in ("p_l0", "p_transit", "p_slip", "p_guess")] == [0.0] * 4
     assert shown["p_slip_low"].value < shown["p_slip_high"].value

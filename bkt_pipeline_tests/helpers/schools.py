@@ -42,20 +42,11 @@ def enrol(platform: Platform, sizes: Iterable[int], lengths: int = 6) -> dict[st
 
 def insert(connection: psycopg.Connection, platform: Platform, item: Any, window: AttemptWindow) -> None:
     students = np.repeat(np.arange(window.n_students), np.diff(window.offsets))
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO attempts (id, student_id, item_id, is_correct, created_at) VALUES (%s, %s, %s, %s, %s)",
-            [
-                (
-                    platform.id(next_id()),
-                    platform.id(int(student) + 1),
-                    item,
-                    bool(right),
-                    moment_of(int(micros), platform),
-                )
-                for student, right, micros in zip(students, window.responses, window.answered_at, strict=True)
-            ],
-        )
+    statement = "COPY attempts (id, student_id, item_id, is_correct, created_at) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for student, right, micros in zip(students, window.responses, window.answered_at, strict=True):
+            moment = moment_of(int(micros), platform)
+            copy.write_row((platform.id(next_id()), platform.id(int(student) + 1), item, bool(right), moment))
 
 
 _ids = iter(range(1, 10**9))

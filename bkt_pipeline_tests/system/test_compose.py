@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bkt_pipeline_tests.conftest import PROJECT, Databases
-from bkt_pipeline_tests.helpers.processes import end_group
+from bkt_pipeline_tests.helpers.processes import end_group, listening
 from bkt_pipeline_tests.helpers.ui import free_port
 
 pytest.importorskip("dagster_webserver", reason="the extra `ui` is not installed")
@@ -91,6 +91,12 @@ class Containers:
         deadline = time.monotonic() + TIMEOUT
         check = SERVICES[service]["healthcheck"]["test"]
         assert check[0] == "CMD"
+        # Each health check is another process that loads Dagster, so first wait until the service listens.
+        words = " ".join(SERVICES[service]["command"])
+        ports = [int(port) for name, port in self.ports.items() if name in words]
+        while any(not listening(port) for port in ports) and self.running[service].poll() is None:
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.2)
         while self.run(service, check[1:]) != 0:
             assert self.running[service].poll() is None, self.log.read_text()[-3000:]
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from bkt_pipeline.db import connection
 from bkt_pipeline.db.database import Database, open_database
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.errors import DatabaseUnavailable, InvalidSettings
-from bkt_pipeline_tests.conftest import Platform, database_of
+from bkt_pipeline_tests.conftest import NO_COMPUTE_LOGS, PROJECT, Databases, Platform, database_of
 from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.nights import Night, copy_source
 from bkt_pipeline_tests.helpers.proxy import Proxy
@@ -26,6 +27,27 @@ from bkt_pipeline_tests.helpers.state import snapshot, torn
 
 MakeNight = Callable[[Platform], Night]
 SOME = [20, 20, 20, 20, 20, 3]
+Calm = tuple[Platform, dict[str, list[Any]]]
+
+
+@pytest.fixture(scope="module")
+def calm(
+    databases: Databases,
+    dagster_template: str,
+    platform_template: Callable[[str, str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Calm]:
+    """A platform with some skills, and what an undisturbed night stores in a copy of it."""
+    url = databases.create(platform_template("uuid", "timestamptz"))
+    platform = Platform(url, "uuid", "timestamptz")
+    enrol(platform, SOME)
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text() + NO_COMPUTE_LOGS)
+    night = Night(databases.create(database_of(url)), databases.create(dagster_template), folder)
+    night.undisturbed()
+    yield platform, snapshot(night.url)
+    for made in (url, night.url, night.environment["DAGSTER_POSTGRES_URL"]):
+        databases.drop(made)
 
 
 @pytest.fixture
@@ -89,10 +111,9 @@ def test_a_lock_that_is_never_released_fails_only_its_skill_with_a_reason(
     assert torn(night.url) == {}
 
 
-def test_a_night_survives_terminated_backends(platform: Platform, make_night: MakeNight) -> None:
-    enrol(platform, SOME)
-    calm, night = make_night(platform), make_night(platform)
-    calm.undisturbed()
+def test_a_night_survives_terminated_backends(calm: Calm, make_night: MakeNight) -> None:
+    platform, expected = calm
+    night = make_night(platform)
     killed = 0
     with psycopg.connect(night.url, autocommit=True) as other:
         child = night.start()
@@ -106,15 +127,14 @@ def test_a_night_survives_terminated_backends(platform: Platform, make_night: Ma
             time.sleep(0.04)
     assert night.ends(child)[0] == 0
     assert killed
-    assert snapshot(night.url) == snapshot(calm.url)
+    assert snapshot(night.url) == expected
 
 
 def test_a_night_survives_a_restart_of_the_server(
-    platform: Platform, make_night: MakeNight, own_server: Path
+    calm: Calm, make_night: MakeNight, own_server: Path
 ) -> None:
-    enrol(platform, SOME)
-    night, calm = make_night(platform), make_night(platform)
-    calm.undisturbed()
+    platform, expected = calm
+    night = make_night(platform)
     url = embedded.ensure(own_server, database="bkt", linger=0.2)
     copy_source(platform.url, url)
     night.environment["DATABASE_URL"] = url
@@ -128,7 +148,7 @@ def test_a_night_survives_a_restart_of_the_server(
     embedded.ensure(own_server, linger=0.2)
     code, output = night.ends(child)
     assert code == 0, output
-    assert snapshot(url) == snapshot(calm.url)
+    assert snapshot(url) == expected
 
 
 def test_a_server_that_dies_in_the_middle_ends_the_night_with_one_line(
@@ -160,15 +180,14 @@ def stored_any(other: psycopg.Connection) -> bool:
     return other.execute("SELECT EXISTS (SELECT FROM bkt_pipeline.attempt_windows)").fetchone()[0]
 
 
-def test_a_lost_answer_is_retried_on_a_new_connection(platform: Platform, make_night: MakeNight) -> None:
-    enrol(platform, SOME)
-    calm, night = make_night(platform), make_night(platform)
-    calm.undisturbed()
+def test_a_lost_answer_is_retried_on_a_new_connection(calm: Calm, make_night: MakeNight) -> None:
+    platform, expected = calm
+    night = make_night(platform)
     with Proxy(night.url, freeze_after=20_000, most=2) as proxy:
         night.environment["DATABASE_URL"] = proxy.url
         code, output = night.ends(night.start(work=children.impatient_nightly, BKT_STATEMENT_SECONDS="1"))
         assert (code, proxy.frozen) == (0, 2), output
-    assert snapshot(night.url) == snapshot(calm.url)
+    assert snapshot(night.url) == expected
 
 
 def test_a_network_that_loses_every_answer_ends_the_night_with_one_line(
@@ -189,12 +208,9 @@ def test_a_network_that_loses_every_answer_ends_the_night_with_one_line(
     assert torn(night.url) == {}
 
 
-def test_full_connection_slots_are_waited_for(
-    platform: Platform, plain_role: str, make_night: MakeNight
-) -> None:
-    enrol(platform, SOME)
-    calm, night = make_night(platform), make_night(platform)
-    calm.undisturbed()
+def test_full_connection_slots_are_waited_for(calm: Calm, plain_role: str, make_night: MakeNight) -> None:
+    platform, expected = calm
+    night = make_night(platform)
     night.undisturbed()
     name = sql.Identifier(database_of(night.url))
     night.environment["DATABASE_URL"] = night.url.replace("postgres@", f"{plain_role}@")
@@ -209,7 +225,7 @@ def test_full_connection_slots_are_waited_for(
         other.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
         code, output = night.ends(child)
     assert code == 0, output
-    assert snapshot(night.url) == snapshot(calm.url)
+    assert snapshot(night.url) == expected
 
 
 @pytest.fixture

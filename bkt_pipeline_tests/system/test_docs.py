@@ -33,6 +33,8 @@ from bkt_pipeline.model import FLAGS, BktParams
 from bkt_pipeline.model.simulate import simulate
 from bkt_pipeline.settings import default_of, variables
 from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers import children
+from bkt_pipeline_tests.helpers.answer_files import write_answers
 from bkt_pipeline_tests.helpers.pages import fenced
 from bkt_pipeline_tests.helpers.schools import enrol
 
@@ -54,8 +56,22 @@ RUNNABLE = [line for line in COMMANDS if line not in [*INSTALLING, *SERVING, *EL
 
 
 @pytest.fixture(scope="module")
-def home(server_home: Path) -> Iterator[Path]:
+def home(server_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With a small school of the skills that the README's commands name; .ci/run and test_main.py calibrate the synthetic
+    one."""
     folder = server_home / "readme"
+    answers = tmp_path_factory.mktemp("readme") / "answers.csv"
+    rows = write_answers(answers).read_text()
+    named = re.findall(r"--skill (\S+)", "\n".join(RUNNABLE))
+    header = rows.splitlines()[0]
+    answers.write_text(
+        "\n".join(
+            [header, *(rows.replace("sums,", f"{skill},").partition("\n")[2].strip() for skill in named)]
+        )
+    )
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    loaded = children.run("load", str(answers), environment={**keep, "BKT_PIPELINE_HOME": str(folder)})
+    assert loaded.returncode == 0, loaded.stderr
     yield folder
     embedded.release(folder)
 

@@ -232,21 +232,22 @@ def half_began_earlier(platform: Platform, students: int) -> tuple[str, dict[str
     return str(skill), {"window": students * 6, "from_first_answer": students * 8}
 
 
-@pytest.mark.parametrize("estimator", ["grid", "pooled"])
 def test_sequences_from_the_first_answer_are_unbiased_where_students_return(
-    platform: Platform, nights: Night, instance: dg.DagsterInstance, estimator: str
+    platform: Platform, nights: Night, instance: dg.DagsterInstance
 ) -> None:
     key, answers = half_began_earlier(platform, 3000)
     found = {}
     for sequences, count in answers.items():
-        assert outcomes(nights(estimator=estimator, sequences=sequences)) == {key: "calibrated"}
-        found[sequences] = stored(platform)[key][0]
-        assert fits(platform)[key]["attempts"] == count
+        assert outcomes(nights(estimator="pooled", sequences=sequences)) == {key: "calibrated"}
+        found[sequences] = fits(platform)[key]
+        assert stored(platform)[key][0] == found[sequences]["pooled_p_l0"]
+        assert found[sequences]["attempts"] == count
         with psycopg.connect(platform.url) as connection:
             heads = connection.execute("SELECT sequences, attempts FROM bkt_pipeline.attempt_windows")
             assert heads.fetchall() == [(sequences, count)]
-    assert abs(found["from_first_answer"] - TRUTH.p_l0) <= 0.03
-    assert found["window"] > TRUTH.p_l0 + 0.06
+    for estimate in ("grid_p_l0", "pooled_p_l0"):
+        assert abs(found["from_first_answer"][estimate] - TRUTH.p_l0) <= 0.03
+        assert found["window"][estimate] > TRUTH.p_l0 + 0.06
 
 
 @pytest.mark.parametrize("sequences", ["window", "from_first_answer"])

@@ -19,8 +19,8 @@ from bkt_pipeline_tests.helpers.nights import Night, copy_source
 from bkt_pipeline_tests.helpers.schools import enrol, statuses
 from bkt_pipeline_tests.helpers.state import snapshot, torn
 
-SKILLS = 10
-NIGHTS, KILLS_A_NIGHT = 2, 5
+SKILLS = 6
+NIGHTS, KILLS_A_NIGHT = 2, 3
 
 
 def test_after_a_killed_night_the_tables_are_consistent_and_the_next_night_stores_the_usual_rows(

@@ -38,7 +38,11 @@ from bkt_pipeline_tests.helpers.schools import (
 ERROR = dg.AssetCheckSeverity.ERROR
 
 
-def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, night) -> None:
+@pytest.mark.parametrize("kind", [("uuid", "timestamptz"), ("text", "timestamp"), ("bigint", "timestamptz")])
+def test_a_night_stores_the_grid_winner_of_every_skill(
+    make_platform: Callable[..., Platform], night, kind: tuple[str, str]
+) -> None:
+    any_platform = make_platform(*kind)
     windows = enrol(any_platform, [40, 60, 3])
     run = night(any_platform)
     expected = {key: calibrate(window).params for key, window in windows.items() if window.n_attempts >= 50}
@@ -55,20 +59,26 @@ def test_a_night_stores_the_grid_winner_of_every_skill(any_platform: Platform, n
     }
 
 
-def test_running_a_night_twice_stores_the_same_rows(platform: Platform, night) -> None:
-    enrol(platform, [30, 30])
-    night(platform)
+def test_a_night_returns_what_it_stores_writes_nothing_else_and_can_be_repeated(
+    platform: Platform, night, instance: dg.DagsterInstance
+) -> None:
+    enrol(platform, [30, 30, 2])
+    before = fingerprint(platform)
+    run = night(platform)
+    assert fingerprint(platform) == before, "the source tables are never written"
     first = stored(platform)
+    names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
+    assert run.result == {
+        "calibrated_skills": {key: dict(zip(names, row, strict=True)) for key, row in first.items()},
+        "count": 2,
+    }
+    the_ui_finds_the_runs_under_their_jobs(instance)
     night(platform)
     assert stored(platform) == first
 
 
-def test_the_ui_finds_the_runs_of_the_command_under_their_jobs(
-    platform: Platform, night, instance: dg.DagsterInstance
-) -> None:
+def the_ui_finds_the_runs_under_their_jobs(instance: dg.DagsterInstance) -> None:
     """A job's page asks for this tag; the timeline leaves out runs without an origin."""
-    enrol(platform, [20])
-    night(platform)
     ours = dg.RunsFilter(tags={".dagster/repository": "__repository__@bkt_pipeline"})
     runs = instance.get_runs(ours)
     assert sorted(run.job_name for run in runs) == ["active_skills_job", "calibration", "summaries"]
@@ -306,18 +316,6 @@ def test_an_older_night_never_replaces_a_newer_one(
     assert latest(instance, str(platform.id(1))).metadata["outcome"].value == "overtaken"
 
 
-def test_the_nights_result_is_the_stored_rows(platform: Platform, night) -> None:
-    enrol(platform, [30, 30, 2])
-    run = night(platform)
-    names = ("p_l0", "p_transit", "p_slip", "p_guess", "log_likelihood")
-    assert run.result == {
-        "calibrated_skills": {
-            key: dict(zip(names, row, strict=True)) for key, row in stored(platform).items()
-        },
-        "count": 2,
-    }
-
-
 def test_a_reversed_range_fails_with_a_reason(
     platform: Platform, night, instance: dg.DagsterInstance
 ) -> None:
@@ -330,13 +328,6 @@ def test_a_reversed_range_fails_with_a_reason(
         .execute_in_process(instance=instance, tags=range_tags(last, first), raise_on_error=False)
     )
     assert not result.success
-
-
-def test_the_source_tables_are_never_written(platform: Platform, night) -> None:
-    enrol(platform, [30, 3])
-    before = fingerprint(platform)
-    night(platform)
-    assert fingerprint(platform) == before
 
 
 def fingerprint(platform: Platform) -> list[Any]:

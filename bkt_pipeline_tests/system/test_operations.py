@@ -19,6 +19,8 @@ from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.embedded.binaries import wheel_binaries
 from bkt_pipeline.settings import variables
 from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers import children
+from bkt_pipeline_tests.helpers.answer_files import write_answers
 from bkt_pipeline_tests.helpers.pages import commands_of_ours, fenced
 
 BIN = Path(sys.executable).parent
@@ -69,11 +71,10 @@ def test_the_commands_on_the_page_run_in_its_order(server_home: Path, tmp_path: 
     assert len(lines) >= 10
     try:
         url = embedded.ensure(home, database="bkt")
-        # With the synthetic school and our tables.
-        ran = subprocess.run(
-            [BIN / "bkt-pipeline", "migrate"], env=environment, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, ran.stderr
+        # With one skill and our tables.
+        for command in (["load", str(write_answers(tmp_path / "answers.csv"))], ["migrate"]):
+            made = children.run(*command, environment=environment)
+            assert made.returncode == 0, made.stderr
         script = "\n".join(["set -eux", f"export DATABASE_URL='{url}'", *lines])
         # Only for psql and pg_dump: our own commands find the embedded database by themselves.
         script = re.sub(r"^bkt-pipeline", "env --unset=DATABASE_URL bkt-pipeline", script, flags=re.MULTILINE)

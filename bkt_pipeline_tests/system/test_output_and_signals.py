@@ -25,7 +25,18 @@ def nightly(
 ) -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own, started by a shell that redirects its streams."""
     return subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, "nightly", "--skip-irt", *arguments],
+        [
+            "bash",
+            "-o",
+            "pipefail",
+            "-c",
+            f'"$@" {redirect}',
+            "bash",
+            *COMMAND,
+            "nightly",
+            "--skip-irt",
+            *arguments,
+        ],
         env=os.environ | night.environment | environment,
         capture_output=True,
         text=True,
@@ -49,10 +60,10 @@ def outcomes(url: str) -> dict[str, str]:
     ("redirect", "encoding"),
     [
         (">&- 2>&- <&-", ""),
-        pytest.param(">/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
-        pytest.param("2>/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")),
-        ("", "latin-1"),
-        ("| head -c 1 >&2", ""),
+        pytest.param(
+            ">/dev/full 2>/dev/full", "", marks=pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+        ),
+        ("| head -c 1 >&2", "latin-1"),
     ],
 )
 def test_a_broken_stream_costs_the_night_nothing(night: Night, redirect: str, encoding: str) -> None:
@@ -73,17 +84,19 @@ def test_a_broken_stream_costs_the_night_nothing(night: Night, redirect: str, en
 
 
 def test_a_json_file_is_whole_and_an_unwritable_path_fails_before_the_night(
-    night: Night, tmp_path: Path
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    for name, value in night.environment.items():
+        monkeypatch.setenv(name, value)
+    command = ["nightly", "--skip-irt", "--as-of", AS_OF, "--json"]
     for path in (tmp_path / "missing" / "night.json", tmp_path):
-        done = nightly(night, "--as-of", AS_OF, "--json", str(path))
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
+        assert main([*command, str(path)]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
         with psycopg.connect(night.url) as connection:
             assert connection.execute("SELECT to_regclass('bkt_pipeline.night_skills')").fetchone() == (None,)
     file = tmp_path / "night.json"
     file.write_text("earlier")
-    assert nightly(night, "--as-of", AS_OF, "--json", str(file)).returncode == 0
+    assert main([*command, str(file)]) == 0
     assert json.loads(file.read_text())["count"] == 1
     assert list(tmp_path.glob(".night.json*")) == []
 
@@ -126,14 +139,14 @@ def test_settings_of_the_role_change_nothing(night: Night) -> None:
         ):
             connection.execute(f"ALTER ROLE CURRENT_USER SET {setting}")
         try:
-            done = nightly(night, "--as-of", AS_OF)
+            code, output = night.ends(night.start("--skip-irt"))
         finally:
             connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
-    assert done.returncode == 0, done.stderr
+    assert code == 0, output
     assert sorted(outcomes(night.url).values()) == ["calibrated", "skipped"]
 
 
-SKILLS = 30
+SKILLS = 12
 STAGES = {
     "before the first run": "SELECT count(*) > 1 FROM pg_stat_activity WHERE datname = current_database()",
     "once its tables are there": "SELECT to_regclass('bkt_pipeline.night_skills') IS NOT NULL",
@@ -156,32 +169,23 @@ def test_a_signal_ends_the_night_and_keeps_what_was_stored(
 ) -> None:
     enrol(platform, [20] * SKILLS)
     night = make_night(platform)
-    process = subprocess.Popen(
-        [*COMMAND, "nightly", "--as-of", AS_OF],
-        env=os.environ | night.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = night.start()
     with psycopg.connect(night.url, autocommit=True) as connection:
-        while process.poll() is None:
+        while child.is_alive():
             try:
                 if connection.execute(STAGES[stage]).fetchone() == (True,):
                     break
             except psycopg.errors.UndefinedTable:
                 pass
             time.sleep(0.01)
-        process.send_signal(number)
-        try:
-            stdout, stderr = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130, stderr
-    assert "interrupted; everything stored so far is kept" in stderr
-    assert "Traceback" not in stdout + stderr
+        os.kill(child.pid, number)
+    code, output = night.ends(child, 60)
+    assert code == 130, output
+    assert "interrupted; everything stored so far is kept" in output
+    assert "Traceback" not in output
     found = outcomes(night.url) if "tables" not in stage and "first" not in stage else {}
     assert set(found.values()) <= {"calibrated"}
     kept = stored(Platform(night.url, "uuid", "timestamptz")) if found else {}
     assert kept.keys() == found.keys()
-    assert nightly(night, "--as-of", AS_OF).returncode == 0
+    assert night.ends(night.start("--skip-irt"))[0] == 0
     assert list(outcomes(night.url).values()) == ["calibrated"] * SKILLS

@@ -14,7 +14,7 @@ from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.schools import PARAMS, enrol
 from bkt_pipeline_tests.helpers.state import snapshot, torn
 
-SKILLS = 8
+SKILLS = 6
 HOUR = dt.timedelta(hours=1)
 
 

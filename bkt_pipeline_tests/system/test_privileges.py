@@ -96,48 +96,49 @@ def test_the_role_runs_a_whole_night_without_any_ddl(granted: Platform, make_nig
         owner.execute("CREATE TEMP TABLE seen ()")
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO attempts SELECT * FROM attempts",
-        "UPDATE attempts SET is_correct = true",
-        "DELETE FROM attempts",
-        "TRUNCATE attempts",
-        "UPDATE skills SET active = false",
-        "UPDATE items SET skill_id = skill_id",
-        "DELETE FROM items",
-        "SELECT FROM students",
-        "COPY students TO STDOUT",
-        "DELETE FROM skill_bkt_params",
-        "TRUNCATE skill_bkt_params",
-        "ALTER TABLE skill_bkt_params ADD COLUMN more text",
-        "ALTER TABLE skill_bkt_params ALTER p_slip TYPE real",
-        "ALTER TABLE bkt_pipeline.skill_fits DROP COLUMN p_slip",
-        "ALTER TABLE bkt_pipeline.skill_fits OWNER TO bkt_nightly",
-        "ALTER TABLE bkt_pipeline.alembic_version ADD COLUMN more text",
-        "CREATE INDEX ON bkt_pipeline.skill_fits (night)",
-        "INSERT INTO students VALUES (gen_random_uuid(), 'Ada')",
-        "DROP TABLE students",
-        "DROP TABLE skill_bkt_params",
-        "DROP TABLE attempts",
-        "DROP TABLE items CASCADE",
-        "DROP TABLE skills CASCADE",
-        "DROP SCHEMA public CASCADE",
-        "UPDATE bkt_pipeline.alembic_version SET version_num = '0'",
-        "CREATE TABLE public.more ()",
-        "CREATE SCHEMA more",
-        "CREATE INDEX ON attempts (student_id)",
-        "COPY attempts TO PROGRAM 'cat'",
-        "ALTER ROLE bkt_nightly SUPERUSER",
-        "SET ROLE platform_owner",
-    ],
+REFUSED = (
+    "INSERT INTO attempts SELECT * FROM attempts",
+    "UPDATE attempts SET is_correct = true",
+    "DELETE FROM attempts",
+    "TRUNCATE attempts",
+    "UPDATE skills SET active = false",
+    "UPDATE items SET skill_id = skill_id",
+    "DELETE FROM items",
+    "SELECT FROM students",
+    "COPY students TO STDOUT",
+    "DELETE FROM skill_bkt_params",
+    "TRUNCATE skill_bkt_params",
+    "ALTER TABLE skill_bkt_params ADD COLUMN more text",
+    "ALTER TABLE skill_bkt_params ALTER p_slip TYPE real",
+    "ALTER TABLE bkt_pipeline.skill_fits DROP COLUMN p_slip",
+    "ALTER TABLE bkt_pipeline.skill_fits OWNER TO bkt_nightly",
+    "ALTER TABLE bkt_pipeline.alembic_version ADD COLUMN more text",
+    "CREATE INDEX ON bkt_pipeline.skill_fits (night)",
+    "INSERT INTO students VALUES (gen_random_uuid(), 'Ada')",
+    "DROP TABLE students",
+    "DROP TABLE skill_bkt_params",
+    "DROP TABLE attempts",
+    "DROP TABLE items CASCADE",
+    "DROP TABLE skills CASCADE",
+    "DROP SCHEMA public CASCADE",
+    "UPDATE bkt_pipeline.alembic_version SET version_num = '0'",
+    "CREATE TABLE public.more ()",
+    "CREATE SCHEMA more",
+    "CREATE INDEX ON attempts (student_id)",
+    "COPY attempts TO PROGRAM 'cat'",
+    "ALTER ROLE bkt_nightly SUPERUSER",
+    "SET ROLE platform_owner",
 )
-def test_postgres_refuses_everything_else(granted: Platform, statement: str) -> None:
-    with (
-        psycopg.connect(as_role(granted.url, NIGHTLY)) as role,
-        pytest.raises(InsufficientPrivilege),
-    ):
-        role.execute(statement)
+
+
+def test_postgres_refuses_everything_else(granted: Platform) -> None:
+    with psycopg.connect(as_role(granted.url, NIGHTLY), autocommit=True) as role:
+        for statement in REFUSED:
+            try:
+                role.execute(statement)
+            except InsufficientPrivilege:
+                continue
+            pytest.fail(f"the role may {statement}")
 
 
 def test_the_backend_reads_parameters_and_computes_updates_and_nothing_else(granted: Platform) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from bkt_pipeline.embedded import server as embedded
 from bkt_pipeline.instance.storage import dagster_instance
 from bkt_pipeline_tests.conftest import Platform
+from bkt_pipeline_tests.helpers import children
 from bkt_pipeline_tests.helpers.folders import delete
 from bkt_pipeline_tests.helpers.schools import enrol
 
@@ -37,13 +37,8 @@ def home() -> Iterator[Path]:
 
 
 def nightly(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; from bkt_pipeline.cli.main import main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", program, "nightly", "--skip-irt", *arguments],
-        env={**os.environ, "BKT_PIPELINE_HOME": str(home), **environment},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "BKT_PIPELINE_HOME": str(home), **environment}
+    return children.run("nightly", "--skip-irt", *arguments, environment=environment)
 
 
 def partitions(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -68,7 +63,7 @@ def test_platforms_with_the_same_home_are_kept_apart(
     assert demo.returncode == 0, demo.stderr
     assert f"DATABASE_URL is not set: using the embedded Postgres in {home}" in demo.stderr.splitlines()
 
-    for platform in (production, staging, production):
+    for platform in (production, staging):
         ran = nightly(home, "--as-of", AS_OF, DATABASE_URL=platform.url)
         assert ran.returncode == 0, ran.stderr
         assert "DATABASE_URL is not set" not in ran.stderr
