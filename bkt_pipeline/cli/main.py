@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     finally:
         log.handlers.clear()
+        log.propagate = True
         console.file.close()
     return code
 
