@@ -220,6 +220,7 @@ def test_no_test_module_imports_another() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_nothing_happens_at_import(tmp_path: Path) -> None:
     """With an empty environment, no home and an empty working folder, importing every module touches nothing."""
     program = """

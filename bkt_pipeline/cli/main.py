@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     finally:
         log.handlers.clear()
+        log.propagate = True
         console.file.close()
         finish_stdout()
     return code

@@ -100,6 +100,7 @@ def test_gaps_in_the_order_do_not_spread_the_answers(read: Callable[..., Attempt
     assert placed == [AS_OF - timedelta(seconds=before) for before in (2, 1, 0)]
 
 
+@pytest.mark.slow
 def test_many_answers_without_dates_are_placed_within_the_last_day(read: Callable[..., Attempts]) -> None:
     placed = times(read(rows_in_order(*range(200_000))))
     assert len(set(placed)) == 200_000

@@ -203,6 +203,7 @@ def test_a_name_that_dagster_does_not_take_is_refused(names: dict[str, str]) -> 
         build_definitions(**names)
 
 
+@pytest.mark.slow
 def test_the_package_is_light_until_its_component_is_read() -> None:
     program = (
         "import sys, bkt_pipeline; assert 'dagster' not in sys.modules; print(bkt_pipeline.BktCalibration)"

@@ -37,6 +37,7 @@ def changed(part: int, value: str) -> str:
     return " ".join(["/".join(parts), *rest])
 
 
+@pytest.mark.slow
 def test_a_process_that_ended_is_dead_and_a_living_one_is_not() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", PRINT_TAG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -78,6 +79,7 @@ def unshared(*options: str) -> list[str]:
     return command
 
 
+@pytest.mark.slow
 def test_a_living_process_is_not_dead_to_another_pid_namespace() -> None:
     command = unshared("--pid", "--fork", "--mount-proc")
     looked = subprocess.run(
@@ -88,6 +90,7 @@ def test_a_living_process_is_not_dead_to_another_pid_namespace() -> None:
     assert looked.stdout == "False\n", looked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look as another user")
 def test_a_living_process_is_not_dead_to_another_user_under_hidepid() -> None:
     # In a PID namespace of its own, since the option counts for all mounts of a namespace's /proc.

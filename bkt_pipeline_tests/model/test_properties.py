@@ -71,6 +71,7 @@ def test_one_thread_and_eight_give_the_same_bytes(skills):
         )
 
 
+@pytest.mark.slow
 @compiled
 @given(sequences, st.lists(st.tuples(probabilities, probabilities, halves, halves), min_size=1, max_size=9))
 def test_the_surface_takes_any_points(answers, points):

@@ -23,7 +23,7 @@ def truths(seed, n):
             yield BktParams(*(1 / (1 + np.exp(-draw))))
 
 
-@pytest.mark.parametrize("n_students", [30, 300, 3000])
+@pytest.mark.parametrize("n_students", [30, 300, pytest.param(3000, marks=pytest.mark.slow)])
 def test_intervals_cover_the_truth(n_students):
     # 120 skills: a true coverage of 95% stays within these bounds but once in some thousand samples; one of 85%
     # falls below them in five of six.
@@ -48,7 +48,7 @@ def test_intervals_are_not_just_wide():
     assert width(1000) / width(16_000) == pytest.approx(np.full(4, 4.0), rel=0.35)
 
 
-@pytest.mark.parametrize("lengths", [1, 6])
+@pytest.mark.parametrize("lengths", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_posterior_equals_a_sum_over_a_dense_lattice(lengths):
     view = simulate(TRUTH, n_students=60, seed=5, lengths=lengths)
     fit = calibrate(view)
