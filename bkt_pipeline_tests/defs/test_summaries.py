@@ -171,6 +171,7 @@ def test_a_night_ends_with_a_page_of_each_skill_and_one_of_all(
     with psycopg.connect(platform.url) as connection:
         connection.execute("UPDATE skills SET name = 'Adding <&' WHERE id = %s", [keys[0]])
     night(platform)
+    assert "Nothing: no skill failed, and no check is red." in summary(instance)["page"].value
     with psycopg.connect(platform.url) as connection:
         connection.execute("UPDATE attempts SET is_correct = true WHERE item_id = %s", [keys[0]])
     refuse(platform, keys[1])
@@ -215,6 +216,7 @@ def test_a_night_ends_with_a_page_of_each_skill_and_one_of_all(
     assert len(became) == 3
     for outcome, count in became:
         assert f"| {outcome} | {count} |" in outcomes
+    assert "Nothing" not in to_do
     assert "- failed, it was not stored" in to_do.replace("\\", "")
     assert "fewer than 50 graded attempts" in to_do
     assert " other parameters than before; all are drawn." in moves
