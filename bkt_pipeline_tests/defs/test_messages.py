@@ -139,8 +139,8 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
     monkeypatch.setenv("DATABASE_URL", platform.url)
     job = build_definitions().resolve_job_def("active_skills_job")
 
-    def fail(tag: str = "bkt/any", value: str = "") -> str:
-        tags = night_tags(now.replace(hour=7))
+    def fail(tag: str = "bkt/any", value: str = "", **changed: str) -> str:
+        tags = night_tags(now.replace(hour=7)) | changed
         done = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
         instance.add_run_tags(done.run_id, {tag: value})
         failures = [event for event in done.all_events if event.is_step_failure]
@@ -153,6 +153,7 @@ def test_a_failed_or_late_night_is_reported_at_once_and_once(
     assert receiver.titles[1:] == [f"bkt_pipeline: the night of {now.date()} failed"]
     assert "active_skills_job failed: table skills has no active row" in receiver.messages[-1]["message"]
     assert "https://bkt.example.org/runs/" in receiver.messages[-1]["message"]
+    assert fail(**{"bkt/as_of": "never"}) == "reported"
     with dg.build_sensor_context(instance) as context:
         assert "has started" in report_if_late(context, ours, now).skip_message
 
