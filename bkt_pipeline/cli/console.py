@@ -38,6 +38,15 @@ class _Forgiving(io.TextIOWrapper):
             super().close()
 
 
+class _Output(Console):
+    """A console for results whose reader may go away, as `head` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing more. Rich would end the command with exit code 1, although what it did is done."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 def open_closed_streams() -> None:
     """Give stdin, stdout and stderr to the null device where they are closed.
 
@@ -71,8 +80,8 @@ def out() -> Console:
     with suppress(AttributeError, OSError, ValueError):
         # Characters outside the encoding are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+    console = _Output(highlight=False)
+    return console if console.is_terminal else _Output(highlight=False, width=PIPE_WIDTH)
 
 
 def err() -> Console:
