@@ -184,7 +184,7 @@ def ratio(runs: int) -> Iterator[str]:
     times = (window.answered_at / 1e6).tolist()
     answers = zip(students, window.responses.tolist(), times, strict=True)
     attempts = [model.AttemptObservation(student, "one", right, time) for student, right, time in answers]
-    prior, lanes = np.array(DEFAULT_GRID.p_l0.values)[:, None], DEFAULT_GRID.lanes
+    prior, lanes = np.array(DEFAULT_GRID.p_l0.values), DEFAULT_GRID.lanes
     calls: dict[str, Callable[[], object]] = {
         "the search of all points": lambda: DistinctSequences.of(window).surface(prior, lanes).argmax(),
         "`calibrate_skill`, from a list of attempts": lambda: model.calibrate_skill(attempts),

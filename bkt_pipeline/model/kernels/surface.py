@@ -31,21 +31,17 @@ from bkt_pipeline.model.kernels.compile import inlined, kernel
 # kernels below, and compiles again only when this file changes; `trie` passes them to its own kernel as arguments.
 # A step covers up to STEP answers at once, because the effect of a pattern of answers on the state is one linear map.
 STEP = 4
-# The bits of a step's answers after a leading 1.
-_PATTERNS = 2 << STEP
+_PATTERNS = 2 << STEP  # a step's code: the bits of its answers after a leading 1
 # Operations; those below STEP_FAR are steps of a state without exponents.
 STEP_FAR, PUT, PUT_SCALED, SCALE, MULTIPLY, NORMALISE, RESCALE = (_PATTERNS * (1 + k) for k in range(7))
 
 # Lanes that are processed together: a multiple of every SIMD width, and few enough for the processor's first cache.
 TILE = 64
 GROUP = 4
-_MANTISSA = np.int64((1 << 52) - 1)
-_ONE = np.int64(1023 << 52)
-_LN2 = math.log(2.0)
-_ROOT2 = math.sqrt(2.0)
+_MANTISSA, _ONE = np.int64((1 << 52) - 1), np.int64(1023 << 52)
+_LN2, _ROOT2 = math.log(2.0), math.sqrt(2.0)
 # Adding an integer below 2**51 to these bits gives the bits of _INTEGER plus that integer.
-_INTEGER = 1.5 * 2.0**52
-_INTEGER_BITS = np.int64(0x4338000000000000)
+_INTEGER, _INTEGER_BITS = 1.5 * 2.0**52, np.int64(0x4338000000000000)
 
 # Everything that a tile needs is a row of one workspace, with one number per lane; these are row numbers. Thirty separate
 # arrays would take half as long again to compile and to run.
@@ -194,8 +190,7 @@ def _join(x: Floats, bits: Ints, total: int, product: int, n_prior: int) -> None
 def _logarithm(x: Floats, bits: Ints, mantissa: int, exponent: int, base: int) -> None:
     """Replace a mantissa in [1, 2) by the logarithm of it times 2**(exponent + base).
 
-    With v within a factor of sqrt(2) of 1, log v = 2 (s + s**3 / 3 + s**5 / 5 + ...) with s = (v - 1) / (v + 1). Unlike
-    the library's logarithm, this one is computed for several lanes at once.
+    log v = 2 (s + s**3 / 3 + ...) with s = (v - 1) / (v + 1), v within sqrt(2) of 1; for several lanes at once.
     """
     for m in range(TILE):
         bits[_SCALE_A, m] = bits[exponent, m] + bits[base, m] + _INTEGER_BITS
@@ -223,7 +218,7 @@ def _fill(
     bits: Ints,
     out: Floats,
 ) -> None:
-    """Fill `out`, one tile of lanes after another. x is the workspace, and bits are the same rows as integers."""
+    """Fill `out` tile by tile. x is the workspace, and bits are the same rows as integers."""
     n_prior, n_lanes, sides = odds.size, lanes.shape[0], out.shape[0]
     own = _FIXED + sides  # of each digit the terms that wait, the products and their exponents
     of_digit = 2 * (GROUP + n_prior)
@@ -290,24 +285,10 @@ def surface(
     odds: Floats,
     lanes: Floats,
 ) -> Floats:
-    """Log-likelihood minus n_students log(1 - p_l0), for many values of p_l0 on each of many lanes.
+    """Log-likelihood minus n_students log(1 - p_l0), shape (sides, n_prior, n_lanes).
 
-    Parameters
-    ----------
-    program : int32 (n_operations, 4), slots : int
-        From `trie.compose`.
-    digits : int
-        Binary digits of the largest count.
-    sides : int
-        Groups of students whose log-likelihoods are summed separately.
-    odds : float64 (n_prior,)
-        p_l0 / (1 - p_l0).
-    lanes : float64 (n_lanes, 3)
-        p_transit, p_slip and p_guess.
-
-    Returns
-    -------
-    float64 (sides, n_prior, n_lanes)
+    program, slots and digits are from `trie.compose`; sides are groups of students whose log-likelihoods are summed
+    separately. odds (n_prior,) are p_l0 / (1 - p_l0); lanes (n_lanes, 3) are p_transit, p_slip and p_guess.
     """
     rows = _FIXED + sides + 2 * (GROUP + odds.size) * sides * digits + _STATE_ROWS * slots
     # Rows that are aligned to the processor's cache lines are processed a third faster.
