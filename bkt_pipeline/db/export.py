@@ -11,8 +11,8 @@ from bkt_pipeline.db.rehearsals import fits_of_night
 from bkt_pipeline.db.schema import item_irt_params, skill_fits
 from bkt_pipeline.errors import InvalidSettings
 
-# Later nights learn the school's prior from these.
-NOT_EXPORTED = ("moment_mean", "moment_covariance")
+# Arrays that only our own nights read: later ones learn the school's prior from the first two, and draw the last.
+NOT_EXPORTED = ("moment_mean", "moment_covariance", "held_out_bins")
 
 
 @dataclass(frozen=True)
