@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from statistics import median
+
+import numpy as np
 
 from bkt_pipeline.calibration.baseline import History, constant_rate
 from bkt_pipeline.calibration.check import Decision, Finding, check, equal_as_stored, plain
@@ -16,7 +19,8 @@ from bkt_pipeline.model import (
     log_likelihood,
 )
 from bkt_pipeline.model.bkt.evidence import FLAGS, Tier
-from bkt_pipeline.model.bkt.prediction import hold_out
+from bkt_pipeline.model.bkt.likelihood import log_likelihood_of, log_likelihoods
+from bkt_pipeline.model.bkt.prediction import are_held_out
 
 TIE = 1e-12  # a neighbour counts as better only beyond this relative difference, as in the search
 # A sound fit may predict worse than last night's parameters by HOLD_OUT_MARGIN nats per attempt, plus
@@ -87,9 +91,11 @@ def log_likelihood_is_finite(window: AttemptWindow, fit: SkillFit, threshold: fl
     error=True,
 )
 def log_likelihood_is_grid_maximum(window: AttemptWindow, fit: SkillFit, grid: Grid) -> Decision:
-    own = log_likelihood(window, fit.params)
-    around = [(log_likelihood(window, point), point) for point in neighbours(fit.params, grid)]
-    best, where = max(around, key=lambda pair: pair[0], default=(-math.inf, fit.params))
+    points = [fit.params, *neighbours(fit.params, grid)]
+    own, *around = log_likelihoods(window, points)
+    best, where = max(
+        zip(around, points[1:], strict=True), key=itemgetter(0), default=(-math.inf, fit.params)
+    )
     better, tie = best - own, TIE * abs(own)
     return not better > tie, {
         "actual": plain(better),
@@ -151,9 +157,9 @@ def log_likelihood_holds_out(window: AttemptWindow, fit: SkillFit, history: Hist
     }
     required = constant
     if history.params is not None:
-        _, held = hold_out(window)
+        held = np.flatnonzero(are_held_out(window.student_ids)).astype(np.int32)
         margin = HOLD_OUT_MARGIN + HOLD_OUT_MARGIN_NATS / found.fitted_attempts
-        last_night = log_likelihood(held, history.params) / held.n_attempts - margin
+        last_night = log_likelihood_of(window, history.params, held) / found.attempts - margin
         required = max(required, last_night)
         numbers |= {"last_night_less_margin": last_night, "margin": margin}
     return own.log_likelihood > constant and own.log_likelihood >= required, {

@@ -128,21 +128,26 @@ def sequences_of(
     """
     if not len(attempts):
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
-    given: Sequence[object] = attempts
-    for number, attempt in enumerate(given):
-        if not isinstance(attempt, AttemptObservation):
-            kind = type(attempt).__name__
-            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
+    if set(map(type, attempts)) != {AttemptObservation}:
+        _refuse_others(attempts)
     _check_one_skill([one.skill_id for one in attempts])
     students = [one.student_id for one in attempts]
     distinct = set(students)
-    if len({str(student) for student in distinct}) < len(distinct):
+    if len(set(map(str, distinct))) < len(distinct):
         raise _alike(students)
     place = {student: number for number, student in enumerate(sorted(distinct, key=str))}
-    rows = np.array([place[student] for student in students])
+    rows = np.fromiter(map(place.__getitem__, students), np.int64, len(students))
     order = np.lexsort((np.array([one.timestamp for one in attempts]), rows))
-    responses = np.array([one.is_correct for one in attempts], np.uint8)[order]
+    responses = np.frombuffer(bytes([one.is_correct for one in attempts]), np.uint8)[order]
     return responses, np.append(0, np.cumsum(np.bincount(rows)))
+
+
+def _refuse_others(attempts: Sequence[object]) -> None:
+    """Raise unless all are attempts, or of a class that inherits from it."""
+    for number, attempt in enumerate(attempts):
+        if not isinstance(attempt, AttemptObservation):
+            kind = type(attempt).__name__
+            raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
 
 
 def _check_one_skill(skills: Sequence[Id]) -> None:

@@ -1,14 +1,16 @@
 """How probable answers are under given parameters, accurate for any length and any order of the sequences."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
+from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["exact_sum", "log_likelihood", "log_likelihood_of"]
+__all__ = ["exact_sum", "log_likelihood", "log_likelihood_of", "log_likelihoods"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,6 +59,12 @@ def log_likelihood_of(
     from bkt_pipeline.model.kernels.sequences import log_probabilities
 
     return exact_sum(log_probabilities(window.responses, window.offsets, students, *params.values), counts)
+
+
+def log_likelihoods(window: AttemptWindow, points: Sequence[BktParams]) -> list[float]:
+    """The log-likelihood of each of several parameters, equal to `log_likelihood`."""
+    answers = DistinctSequences.of(window)
+    return [log_likelihood_of(window, params, answers.students, answers.counts) for params in points]
 
 
 def exact_sum(values: Floats, counts: npt.NDArray[np.integer] | None = None) -> float:

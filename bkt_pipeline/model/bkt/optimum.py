@@ -123,8 +123,8 @@ def optimum(
     from bkt_pipeline.model.kernels.climb import climb
 
     objective = coarse + _log_prior(prior) if prior else coarse.copy()
-    for axis, top in zip(range(4), high, strict=True):
-        np.moveaxis(objective, axis, 0)[COARSE[axis] > top] = -math.inf
+    for axis in np.flatnonzero(high < HIGH):
+        np.moveaxis(objective, axis, 0)[COARSE[axis] > high[axis]] = -math.inf
     tolerance = _SLOPE + _SLOPE_EACH * answers.n_answers(window.offsets)
     best, found = -math.inf, np.empty(4)
     for start in (*extra, *_starts(objective)):

@@ -5,7 +5,9 @@ region, and is narrowed or widened until the posterior fills it. The posterior i
 curved ridges are represented.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -58,12 +60,33 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sums:
-    """The results of `kernels.lattice.weigh` for one lattice."""
+class _Lattice:
+    """The axes of a lattice: their sizes, their logits and the width that each logit represents, (4, _MOST)."""
 
-    profile: list[Floats]
-    margins: Axes
-    moments: tuple[Floats, Floats]
+    sizes: list[int]
+    nodes: Floats
+    cells: Floats
+
+    @classmethod
+    def of(cls, axes: Axes) -> "_Lattice":
+        nodes, cells = np.zeros((4, _MOST)), np.zeros((4, _MOST))
+        for k, axis in enumerate(axes):
+            nodes[k, : axis.size] = axis
+            widths = cells[k, : axis.size]
+            widths[:] = axis[1] - axis[0]
+            widths[:3] *= _END
+            widths[-3:] *= _END[::-1]
+        return cls([axis.size for axis in axes], nodes, cells)
+
+    def within(self, profile: Floats) -> list[tuple[list[float], int, int]]:
+        """Of each axis, the nats below the mode, and the first and the last point within _DEPTH of it."""
+        found = []
+        for row, size in zip(profile.tolist(), self.sizes, strict=True):
+            top = max(row)
+            below = [top - value for value in row[:size]]
+            matters = [value <= _DEPTH for value in below]
+            found.append((below, matters.index(True), size - 1 - matters[::-1].index(True)))
+        return found
 
 
 def posteriors(
@@ -97,15 +120,27 @@ def posteriors(
         One for each prior.
     """
     box = _first_box(window, answers, coarse, mode, priors)
+    height = _workspace(_POINTS)
     for _ in range(_ROUNDS):
-        axes = tuple(np.linspace(low, high, n) for (low, high), n in zip(box, _POINTS, strict=True))
+        axes = tuple(_axis(low, high, n) for (low, high), n in zip(box.tolist(), _POINTS, strict=True))
         surface = lattice(answers, axes)
-        sums = [_sums(surface, axes, prior) for prior in priors]
-        region, complete = _region(axes, sums)
+        own = _Lattice.of(axes)
+        region, complete = _region(
+            own, [own.within(_profile(surface, own, prior, height)) for prior in priors]
+        )
         if complete and np.all(np.ptp(region, axis=1) >= _FILLED * np.ptp(box, axis=1)):
             break
         box = region
-    return axes, surface, tuple(Posterior(Moments(*each.moments), each.margins) for each in sums)
+    return axes, surface, tuple(_posterior(surface, own, prior, height) for prior in priors)
+
+
+def _axis(low: float, high: float, n: int) -> Floats:
+    """As numpy's linspace, but several times as fast."""
+    axis = np.arange(n, dtype=np.float64)
+    axis *= (high - low) / (n - 1)
+    axis += low
+    axis[-1] = high
+    return axis
 
 
 def _first_box(
@@ -118,12 +153,20 @@ def _first_box(
     """The region of the posterior, from its curvature at the mode and from the coarse lattice, shape (4, 2)."""
     spread = _SPREAD * _deviations(bends(window, answers, mode, priors[0]), priors[0])
     low, high = mode - spread, mode + spread
+    height = _workspace(coarse.shape)
     for prior in priors:
-        profiles = _sums(coarse, COARSE, prior).profile
-        for k, (axis, profile) in enumerate(zip(COARSE, profiles, strict=True)):
-            matters = axis[profile >= profile.max() - _DEPTH]
-            low[k], high[k] = min(low[k], matters[0]), max(high[k], matters[-1])
+        for k, (_, first, last) in enumerate(_coarse().within(_profile(coarse, _coarse(), prior, height))):
+            low[k], high[k] = min(low[k], COARSE[k][first]), max(high[k], COARSE[k][last])
     return np.clip(np.stack([low, high], axis=1), LOW[:, None], HIGH[:, None])
+
+
+def _workspace(shape: tuple[int, ...]) -> Floats:
+    return np.empty((shape[0] * shape[1], shape[2] * shape[3]))
+
+
+@cache
+def _coarse() -> _Lattice:
+    return _Lattice.of(COARSE)
 
 
 def _deviations(curvature: Floats, prior: SchoolPrior) -> Floats:
@@ -136,52 +179,64 @@ def _deviations(curvature: Floats, prior: SchoolPrior) -> Floats:
     return np.where(variances > 0.0, np.minimum(np.sqrt(np.abs(variances)), widest), widest)
 
 
-def _region(axes: Axes, sums: list[_Sums]) -> tuple[Floats, bool]:
+def _region(own: _Lattice, within: list[list[tuple[list[float], int, int]]]) -> tuple[Floats, bool]:
     """The box, shape (4, 2), of all points within _DEPTH of the mode, and whether the lattice covers it."""
-    region = np.tile([np.inf, -np.inf], (4, 1))
-    complete = True
-    for each in sums:
-        for k, (axis, profile) in enumerate(zip(axes, each.profile, strict=True)):
-            below = profile.max() - profile
-            matters = np.flatnonzero(below <= _DEPTH)
-            step, growth = axis[1] - axis[0], _GROWTH * (axis[-1] - axis[0])
-            region[k, 0] = min(region[k, 0], axis[matters[0]] - (growth if matters[0] == 0 else step))
-            region[k, 1] = max(
-                region[k, 1], axis[matters[-1]] + (growth if matters[-1] == axis.size - 1 else step)
-            )
-            complete &= bool(
-                (below[0] >= _ENDS or axis[0] <= LOW[k]) and (below[-1] >= _ENDS or axis[-1] >= HIGH[k])
-            )
-    return np.clip(region, LOW[:, None], HIGH[:, None]), complete
+    region, complete = [], True
+    for k, size in enumerate(own.sizes):
+        axis = own.nodes[k, :size].tolist()
+        step, growth = axis[1] - axis[0], _GROWTH * (axis[-1] - axis[0])
+        low, high = math.inf, -math.inf
+        for profile in within:
+            below, first, last = profile[k]
+            low = min(low, axis[first] - (growth if first == 0 else step))
+            high = max(high, axis[last] + (growth if last == size - 1 else step))
+            complete &= below[0] >= _ENDS or axis[0] <= LOW[k]
+            complete &= below[-1] >= _ENDS or axis[-1] >= HIGH[k]
+        region.append((max(low, LOW[k]), min(high, HIGH[k])))
+    return np.array(region), complete
 
 
-def _sums(surface: Floats, axes: Axes, prior: SchoolPrior) -> _Sums:
+def _profile(surface: Floats, own: _Lattice, prior: SchoolPrior, height: Floats) -> Floats:
+    """The highest log-posterior at each value of each logit, (4, _MOST)."""
+    profile = np.empty((4, _MOST))
+    _weigh(surface, own, prior, False, height, profile, np.empty(4), np.empty((4, 4)))
+    return profile
+
+
+def _posterior(surface: Floats, own: _Lattice, prior: SchoolPrior, height: Floats) -> Posterior:
+    mean, covariance = np.empty(4), np.empty((4, 4))
+    margin = _weigh(surface, own, prior, True, height, np.empty((4, _MOST)), mean, covariance)
+    margins = tuple(margin[k, :n] / own.cells[k, :n] for k, n in enumerate(own.sizes))
+    return Posterior(Moments(mean, covariance), margins)
+
+
+def _weigh(
+    surface: Floats,
+    own: _Lattice,
+    prior: SchoolPrior,
+    masses: bool,
+    height: Floats,
+    profile: Floats,
+    mean: Floats,
+    covariance: Floats,
+) -> Floats:
     from bkt_pipeline.model.kernels.lattice import weigh
 
-    nodes, cells = np.zeros((4, _MOST)), np.zeros((4, _MOST))
-    for k, axis in enumerate(axes):
-        nodes[k, : axis.size] = axis
-        widths = np.full(axis.size, axis[1] - axis[0])
-        widths[:3] *= _END
-        widths[-3:] *= _END[::-1]
-        cells[k, : axis.size] = widths
-    profile, margin = np.empty((4, _MOST)), np.empty((4, _MOST))
-    mean, covariance = np.empty(4), np.empty((4, 4))
+    margin = np.empty((4, _MOST))
+    powers = np.empty(height.shape[1])
     weigh(
         surface,
-        nodes,
-        cells,
+        own.nodes,
+        own.cells,
         prior.mean,
         prior.precision,
-        np.empty(surface.shape),
+        masses,
+        height,
+        powers,
+        powers.view(np.int64),
         profile,
         margin,
         mean,
         covariance,
     )
-    sizes = [axis.size for axis in axes]
-    return _Sums(
-        [profile[k, :n] for k, n in enumerate(sizes)],
-        tuple(margin[k, :n] / cells[k, :n] for k, n in enumerate(sizes)),
-        (mean, covariance),
-    )
+    return margin

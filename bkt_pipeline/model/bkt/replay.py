@@ -56,8 +56,6 @@ def replay(
     >>> after.round(3)
     array([0.693, 0.919, 0.629, 0.693])
     """
-    from bkt_pipeline.model.kernels import replay as _replay
-
     responses = np.ascontiguousarray(responses, np.uint8)
     offsets = np.ascontiguousarray(offsets, np.int64)
     if offsets.size < 1 or offsets[0] != 0 or offsets[-1] != responses.size or np.any(np.diff(offsets) < 0):
@@ -65,6 +63,15 @@ def replay(
             f"offsets do not cut {responses.size} responses into sequences; "
             "they must rise from 0 to that number"
         )
+    return replayed(responses, offsets, params)
+
+
+def replayed(
+    responses: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], params: BktParams
+) -> tuple[Floats, Floats]:
+    """As `replay`, for arrays that are known to be valid, such as a window's."""
+    from bkt_pipeline.model.kernels import replay as _replay
+
     before, after = np.empty(responses.size), np.empty(responses.size)
     prior = min(max(params.p_l0, DOUBT), 1.0 - DOUBT)
     transit = min(params.p_transit, 1.0 - DOUBT) if params.p_transit > DOUBT else 0.0

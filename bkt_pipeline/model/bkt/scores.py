@@ -17,7 +17,7 @@ from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.prediction import are_held_out, auc, predictions, rmse
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
-from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.bkt.replay import predict, replayed
 from bkt_pipeline.model.bkt.search import search, surfaces_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
@@ -239,7 +239,7 @@ def scores_of(
     params = estimates(window, prior, grid, fitted)
     least = 0.5 / others.size
     rate = min(max(float(others.mean()), least), 1.0 - least)
-    predicted = {name: predict(replay(responses, offsets, each)[0], each) for name, each in params.items()}
+    predicted = {name: predict(replayed(responses, offsets, each)[0], each) for name, each in params.items()}
     return HeldOut(
         fitted_students=held.size - students.size,
         fitted_attempts=others.size,

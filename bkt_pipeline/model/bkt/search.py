@@ -66,9 +66,10 @@ def search(
     return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface
 
 
-def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
+def surfaces_of(answers: DistinctSequences, grid: Grid, *, halves: bool = False) -> Floats:
     """The log-likelihood in nats of each side at all points of a grid that has any, shape (n_sides, *grid.shape)."""
-    return answers.surfaces(np.array(grid.p_l0.values), grid.lanes).reshape(-1, *grid.shape)
+    values = answers.surfaces(np.array(grid.p_l0.values), grid.lanes, halves=halves)
+    return values.reshape(-1, *grid.shape)
 
 
 def _winner(
@@ -129,4 +130,5 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
         # Like a window's arrays, because numba would compile the kernels again for writable arrays.
         array.flags.writeable = False
     answers = DistinctSequences.of_sequences(responses, offsets)
-    return search(responses, offsets, answers, grid)[0]
+    surface = surfaces_of(answers, grid, halves=True)[0] if grid.n_points else None
+    return search(responses, offsets, answers, grid, surface)[0]

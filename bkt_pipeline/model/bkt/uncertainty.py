@@ -1,6 +1,7 @@
 """The uncertainty of a calibration: posterior intervals under a prior, and profile intervals without a prior."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from bkt_pipeline.model.params import BktParams
 __all__ = ["Estimate", "Uncertainty", "uncertainty"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # Half of the 95% point of chi-square with one degree of freedom: how far a profile interval goes below the optimum.
 PROFILE_NATS = 1.92
@@ -116,77 +118,114 @@ def uncertainty(
     if surface is not None:
         profiles.append(_grid_profiles(grid, surface))
         flat = surface.reshape(-1)
-        best = float(flat.max())
-        others = np.delete(flat, int(flat.argmax()))
-        gap = best - float(others.max()) if others.size else 0.0
-        n_close = int((flat >= best - PROFILE_NATS).sum())
+        at = int(flat.argmax())
+        best = float(flat[at])
+        gap = best - float(max(flat[:at].max(initial=-np.inf), flat[at + 1 :].max(initial=-np.inf)))
+        gap = gap if flat.size > 1 else 0.0
+        n_close = int(np.count_nonzero(flat >= best - PROFILE_NATS))
     estimates = []
+    posteriors = _posterior_intervals(axes, posterior.margins, np.array([params.values for params in inside]))
     for k in range(4):
-        points = [part[k] for part in profiles]
+        optimum = None
         if polished is not None and polished.log_likelihood is not None:
-            points.append((logits([polished.values[k]]), np.array([polished.log_likelihood])))
+            optimum = float(logits(polished.values[k])), polished.log_likelihood
         estimates.append(
-            Estimate(
-                *_posterior_interval(axes[k], posterior.margins[k], [params.values[k] for params in inside]),
-                *_profile_interval(points),
-            )
+            Estimate(*posteriors[k], *_profile_interval([part[k] for part in profiles], optimum))
         )
     prior, transit, slip, guess = estimates
     return Uncertainty(prior, transit, slip, guess, gap, n_close)
 
 
-def _posterior_interval(
-    axis: Floats, margin: Floats, values: list[float]
-) -> tuple[float, float, float, float]:
-    """Mean, sd, low and high of a parameter whose logit has the density `margin` at the points of `axis`."""
+def _posterior_intervals(
+    axes: Axes, margins: Axes, values: Floats
+) -> list[tuple[float, float, float, float]]:
+    """Mean, sd, low and high of each parameter. Its logit has the density `margin` at the points of its axis.
+
+    values : float64 array, shape (n, 4)
+        What the intervals must contain.
+    """
+    # All parameters at once. Shorter axes are continued with the same step, where the density is 0.
+    sizes = np.array([axis.size for axis in axes])
+    heights = np.zeros((4, sizes.max()))
+    for k, margin in enumerate(margins):
+        heights[k, : margin.size] = np.log(np.maximum(margin / margin.max(), np.exp(_NOTHING)))
+    begin = np.array([axis[0] for axis in axes])
+    width = np.array([axis[-1] for axis in axes]) - begin
     # Between two points, the log of a density is nearly linear, and the error is about the same in every cell.
-    dense = np.linspace(axis[0], axis[-1], (axis.size - 1) * _PIECES + 1)
-    heights = np.log(np.maximum(margin / margin.max(), np.exp(_NOTHING)))
-    density = np.exp(np.interp(dense, axis, heights))
-    masses = (density[1:] + density[:-1]) / 2.0
-    total = np.cumsum(masses)
-    shares = np.concatenate([[0.0], total / total[-1]])
+    share = np.arange(_PIECES) / _PIECES
+    between = heights[:, :-1, None] + np.diff(heights, axis=1)[:, :, None] * share
+    density = np.exp(np.concatenate([between.reshape(4, -1), heights[:, -1:]], axis=1))
+    number = np.arange(density.shape[1])
+    pieces = _PIECES * (sizes - 1)[:, None]
+    masses = np.where(number[1:] <= pieces, (density[:, 1:] + density[:, :-1]) / 2.0, 0.0)
+    dense = number * (width[:, None] / pieces) + begin[:, None]
+    total = np.cumsum(masses, axis=1)
+    shares = np.zeros(density.shape)
+    shares[:, 1:] = total / total[:, -1:]
     probability = 1.0 / (1.0 + np.exp(-dense))
-    middles = (probability[1:] + probability[:-1]) / 2.0
-    weights = masses / total[-1]
-    mean = float((weights * middles).sum())
-    sd = float(np.sqrt((weights * (middles - mean) ** 2).sum()))
-    least, most = min(values), max(values)
-    below_least, below_most = np.interp(logits([least, most]), dense, shares)
-    # The share below the lower end: 2.5%, or whatever is needed to contain both values.
-    left_out = min(max((1.0 - _SHARE) / 2.0, below_most - _SHARE), below_least)
-    low, high = np.interp([left_out, max(left_out + _SHARE, below_most)], shares, probability)
-    return mean, sd, min(float(low), least), max(float(high), most)
+    middles = (probability[:, 1:] + probability[:, :-1]) / 2.0
+    weights = masses / total[:, -1:]
+    means = (weights * middles).sum(axis=1)
+    sds = np.sqrt((weights * (middles - means[:, None]) ** 2).sum(axis=1))
+    least, most = values.min(axis=0), values.max(axis=0)
+    found = []
+    for k, (mean, sd) in enumerate(zip(means.tolist(), sds.tolist(), strict=True)):
+        below_least, below_most = np.interp(logits([least[k], most[k]]), dense[k], shares[k])
+        # The share below the lower end: 2.5%, or whatever is needed to contain both values.
+        left_out = min(max((1.0 - _SHARE) / 2.0, below_most - _SHARE), below_least)
+        last = pieces[k, 0] + 1
+        low, high = np.interp(
+            [left_out, max(left_out + _SHARE, below_most)], shares[k, :last], probability[k, :last]
+        )
+        found.append((mean, sd, min(float(low), float(least[k])), max(float(high), float(most[k]))))
+    return found
 
 
 def _lattice_profiles(axes: Axes, surface: Floats) -> list[tuple[Floats, Floats]]:
     """For each parameter, the logits and the best log-likelihood at each of them."""
-    prior_transit, slip_guess = surface.max(axis=(2, 3)), surface.max(axis=(0, 1))
-    best = [table.max(axis=axis) for table in (prior_transit, slip_guess) for axis in (1, 0)]
+    shape = surface.shape
+    table = surface.reshape(shape[0] * shape[1], -1)
+    prior_transit, slip_guess = table.max(axis=1).reshape(shape[:2]), table.max(axis=0).reshape(shape[2:])
+    best = [part.max(axis=axis) for part in (prior_transit, slip_guess) for axis in (1, 0)]
     return list(zip(axes, best, strict=True))
 
 
 def _grid_profiles(grid: Grid, surface: Floats) -> list[tuple[Floats, Floats]]:
     """The same for the grid's values."""
-    prior_transit, pairs = surface.max(axis=2), surface.max(axis=(0, 1))
-    profiles = [
-        (logits(grid.p_l0.values), prior_transit.max(axis=1)),
-        (logits(grid.p_transit.values), prior_transit.max(axis=0)),
-    ]
+    table = surface.reshape(-1, surface.shape[2])
+    prior_transit, pairs = table.max(axis=1).reshape(surface.shape[:2]), table.max(axis=0)
+    axes, groups = _grid_axes(grid)
+    best = [prior_transit.max(axis=1), prior_transit.max(axis=0)]
+    best += [np.maximum.reduceat(pairs[order], starts) for order, starts in groups]
+    return list(zip(axes, best, strict=True))
+
+
+@lru_cache(maxsize=8)
+def _grid_axes(grid: Grid) -> tuple[Axes, tuple[tuple[Ints, Ints], ...]]:
+    """The logits of the grid's values; and for slip and guess, how to sort its pairs and where each value begins."""
+    axes, groups = [logits(grid.p_l0.values), logits(grid.p_transit.values)], []
     for column in grid.slip_guess.T:
-        values, place = np.unique(column, return_inverse=True)
-        best = np.full(values.size, -np.inf)
-        np.maximum.at(best, place, pairs)
-        profiles.append((logits(values), best))
-    return profiles
+        order = np.argsort(column, kind="stable")
+        values, starts = np.unique(column[order], return_index=True)
+        axes.append(logits(values))
+        groups.append((order, starts))
+    return tuple(axes), tuple(groups)
 
 
-def _profile_interval(profiles: list[tuple[Floats, Floats]]) -> tuple[float, float]:
-    """The two points at which the highest of several profiles falls 1.92 nats below the optimum."""
-    at = np.unique(np.concatenate([axis for axis, _ in profiles]))
+def _profile_interval(
+    profiles: list[tuple[Floats, Floats]], optimum: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The two points at which the highest of several profiles falls 1.92 nats below the optimum.
+
+    `optimum` is the likelihood's, its logit and log-likelihood, if there is one.
+    """
+    parts = [axis for axis, _ in profiles]
+    at = np.sort(np.concatenate([*parts, [optimum[0]]] if optimum else parts))
     best = np.full(at.size, -np.inf)
     for axis, profile in profiles:
-        best = np.maximum(best, np.interp(at, axis, profile, left=-np.inf, right=-np.inf))
+        np.maximum(best, np.interp(at, axis, profile, left=-np.inf, right=-np.inf), out=best)
+    if optimum:
+        best[at == optimum[0]] = np.maximum(best[at == optimum[0]], optimum[1])
     close = best.max() - PROFILE_NATS
     within = np.flatnonzero(best >= close)
     ends = [_crossing(at, best, close, within[0], -1), _crossing(at, best, close, within[-1], 1)]

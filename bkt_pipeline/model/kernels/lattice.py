@@ -5,12 +5,44 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model.kernels.compile import kernel
+from bkt_pipeline.model.kernels.compile import inlined, kernel
 
 # A point this far below the best adds less than the precision of a double.
 _NOTHING = 45.0
 
+_LN2_HIGH = 0.693147180369123816490  # its product with a small integer is exact
+_LN2_LOW = 1.90821492927058770002e-10
+# Adding a number to this one rounds it to an integer, which is then in the lowest bits.
+_ROUND = 1.5 * 2.0**52
+_ROUND_BITS = np.int64(0x4338000000000000)
+
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@inlined
+def _exponentials(values: Floats, best: float, powers: Floats, bits: Ints) -> None:
+    """Replace each value by exp(value - best), for several at once; 0 if it is far below.
+
+    powers and bits are one workspace as numbers and as integers, of the same size. exp(v) = 2**k exp(r), where k is the
+    integer nearest to v / log 2, and exp(r) is a Taylor series.
+    """
+    for i in range(values.size):
+        values[i] = max(values[i] - best, -_NOTHING)
+        powers[i] = values[i] * (1.0 / (_LN2_HIGH + _LN2_LOW)) + _ROUND
+    for i in range(values.size):
+        k = powers[i] - _ROUND
+        r = (values[i] - k * _LN2_HIGH) - k * _LN2_LOW
+        rest = 1.0 / 39916800.0 + r * (1.0 / 479001600.0 + r * (1.0 / 6227020800.0))
+        rest = 1.0 / 40320.0 + r * (1.0 / 362880.0 + r * (1.0 / 3628800.0 + r * rest))
+        rest = 1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0 + r * rest))
+        rest = 0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * rest))
+        exact = 1.0 + r * (1.0 + r * rest)
+        values[i] = exact if values[i] > -_NOTHING else 0.0
+    for i in range(values.size):
+        bits[i] = (bits[i] - _ROUND_BITS + 1023) << 52
+    for i in range(values.size):
+        values[i] *= powers[i]
 
 
 @kernel
@@ -20,7 +52,10 @@ def weigh(
     cells: Floats,
     mean: Floats,
     precision: Floats,
+    masses: bool,
     height: Floats,
+    powers: Floats,
+    bits: Ints,
     profile: Floats,
     margin: Floats,
     first: Floats,
@@ -30,7 +65,8 @@ def weigh(
 
     surface (n, n, n, n) holds log-likelihoods; nodes and cells (4, most) hold the logits of each axis and the width that
     each logit represents. height receives the log-posterior without its constant; profile and margin (4, most) receive
-    its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance.
+    its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance. Without
+    `masses`, only height and profile are filled; profile is -inf beyond an axis.
     """
     best = -math.inf
     for axis in range(4):
@@ -62,7 +98,7 @@ def weigh(
                 for m in range(n3):
                     d[3] = nodes[3, m] - mean[3]
                     value = surface[i, j, k, m] - 0.5 * (q2 + d[3] * (s3 + precision[3, 3] * d[3]))
-                    height[i, j, k, m] = value
+                    height[i * n1 + j, k * n3 + m] = value
                     across = max(across, value)
                     profile[3, m] = max(profile[3, m], value)
                 profile[2, k] = max(profile[2, k], across)
@@ -70,20 +106,22 @@ def weigh(
             profile[1, j] = max(profile[1, j], top)
             profile[0, i] = max(profile[0, i], top)
             best = max(best, top)
+    if not masses:
+        return
     total = 0.0
     for i in range(n0):
         for j in range(n1):
+            row = height[i * n1 + j]
+            _exponentials(row, best, powers, bits)
             for k in range(n2):
                 outer = cells[0, i] * cells[1, j] * cells[2, k]
                 mass = 0.0
                 mass3 = 0.0
                 for m in range(n3):
-                    below = height[i, j, k, m] - best
-                    if below > -_NOTHING:
-                        weight = outer * cells[3, m] * math.exp(below)
-                        mass += weight
-                        mass3 += weight * nodes[3, m]
-                        margin[3, m] += weight
+                    weight = outer * cells[3, m] * row[k * n3 + m]
+                    mass += weight
+                    mass3 += weight * nodes[3, m]
+                    margin[3, m] += weight
                 margin[0, i] += mass
                 margin[1, j] += mass
                 margin[2, k] += mass

@@ -43,8 +43,8 @@ _LN2, _ROOT2 = math.log(2.0), math.sqrt(2.0)
 # Adding an integer below 2**51 to these bits gives the bits of _INTEGER plus that integer.
 _INTEGER, _INTEGER_BITS = 1.5 * 2.0**52, np.int64(0x4338000000000000)
 
-# Everything that a tile needs is a row of one workspace, with one number per lane; these are row numbers. Thirty separate
-# arrays would take half as long again to compile and to run.
+# Everything that a tile needs is a row of one workspace, with one number per lane; these are row numbers. Separate arrays
+# would take half as long again to compile and to run.
 _KNOWN = 0  # K of each pattern of answers
 _UNKNOWN = _KNOWN + _PATTERNS  # U
 _LEARNED = _UNKNOWN + _PATTERNS  # C
@@ -243,12 +243,14 @@ def _fill(
         for i in range(program.shape[0]):
             code = program[i, 0]
             slot = states + _STATE_ROWS * program[i, 1]
+            to = states + _STATE_ROWS * program[i, 2]
+            digit = own + program[i, 2] * of_digit
             if code < STEP_FAR:
-                _step(x, code, slot, states + _STATE_ROWS * program[i, 2])
+                _step(x, code, slot, to)
             elif code < PUT:
-                _step_far(x, bits, code - STEP_FAR, slot, states + _STATE_ROWS * program[i, 2])
+                _step_far(x, bits, code - STEP_FAR, slot, to)
             elif code <= PUT_SCALED:
-                at = own + program[i, 2] * of_digit + 2 * program[i, 3]
+                at = digit + 2 * program[i, 3]
                 for mass in range(2):
                     if code == PUT:
                         for m in range(TILE):
@@ -257,16 +259,13 @@ def _fill(
                         for m in range(TILE):
                             x[at + mass, m] = x[slot + mass, m] * x[_SCALE_A + mass, m]
             elif code == SCALE:
-                side, far = program[i, 2] >> 1, program[i, 2] & 1
-                _scale(bits, slot, _FIXED + side, int(program[i, 3]), far == 1)
+                _scale(bits, slot, _FIXED + (program[i, 2] >> 1), program[i, 3], program[i, 2] & 1 == 1)
             elif code == RESCALE:
                 _rescale(bits, slot, program[i, 2] == 1)
+            elif code == MULTIPLY:
+                _multiply(x, digit, odds, digit + 2 * GROUP)
             else:
-                digit = own + program[i, 2] * of_digit
-                if code == MULTIPLY:
-                    _multiply(x, digit, odds, digit + 2 * GROUP)
-                else:
-                    _normalise(bits, digit + 2 * GROUP, n_prior)
+                _normalise(bits, digit + 2 * GROUP, n_prior)
         for side in range(sides):
             total = own + ((side + 1) * digits - 1) * of_digit + 2 * GROUP
             for k in range(1, digits):
