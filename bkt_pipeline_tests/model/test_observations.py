@@ -14,7 +14,7 @@ from bkt_pipeline_tests.helpers.windows import AS_OF
 
 MISSING = [None, float("nan"), np.float64("nan"), np.float32("nan"), pd.NaT, pd.NA, "", " ", "\t\n", "\u00a0"]
 MISSING_AS_TEXT = [str(value) for value in (float("nan"), pd.NaT, pd.NA, None)]
-ODD_IDS = [True, 1.0, np.float64(7), b"anna", ("anna",), np.datetime64("NaT"), Decimal("1")]
+ODD_IDS = [True, 1.0, np.float64(7), b"anna", ("anna",), np.datetime64("NaT", "s"), Decimal("1")]
 
 
 @pytest.mark.parametrize(
