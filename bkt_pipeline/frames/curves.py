@@ -1,14 +1,17 @@
 """Observed and predicted success: by opportunity, and by prediction."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bkt_pipeline.errors import InvalidSettings
-from bkt_pipeline.frames.attempts import Answers, read_answers
+from bkt_pipeline.frames.attempts import read_answers
+from bkt_pipeline.frames.parameters import params_of
 from bkt_pipeline.frames.prediction import predicted
+from bkt_pipeline.model.bkt import curves
 from bkt_pipeline.model.bkt.prediction import wilson_interval
 
 __all__ = ["calibration_curve", "learning_curve"]
@@ -56,12 +59,15 @@ def learning_curve(
     2                   2      1.00  0.34  1.00       0.49
     """
     answers = read_answers(df, columns)
-    guesses = predicted(answers, params)
-    skill = np.empty(answers.n_rows, object)
-    for key, rows in answers.rows.items():
-        skill[rows] = answers.skills[key]
-    curve = _shares(answers, guesses, [pd.Series(skill, name="skill_id"), guesses["opportunity"]])
-    return curve.rename(columns={"answers": "students"})
+    found = {
+        answers.skills[key]: asdict(curves.learning_curve(answers.windows[key], each))
+        for key, each in params_of(params, answers.windows).items()
+    }
+    by_skill = {
+        skill: pd.DataFrame(curve, pd.RangeIndex(1, len(curve["students"]) + 1, name="opportunity"))
+        for skill, curve in found.items()
+    }
+    return pd.concat(by_skill, names=["skill_id"]).sort_index(level="skill_id", sort_remaining=False)
 
 
 def calibration_curve(
@@ -116,25 +122,19 @@ def calibration_curve(
     guesses = predicted(answers, params)
     middle = guesses["p_right"].rank(method="average") - 0.5
     part = (middle * bins / answers.n_rows).astype("int64")
-    curve = _shares(answers, guesses, [part.rename("bin")])
-    return curve.set_index(pd.RangeIndex(len(curve), name="bin"))
-
-
-def _shares(answers: Answers, guesses: pd.DataFrame, by: list[pd.Series]) -> pd.DataFrame:
-    """Observed and mean predicted success of each group of rows."""
     right = np.empty(answers.n_rows)
     for key, rows in answers.rows.items():
         right[rows] = answers.windows[key].responses
-    groups = pd.DataFrame({"right": right, "predicted": guesses["p_right"]}).groupby(by)
-    count, total = groups.size().to_numpy(), groups["right"].sum()
-    low, high = wilson_interval(total.to_numpy(), count)
+    groups = pd.DataFrame({"right": right, "predicted": guesses["p_right"]}).groupby(part)
+    count, total = groups.size().to_numpy(), groups["right"].sum().to_numpy()
+    low, high = wilson_interval(total, count)
     return pd.DataFrame(
         {
             "answers": count,
-            "observed": total.to_numpy() / count,
+            "observed": total / count,
             "low": low,
             "high": high,
             "predicted": groups["predicted"].mean().to_numpy(),
         },
-        index=total.index,
+        index=pd.RangeIndex(len(count), name="bin"),
     )

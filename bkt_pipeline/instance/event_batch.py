@@ -83,7 +83,7 @@ def rows(
         frame = event._replace(timestamp=0.0, dagster_event=inner._replace(event_specific_data=None))
         if event.message not in frames or frames[event.message][0] != frame:
             # Neither is found elsewhere: quotation marks in a text are escaped.
-            parts = re.split(f"(?<={DATA})null|(?<={TIMESTAMP})0.0", dg.serialize_value(frame))
+            parts = re.split(rf"(?<={DATA})null|(?<={TIMESTAMP})0\.0", dg.serialize_value(frame))
             frames[event.message] = frame, row_of(event), parts
         _, row, (head, middle, tail) = frames[event.message]
         data = dg.serialize_value(inner.event_specific_data)

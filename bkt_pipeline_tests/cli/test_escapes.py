@@ -2,7 +2,11 @@
 
 import datetime as dt
 import io
-import sys
+import os
+import tty
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout, suppress
+from typing import BinaryIO
 
 import pytest
 from rich.console import Console
@@ -48,21 +52,31 @@ def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
 
 
 @pytest.mark.parametrize(("form", "is_terminal"), [("csv", True), ("json", True), ("csv", False)])
-def test_an_export_is_exact_in_a_pipe_and_harmless_on_a_terminal(
-    form: str, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = io.BytesIO()
-    stream = io.TextIOWrapper(written, encoding="utf-8")
-    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
-    monkeypatch.setattr(sys, "stdout", stream)
+def test_an_export_is_exact_in_a_pipe_and_harmless_on_a_terminal(form: str, is_terminal: bool) -> None:
+    reading, writing = os.openpty() if is_terminal else os.pipe()
+    if is_terminal:
+        tty.setraw(writing)  # or the terminal would change the line ends
     rows = [{"skill_id": key} for key in HOSTILE if "\udce9" not in key]
     table = Exported({"skill_id": str}, rows)
-    _print({"params": table, "items": table}, form)
-    shown = written.getvalue().decode()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reading, "rb") as reader:
+        shown_later = pool.submit(_all_of, reader)
+        with os.fdopen(writing, "w", encoding="utf-8") as stream, redirect_stdout(stream):
+            _print({"params": table, "items": table}, form)
+        shown = shown_later.result().decode()
     if is_terminal:
         assert [c for c in shown if not c.isprintable() and c != "\n"] == []
+        assert shown.count("\n") > len(rows)
     else:
         assert all(row["skill_id"] in shown for row in rows)
+
+
+def _all_of(reader: BinaryIO) -> bytes:
+    """What was written before the other end was closed, which a terminal reports as an error."""
+    parts = []
+    with suppress(OSError):
+        while part := os.read(reader.fileno(), 4096):
+            parts.append(part)
+    return b"".join(parts)
 
 
 def test_a_long_id_is_shortened() -> None:

@@ -194,7 +194,9 @@ def skill_bkt_params(
     rehearsal = not settings.options.publish
     verdicts = SkillVerdicts(opened, as_of, context.run.run_id, rehearsal=rehearsal)
     history, failed = verdicts.history(keys, KEPT_NIGHTS), verdicts.failures()
-    warm_up(on_compile=lambda: progress.say("compiling the kernel (once on this machine, a few seconds) …"))
+    warm_up(
+        on_compile=lambda: progress.say("compiling the kernel (once on this machine, about 15 seconds) …")
+    )
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     names = opened.run(partial(read_names, source=opened.platform))
     called = labels(keys, names)

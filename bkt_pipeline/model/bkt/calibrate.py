@@ -167,7 +167,7 @@ def _calibrate_all(
 
 
 def warm_up(on_compile: Callable[[], None] | None = None) -> None:
-    """Load the compiled kernels; if they are not in this machine's cache yet, compile them (a few seconds).
+    """Load the compiled kernels; if they are not in this machine's cache yet, compile them (about 15 seconds).
 
     Calling it is optional. It avoids the wait at the first fit, and lets the caller report what it is waiting for.
 
