@@ -5,12 +5,11 @@ Each function takes an open Connection and leaves the commit to its caller.
 
 import datetime as dt
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -73,8 +72,8 @@ def read_windows(
     answers to the skill up to `as_of`.
 
     Every key is in the result, with its window or with the reason why the window cannot be read. The window is empty
-    if there are no graded attempts. A skill that cannot be read does not affect the others. Postgres sends one value
-    for each student, with nine bytes for each answer (its time and its grade), so no Python object is made per row.
+    if there are no graded attempts. A skill that cannot be read does not affect the others. Postgres sends one row
+    for each skill, with nine bytes for each answer (its time and its grade), so no Python object is made per answer.
     """
 
     def read(some: Sequence[str]) -> dict[str, AttemptWindow]:
@@ -92,26 +91,24 @@ def _read_windows(
     sequences: str,
 ) -> dict[str, AttemptWindow]:
     statement = window_statement(source, as_of, window_days, sequences)
-    rows = connection.execute(statement, {"keys": list(keys)}).all()
     windows = {key: build_window(key, [], [], [], 0, as_of, window_days, sequences) for key in keys}
-    for number, group in groupby(sorted(rows, key=itemgetter(0, 1)), key=itemgetter(0)):
-        of_skill, key = list(group), keys[number - 1]
-        if odd := sum(row.odd for row in of_skill):
+    for row in connection.execute(statement, {"keys": list(keys)}):
+        key = keys[row.number - 1]
+        if row.odd:
             raise WindowUnusable(
-                f"{odd:,} of its attempts have an is_correct other than 0 and 1; a grade is 0, 1 or NULL"
+                f"{row.odd:,} of its attempts have an is_correct other than 0 and 1; a grade is 0, 1 or NULL"
             )
-        with_answers = [row for row in of_skill if row.answers is not None]
-        answers = np.frombuffer(b"".join(row.answers for row in with_answers), _ANSWER)
+        answers = np.frombuffer(row.answers or b"", _ANSWER)
         windows[key] = build_window(
             key,
-            [row.student_id for row in with_answers],
+            row.students or (),
             answers["right"],
             answers["at"].astype(np.int64) + POSTGRES_EPOCH,
-            sum(row.ungraded for row in of_skill),
+            row.ungraded,
             as_of,
             window_days,
             sequences,
-            lengths=[len(row.answers) // _ANSWER.itemsize for row in with_answers],
+            lengths=row.lengths or (),
         )
     return windows
 
@@ -119,11 +116,31 @@ def _read_windows(
 def window_statement(
     source: Source, as_of: dt.datetime, window_days: int, sequences: str = "window"
 ) -> Select[Any]:
-    """One row for each student and skill: the skill's number in the parameter `keys`, from 1, and the answers.
+    """One row for each skill: its number in the parameter `keys`, from 1, its students and their answers.
 
     Postgres groups skills and students by the platform's own equality. The number identifies the requested key, so no
     text is compared here.
     """
+    by_student = _sequences(source, as_of, window_days, sequences).subquery("sequences").c
+    graded = by_student.answers.is_not(None)
+    # Equal texts of different ids have a fixed order too.
+    order = (by_student.student_id.collate("C"), by_student.answers)
+    return select(
+        by_student.number,
+        func.array_agg(aggregate_order_by(by_student.student_id, *order)).filter(graded).label("students"),
+        func.array_agg(aggregate_order_by(func.octet_length(by_student.answers) // _ANSWER.itemsize, *order))
+        .filter(graded)
+        .label("lengths"),
+        func.string_agg(by_student.answers, aggregate_order_by(literal(b""), *order), type_=LargeBinary)
+        .filter(graded)
+        .label("answers"),
+        cast(func.sum(by_student.ungraded), BigInteger).label("ungraded"),
+        cast(func.sum(by_student.odd), BigInteger).label("odd"),
+    ).group_by(by_student.number)
+
+
+def _sequences(source: Source, as_of: dt.datetime, window_days: int, sequences: str) -> Select[Any]:
+    """One row for each student and skill."""
     items, attempts, given = source.items, source.attempts, requested_keys()
     as_bytes = func.timestamptz_send if source.zoned else func.timestamp_send
     graded = attempts.c.is_correct.is_not(None)
