@@ -8,7 +8,6 @@ Dagster reads all partition keys 13 times to launch a run over a range and 6 tim
 keys each read takes half a second, so the keys are cached.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -18,7 +17,24 @@ from typing import Any
 
 import dagster as dg
 from dagster_postgres import PostgresEventLogStorage
-from sqlalchemy import ARRAY, MetaData, Row, Table, bindparam, cast, column, delete, func, select, table
+from sqlalchemy import (
+    ARRAY,
+    TIMESTAMP,
+    BigInteger,
+    Column,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    delete,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from bkt_pipeline.instance.event_batch import EventBatch, rows
@@ -26,11 +42,23 @@ from bkt_pipeline.instance.lasting import lasting, retried
 
 WRITERS = ("store_event", "store_event_batch", "delete_events")
 # For connections that stay open, instead of one for each statement.
+UNIQUE = ("asset_key", "check_name", "run_id", "partition")  # of the executions of checks
 POOL = {"statement_timeout": 60_000, "pool_recycle": 1800, "max_overflow": 20}
 PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 MATERIALISED = dg.DagsterEventType.ASSET_MATERIALIZATION
 EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
-CHECKS = table("asset_check_executions", column("run_id"))
+EXECUTIONS = Table(
+    "asset_check_executions",
+    MetaData(),
+    *(Column(name, Text) for name in (*UNIQUE, "execution_status", "evaluation_event")),
+    Column("evaluation_event_timestamp", TIMESTAMP),
+    *(
+        Column(name, BigInteger)
+        for name in ("evaluation_event_storage_id", "materialization_event_storage_id")
+    ),
+)
+# The columns that the executions have as they are given.
+SHARED = ("asset_key", "check_name", "run_id", "execution_status", "materialization_event_storage_id")
 DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
 EVENTS = table("event_logs", column("run_id"), column("event"))
 
@@ -145,7 +173,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         """Delete the run's events, and its check evaluations, which Dagster would keep."""
         super().delete_events(run_id)
         with self.index_connection() as connection:
-            connection.execute(delete(CHECKS).where(CHECKS.c.run_id == run_id))
+            connection.execute(delete(EXECUTIONS).where(EXECUTIONS.c.run_id == run_id))
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         """Store the event, except a planned check of many partitions.
@@ -177,58 +205,65 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         retried(attempt)
 
     def _write_planned(self, events: Sequence[dg.EventLogEntry]) -> None:
+        statement = self.prepare_insert_event_batch(events)
         with self.index_transaction() as connection:
-            stored = self._insert(connection, events)
-        self.store_asset_event(events[-1], stored[-1][0])
+            stored = connection.execute(statement.returning(statement.table.c.id)).scalars().all()
+        self.store_asset_event(events[-1], stored[-1])
 
     def _write_evaluations(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Write each evaluation to the log and to the executions of checks in one statement, which holds its text once."""
+        log = self.prepare_insert_event(events[0]).table
+        in_log = rows(events, self._event_to_row)
+        found = [row | _execution(event) for row, event in zip(in_log, events, strict=True)]
+        given = given_rows(found, types_of(log) | types_of(EXECUTIONS) | {"of_partition": Text()}).cte(
+            "given_events"
+        )
+        into_log = select(*(given.c[name] for name in in_log[0]))
+        write_log = insert(log).from_select(list(in_log[0]), into_log)
+        logged = write_log.returning(log.c.id, log.c.event).cte("logged")
+        row = {name: given.c[name] for name in SHARED} | {
+            "partition": given.c.of_partition,
+            "evaluation_event": given.c.event,
+            "evaluation_event_timestamp": given.c.timestamp,
+            "evaluation_event_storage_id": logged.c.id,
+        }
+        executions = select(*row.values()).join_from(given, logged, given.c.event == logged.c.event)
+        write = insert(EXECUTIONS).from_select(list(row), executions)
+        replaced = {name: write.excluded[name] for name in row if name not in UNIQUE}
         with self.index_transaction() as connection:
-            stored = self._insert(connection, events)
-            executions = Table("asset_check_executions", MetaData(), autoload_with=connection)
-            rows = [_execution(event, *of_event) for event, of_event in zip(events, stored, strict=True)]
-            statement = insert_rows(executions, rows)
-            unique = ["asset_key", "check_name", "run_id", "partition"]
-            replaced = {name: statement.excluded[name] for name in rows[0] if name not in unique}
-            connection.execute(statement.on_conflict_do_update(index_elements=unique, set_=replaced))
-
-    def _insert(self, connection: Any, events: Sequence[dg.EventLogEntry]) -> list[tuple[int, str]]:
-        """Id and text of each event, in order. Returning the text is cheaper than serialising it twice."""
-        statement = self.prepare_insert_event_batch(events)
-        columns = statement.table.c
-        return [tuple(row) for row in connection.execute(statement.returning(columns.id, columns.event))]
+            connection.execute(write.on_conflict_do_update(index_elements=UNIQUE, set_=replaced))
 
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Insert:
         """Insert the events with one parameter for each column, not for each value, which is far slower to prepare."""
         events_table = self.prepare_insert_event(events[0]).table
-        return insert_rows(events_table, rows(events, self._event_to_row))
+        found = rows(events, self._event_to_row)
+        return insert(events_table).from_select(list(found[0]), given_rows(found, types_of(events_table)))
 
 
-def insert_rows(table: Table, rows: Sequence[Mapping[str, Any]]) -> Insert:
-    """Insert the rows, which have the same columns, in their order."""
+def types_of(table: Table) -> dict[str, Any]:
+    """The type of each column."""
+    return {column.name: column.type for column in table.c}
+
+
+def given_rows(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Any]) -> Select[Any]:
+    """Selects the rows, which have the same columns, in their order."""
     names = list(rows[0])
     arrays = [
-        cast(
-            bindparam(None, [row[name] for row in rows], ARRAY(table.c[name].type)), ARRAY(table.c[name].type)
-        )
+        cast(bindparam(None, [row[name] for row in rows], ARRAY(types[name])), ARRAY(types[name]))
         for name in names
     ]
-    kinds = [column(name, table.c[name].type) for name in names]
+    kinds = [column(name, types[name]) for name in names]
     given = func.unnest(*arrays).table_valued(*kinds, with_ordinality="place").render_derived(name="given")
-    ordered = select(*(given.c[name] for name in names)).order_by(given.c.place)
-    return insert(table).from_select(names, ordered)
+    return select(*(given.c[name] for name in names)).order_by(given.c.place)
 
 
-def _execution(event: dg.EventLogEntry, event_id: int, text: str) -> dict[str, Any]:
+def _execution(event: dg.EventLogEntry) -> dict[str, Any]:
+    """What the executions of checks hold of an evaluation and the log does not."""
     evaluation: Any = event.get_dagster_event().event_specific_data
     target = evaluation.target_materialization_data
     return {
-        "asset_key": evaluation.asset_key.to_string(),
         "check_name": evaluation.check_name,
-        "partition": evaluation.partition,
-        "run_id": event.run_id,
+        "of_partition": evaluation.partition,  # the log has none for an evaluation
         "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
-        "evaluation_event": text,
-        "evaluation_event_timestamp": dt.datetime.fromtimestamp(event.timestamp, dt.UTC).replace(tzinfo=None),
-        "evaluation_event_storage_id": event_id,
         "materialization_event_storage_id": target.storage_id if target else None,
     }
