@@ -49,6 +49,7 @@ def night_table(
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
+    rows: list[list[Text]] = []
     taken = sum(max(map(len, [name, *values])) + GAP for name, values in columns.items())
     room = max(SHORTEST_NAME, width - taken - GAP - max(map(len, STYLES)))
     for outcome, *numbers in zip(outcomes, *columns.values(), strict=True):
@@ -58,7 +59,14 @@ def night_table(
             shown = [shown_key(key), one_line(names.get(key, ""))]
         else:
             shown = [label if wide else shortened(label, min(room, LONGEST_NAME))]
-        table.add_row(*map(Text, shown), *numbers, Text(str(outcome.outcome), STYLES[outcome.outcome]))
+        rows.append([*map(Text, (*shown, *numbers)), Text(str(outcome.outcome), STYLES[outcome.outcome])])
+    heads = [Text(str(column.header)) for column in table.columns]
+    widths = [max(text.cell_len for text in texts) for texts in zip(heads, *rows, strict=True)]
+    if rows and sum(widths) + GAP * len(widths) <= width:
+        # Rich takes a millisecond for a row. If no text needs two lines, all rows are lines of a single one.
+        rows = [[Text("\n").join(texts) for texts in zip(*rows, strict=True)]]
+    for row in rows:
+        table.add_row(*row)
     lines = reason_lines(outcomes, called)
     return table, ["", *lines] if lines else []
 
