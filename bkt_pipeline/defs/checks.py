@@ -38,8 +38,9 @@ def evaluations(
 
     The findings of a skill that is not in `materialised` point at no materialisation.
     """
+    asset = context.asset_key
     storage_ids = context.instance.get_latest_storage_id_by_partition(
-        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(materialised)
     )
     descriptions = {check.name: check.description for check in checks}
     with batched_events(context.instance, context.run.run_id) as batch:
@@ -47,7 +48,7 @@ def evaluations(
             target = _target(context, storage_ids[key]) if key in storage_ids else None
             for finding in found:
                 description = descriptions.get(finding.name)
-                evaluation = _evaluation(context.asset_key, key, finding, description, target)
+                evaluation = _evaluation(asset, key, finding, description, target)
                 if not batch.add(evaluation):
                     yield evaluation
 

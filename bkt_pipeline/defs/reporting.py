@@ -116,9 +116,10 @@ def materialisations(
     context: dg.AssetExecutionContext, skills: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[dg.AssetMaterialization]:
     """A materialisation for each skill, with its own metadata."""
+    asset = context.asset_key
     with batched_events(context.instance, context.run.run_id) as batch:
         for key, metadata in skills:
-            materialisation = dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+            materialisation = dg.AssetMaterialization(asset, partition=key, metadata=metadata)
             if not batch.add(materialisation):
                 yield materialisation
 
