@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,16 @@ def room_of(place: str) -> str:
     return place.split("/")[0].removesuffix(".py")
 
 
+@cache
+def tree_of(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
+@cache
 def imports_of(module: Path) -> set[str]:
     """The dotted names that a module imports, including those inside functions and under TYPE_CHECKING."""
     found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -115,7 +122,7 @@ def test_nothing_of_ours_is_imported_in_a_circle() -> None:
     for name, module in names.items():
         top_level = [
             node
-            for node in ast.parse(module.read_text()).body
+            for node in tree_of(module).body
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bkt_pipeline.")
         ]
         targets = set()
@@ -145,7 +152,7 @@ def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
 
 def uses_of_the_environment(module: Path) -> set[str]:
     """What a module does with os.environ: sets a variable, passes all of it to a child process, or reads it."""
-    tree = ast.parse(module.read_text())
+    tree = tree_of(module)
     environment = {
         node
         for node in ast.walk(tree)
