@@ -30,17 +30,19 @@ def log_likelihoods(sequences: list[list[int]], points: Floats) -> Floats:
     prior, transit, slip, guess = points.T
     with np.errstate(divide="ignore"):
         total = np.zeros(len(points))
+        if_known, if_unknown = (np.log(slip), np.log(1 - slip)), (np.log(1 - guess), np.log(guess))
+        learning, not_learning = np.log(transit), np.log1p(-transit)
         for sequence, count in Counter(map(tuple, sequences)).items():
             known, unknown = np.log(prior), np.log1p(-prior)
             for answer in sequence:
-                known = known + np.log(1 - slip if answer else slip)
-                unknown = unknown + np.log(guess if answer else 1 - guess)
+                known = known + if_known[answer]
+                unknown = unknown + if_unknown[answer]
                 # Each response's probability given the earlier ones; dividing by it keeps the two masses normalised.
                 right = np.logaddexp(known, unknown)
                 total += count * right
                 known, unknown = known - right, unknown - right
-                known = np.logaddexp(known, np.log(transit) + unknown)
-                unknown = np.log1p(-transit) + unknown
+                known = np.logaddexp(known, learning + unknown)
+                unknown = not_learning + unknown
     return total
 
 

@@ -50,22 +50,26 @@ def gradient(theta, responses, a, b, prior):
 
 
 def scipy_fit(theta, responses, prior):
-    """L-BFGS-B from several starts, then from its best point once more: alone it stops some 1e-5 short."""
-    best = None
-    for start in [(1.0, 0.0), (0.6, -2.0), (0.6, 2.0), (2.5, -1.0), (2.5, 1.0)]:
-        for _ in range(3):
-            found = optimize.minimize(
-                lambda x: -objective(theta, responses, x[0], x[1], prior),
-                start,
-                jac=lambda x: -gradient(theta, responses, x[0], x[1], prior),
-                bounds=[A_BOUNDS, B_BOUNDS],
-                method="L-BFGS-B",
-                options={"ftol": 0.0, "gtol": 1e-12, "maxiter": 1000},
-            )
-            start = found.x
-        if best is None or found.fun < best.fun:
-            best = found
-    return best.x
+    """L-BFGS-B from several starts, then from its best point three times more: alone it stops some 1e-5 short."""
+
+    def climb(start, **options):
+        return optimize.minimize(
+            lambda x: (
+                -objective(theta, responses, x[0], x[1], prior),
+                -gradient(theta, responses, x[0], x[1], prior),
+            ),
+            start,
+            jac=True,
+            bounds=[A_BOUNDS, B_BOUNDS],
+            method="L-BFGS-B",
+            options=options,
+        )
+
+    starts = [(1.0, 0.0), (0.6, -2.0), (0.6, 2.0), (2.5, -1.0), (2.5, 1.0)]
+    point = min((climb(start) for start in starts), key=lambda found: found.fun).x
+    for _ in range(3):
+        point = climb(point, ftol=0.0, gtol=1e-12, maxiter=1000).x
+    return point
 
 
 def simulate(rng, a, b, n, theta_sd=1.0):
