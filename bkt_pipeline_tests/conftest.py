@@ -1,9 +1,11 @@
 """One embedded server per session; one database per test, cloned from a template and dropped afterwards.
 
 `empty_database`   URL of an empty database
+`own_tables`       URL of a database with our own tables alone, empty
 `platform`         a learning platform's database: its source tables, empty, uuid ids, timestamptz
 `any_platform`     the same, once for each type of id and of timestamp that platforms use
-`make_platform`    the same as a function, for a test that needs certain types or several databases
+`make_platform`    the same as a function, for a test that needs certain types or several databases;
+                   `migrated=True` adds our own tables, empty
 `night`            a night without items, run in this process on a platform
 `make_night`       the command `nightly` in a separate process, on a copy of a platform
 `own_server`       the home of a server that the test may kill
@@ -109,8 +111,13 @@ def hide_settings(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server_home() -> Iterator[Path]:
-    """A folder that the server's account may enter even if root runs the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="bkt-tests-"))
+    """A folder that the server's account may enter even if root runs the tests; in memory if there is room.
+
+    A database is some 300 files. Copying it costs several times as much on a disk.
+    """
+    memory = Path("/dev/shm")
+    in_memory = memory.is_mount() and shutil.disk_usage(memory).free > 8 * 2**30
+    folder = Path(tempfile.mkdtemp(prefix="bkt-tests-", dir=memory if in_memory else None))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     yield folder
@@ -137,7 +144,8 @@ class Databases:
     def create(self, template: str = "template0") -> str:
         """The URL of a new database, a copy of `template`."""
         name = f"test_{next(self._numbers)}"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        # The default strategy also writes the copy to the write-ahead log.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
         self._connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return urlsplit(self._server_url)._replace(path=f"/{name}").geturl()
 
@@ -162,6 +170,31 @@ def empty_database(databases: Databases) -> Iterator[str]:
     url = databases.create()
     yield url
     databases.drop(url)
+
+
+@pytest.fixture(scope="session")
+def own_tables_template(databases: Databases) -> str:
+    """The name of a template database with our own tables, whose migrations take a quarter of a second."""
+    url = databases.create()
+    _migrate(url)
+    return database_of(url)
+
+
+@pytest.fixture
+def own_tables(databases: Databases, own_tables_template: str) -> Iterator[str]:
+    url = databases.create(own_tables_template)
+    yield url
+    databases.drop(url)
+
+
+def _migrate(url: str) -> None:
+    from bkt_pipeline.db.connection import make_engine, transaction
+    from bkt_pipeline.db.migrations import migrate
+
+    engine = make_engine(url)
+    with transaction(engine) as connection:
+        migrate(connection)
+    engine.dispose()
 
 
 @dataclass(frozen=True)
@@ -206,15 +239,18 @@ def _create_source_tables(url: str, id_type: str, timestamp_type: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def platform_template(databases: Databases) -> Callable[[str, str], str]:
+def platform_template(databases: Databases) -> Callable[[str, str, bool], str]:
     """The name of the template for a kind of platform, created on first use."""
-    made: dict[tuple[str, str], str] = {}
+    made: dict[tuple[str, str, bool], str] = {}
 
-    def template(id_type: str, timestamp_type: str) -> str:
-        kind = (id_type, timestamp_type)
+    def template(id_type: str, timestamp_type: str, migrated: bool) -> str:
+        kind = (id_type, timestamp_type, migrated)
         if kind not in made:
-            url = databases.create()
-            _create_source_tables(url, *kind)
+            url = databases.create(template(id_type, timestamp_type, False) if migrated else "template0")
+            if migrated:
+                _migrate(url)
+            else:
+                _create_source_tables(url, id_type, timestamp_type)
             made[kind] = database_of(url)
         return made[kind]
 
@@ -223,12 +259,14 @@ def platform_template(databases: Databases) -> Callable[[str, str], str]:
 
 @pytest.fixture
 def make_platform(
-    databases: Databases, platform_template: Callable[[str, str], str]
+    databases: Databases, platform_template: Callable[[str, str, bool], str]
 ) -> Iterator[Callable[..., Platform]]:
     urls: list[str] = []
 
-    def make(id_type: str = "uuid", timestamp_type: str = "timestamptz") -> Platform:
-        urls.append(databases.create(platform_template(id_type, timestamp_type)))
+    def make(
+        id_type: str = "uuid", timestamp_type: str = "timestamptz", *, migrated: bool = False
+    ) -> Platform:
+        urls.append(databases.create(platform_template(id_type, timestamp_type, migrated)))
         return Platform(urls[-1], id_type, timestamp_type)
 
     yield make

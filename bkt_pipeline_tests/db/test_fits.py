@@ -1,6 +1,6 @@
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.fits import load_fits
-from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.params import current_since, night_result, publish
 from bkt_pipeline.db.platform import Platform, reflect
 from bkt_pipeline.model import SAFE_DEFAULT, BktParams, SkillFit, calibrate
@@ -21,12 +20,12 @@ KEY = str(uuid.UUID(int=1))
 
 
 @pytest.fixture
-def connection(platform: conftest.Platform) -> Iterator[Connection]:
+def connection(make_platform: Callable[..., conftest.Platform]) -> Iterator[Connection]:
+    platform = make_platform(migrated=True)
     with psycopg.connect(platform.url) as plain:
         plain.execute("INSERT INTO skills (id) VALUES (%s)", [platform.id(1)])
     engine = make_engine(platform.url)
     with transaction(engine) as connection:
-        migrate(connection)
         yield connection
     engine.dispose()
 

@@ -36,6 +36,11 @@ SECOND = dt.timedelta(seconds=1)
 DAY = dt.timedelta(days=1)
 
 
+@pytest.fixture
+def platform(make_platform) -> Platform:
+    return make_platform(migrated=True)
+
+
 def add_attempts(platform: Platform, rows: list[tuple[int, int, bool | None, dt.datetime]]) -> None:
     """Insert rows of (student, item, is_correct, created_at) with ascending ids; item 21 belongs to skill 2."""
     with psycopg.connect(platform.url) as connection:
@@ -221,7 +226,6 @@ def store(
 def test_stored_items_are_loaded_back_and_nan_is_stored_as_null(platform: Platform) -> None:
     made = items_of(platform, 300, 60, 10)
     with connected(platform.url) as connection:
-        migrate(connection)
         assert store(connection, made) == set(made.item_ids)
         loaded = load_items(connection, [made.skill_id, "never stored"])[made.skill_id]
         nulls = connection.execute(
@@ -247,7 +251,6 @@ def test_stored_items_are_loaded_back_and_nan_is_stored_as_null(platform: Platfo
 def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
     newer, older = items_of(platform, 60, 70), items_of(platform, 60, 70, 80, seed=2)
     with connected(platform.url) as connection:
-        migrate(connection)
         store(connection, newer, AS_OF, "newer")
         assert store(connection, older, AS_OF - DAY, "older") == {older.item_ids[2]}
         rows = item_rows(connection, [newer.skill_id], "newer")[newer.skill_id]
@@ -258,7 +261,6 @@ def test_an_older_night_never_replaces_a_newer_one(platform: Platform) -> None:
 
 def test_an_item_with_too_few_answers_keeps_its_parameters(platform: Platform) -> None:
     with connected(platform.url) as connection:
-        migrate(connection)
         first = items_of(platform, 60, 20)
         store(connection, first, AS_OF, "first")
         assert store(connection, items_of(platform, 40, 30), AS_OF + DAY, "second") == {first.item_ids[1]}
@@ -307,7 +309,6 @@ def test_the_platform_may_get_the_offsets_and_one_sided_items_keep_what_they_hav
     add_attempts(platform, [])
     made = items_of(platform, 300, 60, 10)
     with connected(platform.url) as connection:
-        migrate(connection)
         source = reflect(connection)
         connection.execute(text("UPDATE items SET irt_a = 3, irt_b = 3"))
         store(connection, made, model="offset")
@@ -346,7 +347,6 @@ def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> N
     )
     older = ItemsOutcome("s", AS_OF - SECOND, Outcome.FAILED, "why")
     with connected(platform.url) as connection:
-        migrate(connection)
         record(connection, [newer], "new")
         record(connection, [older], "old")
         assert items_of_night(connection, AS_OF.date()) == items_of_runs(connection, ["new"]) == [newer]
@@ -359,7 +359,6 @@ def test_the_prior_is_learned_from_what_each_skill_taught_last_before_the_night(
     hard = tuple(2 * number for number in MOMENTS)
     calibrated = partial(ItemsOutcome, outcome=Outcome.CALIBRATED)
     with connected(platform.url) as connection:
-        migrate(connection)
         assert item_prior(connection, AS_OF.date()) == SHIPPED_ITEM_PRIOR
         record(connection, [calibrated("s", AS_OF - 3 * DAY, moments=MOMENTS)], "first")
         record(connection, [calibrated("s", AS_OF - 2 * DAY, moments=hard)], "second")
@@ -381,6 +380,5 @@ def test_thousands_of_items_are_stored_in_one_transaction(platform: Platform) ->
     ids = tuple(f"i{number}" for number in range(n))
     made = SkillItems(str(platform.id(1)), ids, fit_items(*given, min_answers=2), fit_offsets(*given))
     with connected(platform.url) as connection:
-        migrate(connection)
         assert len(store(connection, made)) == n
         assert connection.execute(item_irt_params.select()).rowcount == n

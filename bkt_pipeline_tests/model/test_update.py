@@ -6,11 +6,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.errors import InvalidAttempts, InvalidParams
 from bkt_pipeline.model import BktParams, predict, replay, update
 from bkt_pipeline_tests.helpers.exact_update import FILE, NAMES, as_json
-from bkt_pipeline_tests.helpers.sources import connected
 
 GIVEN = json.loads(FILE.read_text())
 TOLERANCE = GIVEN["relative_tolerance"]
@@ -46,12 +44,10 @@ CALLS = """
 """
 
 
-def test_sql_agrees_with_every_vector_and_with_python(empty_database: str) -> None:
-    with connected(empty_database) as connection:
-        migrate(connection)
+def test_sql_agrees_with_every_vector_and_with_python(own_tables: str) -> None:
     usual = GIVEN["refused"][0] | {"p_known": 0.5}
     missing = [usual | {name: None} for name in NAMES]
-    with psycopg.connect(empty_database, autocommit=True) as connection:
+    with psycopg.connect(own_tables, autocommit=True) as connection:
         rows = connection.execute(CALLS, [json.dumps(GIVEN["cases"])]).fetchall()
         for (after, right), case in zip(rows, GIVEN["cases"], strict=True):
             assert after == pytest.approx(case["p_known_after"], rel=TOLERANCE, abs=0), case

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bkt_pipeline.db.connection import make_engine, transaction
-from bkt_pipeline.db.migrations import migrate
+from bkt_pipeline.db.connection import make_engine
 from bkt_pipeline.db.retry import retrying
 from bkt_pipeline.errors import WindowOvertaken
 from bkt_pipeline.model.attempts import AttemptWindow
@@ -29,9 +28,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[WindowStore]:
     if request.param == "s3":
         yield S3Windows(request.getfixturevalue("bucket"), "school/one")
         return
-    engine = make_engine(request.getfixturevalue("empty_database"))
-    with transaction(engine) as connection:
-        migrate(connection)
+    engine = make_engine(request.getfixturevalue("own_tables"))
     yield PostgresWindows(partial(retrying, engine))
     engine.dispose()
 

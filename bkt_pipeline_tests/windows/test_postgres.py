@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine
 
 from bkt_pipeline.db.attempts import read_active_skills, read_windows
 from bkt_pipeline.db.connection import make_engine, transaction
-from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.platform import reflect
 from bkt_pipeline.db.retry import retrying
 from bkt_pipeline.errors import WindowOvertaken, WindowStoreUnavailable, WindowUnusable
@@ -131,10 +130,8 @@ def test_a_key_of_another_database_is_named(make_platform) -> None:
 
 
 @pytest.fixture
-def migrated(empty_database: str) -> Iterator[Engine]:
-    engine = make_engine(empty_database)
-    with transaction(engine) as connection:
-        migrate(connection)
+def migrated(own_tables: str) -> Iterator[Engine]:
+    engine = make_engine(own_tables)
     yield engine
     engine.dispose()
 
