@@ -2,17 +2,18 @@
 
 import datetime as dt
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from bkt_pipeline_tests.conftest import PROJECT
+from bkt_pipeline_tests.helpers.processes import end_group
 
 BIN = Path(sys.executable).parent
 WORKSPACE = PROJECT / "workspace.yaml"
@@ -68,24 +69,18 @@ class Deployment:
         earlier = {"start_timestamp": to.timestamp(), "last_iteration_timestamp": to.timestamp()}
         self.instance.update_instigator_state(state.with_data(state.instigator_data._replace(**earlier)))
 
-    def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
         self.running.remove(process)
-        process.send_signal(how)
-        try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
             process.wait(120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end_group(process)
 
     def stop_all(self) -> None:
         for process in self.running:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
         for process in self.running:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end_group(process, 30)
 
     def wait_for(self, what: str, happened: Callable[[], bool], timeout: float = TIMEOUT) -> None:
         deadline = time.monotonic() + timeout

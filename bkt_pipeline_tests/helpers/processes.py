@@ -49,14 +49,15 @@ def listening(port: int) -> set[str]:
 
 
 def end_group(process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
-    """End a process that was started in a session of its own, and its children."""
+    """End a process that was started in a session of its own, and what it has started, such as Dagster's code server."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    # A code server outlives its daemon by minutes.
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def descendants(pid: int) -> set[int]:
