@@ -239,14 +239,14 @@ def _create_source_tables(url: str, id_type: str, timestamp_type: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def platform_template(databases: Databases) -> Callable[[str, str, bool], str]:
+def platform_template(databases: Databases) -> Callable[..., str]:
     """The name of the template for a kind of platform, created on first use."""
     made: dict[tuple[str, str, bool], str] = {}
 
-    def template(id_type: str, timestamp_type: str, migrated: bool) -> str:
+    def template(id_type: str, timestamp_type: str, migrated: bool = False) -> str:
         kind = (id_type, timestamp_type, migrated)
         if kind not in made:
-            url = databases.create(template(id_type, timestamp_type, False) if migrated else "template0")
+            url = databases.create(template(id_type, timestamp_type) if migrated else "template0")
             if migrated:
                 _migrate(url)
             else:
@@ -259,7 +259,7 @@ def platform_template(databases: Databases) -> Callable[[str, str, bool], str]:
 
 @pytest.fixture
 def make_platform(
-    databases: Databases, platform_template: Callable[[str, str, bool], str]
+    databases: Databases, platform_template: Callable[..., str]
 ) -> Iterator[Callable[..., Platform]]:
     urls: list[str] = []
 

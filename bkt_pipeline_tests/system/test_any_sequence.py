@@ -39,6 +39,11 @@ TARGET_CHANGES = (
 
 
 @pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    return make_platform(migrated=True)
+
+
+@pytest.fixture
 def database(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     enrol(platform, [20] * len(SKILLS))
     monkeypatch.setenv("DATABASE_URL", platform.url)

@@ -34,7 +34,7 @@ Calm = tuple[Platform, dict[str, list[Any]]]
 def calm(
     databases: Databases,
     dagster_template: str,
-    platform_template: Callable[[str, str], str],
+    platform_template: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Calm]:
     """A platform with some skills, and what an undisturbed night stores in a copy of it."""
@@ -51,7 +51,8 @@ def calm(
 
 
 @pytest.fixture
-def database(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(make_platform: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    platform = make_platform(migrated=True)
     enrol(platform, [1])
     monkeypatch.setenv("DATABASE_URL", platform.url)
     with open_database() as opened:

@@ -1,7 +1,7 @@
 """Rolling back to an earlier night, and deleting the oldest nights."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import psycopg
@@ -22,6 +22,11 @@ from bkt_pipeline_tests.helpers.state import snapshot, torn
 
 FIRST = dt.datetime(2026, 1, 1, 7, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    return make_platform(migrated=True)
 
 
 @pytest.fixture
