@@ -30,6 +30,15 @@ def shortened(name: str, longest: int) -> str:
     return f"{name[: longest - tail - 1]}…{name[-tail:]}"
 
 
+def counted(number: int, what: str) -> str:
+    """The number with its noun.
+
+    >>> counted(1, "skill"), counted(1200, "skill")
+    ('1 skill', '1,200 skills')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def one_line(text: str) -> str:
     """The text on one line, with control characters escaped."""
     return printable(" ".join(text.split()))

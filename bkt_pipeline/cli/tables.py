@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from bkt_pipeline.calibration.labels import labels, one_line, printable, shortened
+from bkt_pipeline.calibration.labels import counted, labels, one_line, printable, shortened
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.reasons import reason_lines
 from bkt_pipeline.db.isolation import shown_key
@@ -76,13 +76,9 @@ def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:
     counts = {kind: sum(outcome.outcome is kind for outcome in outcomes) for kind in STYLES}
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
-    likelihood = sum(
-        outcome.log_likelihood or 0.0 for outcome in outcomes if outcome.outcome is Outcome.CALIBRATED
-    )
-    return (
-        f"{len(outcomes)} skills: {listed or 'none'}; {attempts:,} attempts, "
-        f"log-likelihood {likelihood:,.1f}, {seconds:.1f} s"
-    )
+    fitted = [outcome.log_likelihood for outcome in outcomes if outcome.outcome is Outcome.CALIBRATED]
+    likelihood = f"log-likelihood {sum(filter(None, fitted)):,.1f}, " if fitted else ""
+    return f"{counted(len(outcomes), 'skill')}: {listed or 'none'}; {attempts:,} attempts, {likelihood}{seconds:.1f} s"
 
 
 def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], seconds: float) -> str:
@@ -90,7 +86,13 @@ def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], sec
     counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
     listed = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     attempts = sum(outcome.attempts for outcome in outcomes)
-    lines = [f"{sum(counts.values()):,} items: {listed or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
+    late = sum(outcome.outcome is Outcome.OVERTAKEN for outcome in outcomes)
+    parts = [
+        counted(sum(counts.values()), "item") + (f": {listed}" if listed else ""),
+        *([f"those of {counted(late, 'skill')} were overtaken"] if late else []),
+        f"{attempts:,} attempts, {seconds:.1f} s",
+    ]
+    lines = ["; ".join(parts)]
     called = labels([outcome.skill_id for outcome in outcomes], names)
     lines += [
         f"failed: items of {called[outcome.skill_id]}: {printable(outcome.reason or '')}"
