@@ -20,15 +20,17 @@ from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, l
 from bkt_pipeline.db.migrations import current, known_revisions, newest
 from bkt_pipeline.db.nights import latest_night_date
 from bkt_pipeline.db.older_answers import older_answers
-from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, reflect_source
+from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, has_usable_type, reflect_source
 from bkt_pipeline.db.relations import find_relations, kind_of
 from bkt_pipeline.db.retry import is_transient, reason, retrying
 from bkt_pipeline.db.returning import returning_students, sampled
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
+from bkt_pipeline.db.urls import platform_name
+from bkt_pipeline.embedded.home import note_platform
 from bkt_pipeline.errors import DatabaseError, InvalidSettings, PermissionMissing
-from bkt_pipeline.settings import settings
+from bkt_pipeline.settings import database_url, settings
 
 CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
 _FAILS = {"items": False}  # without these rights a night still succeeds
@@ -61,7 +63,10 @@ def diagnose() -> Diagnosis:
     """
     engine, embedded = connect(budget_seconds=0)
     try:
-        return retrying(engine, partial(_diagnose, embedded=embedded))
+        found = retrying(engine, partial(_diagnose, embedded=embedded))
+        if not embedded and (url := database_url()):
+            note_platform(platform_name(url))
+        return found
     finally:
         close(engine)
 
@@ -89,8 +94,10 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     except DatabaseError as error:
         savepoint.rollback()
         found.add("fails", str(error), _exit_code(error))
-        if _lacks_columns(connection, schema):
-            found.add("views", "these adapt a platform with other names; replace what is in capitals:")
+        if _needs_views(connection, schema):
+            found.add(
+                "views", "these adapt a platform with other names or types; replace what is in capitals:"
+            )
             for statement in adapting_views(connection, schema):
                 found.add("", statement)
         return found
@@ -130,11 +137,14 @@ def _add(connection: Connection, source: Source, found: Diagnosis, section: Sect
         found.add(name, finding, WOULD_FAIL if name == "fails" else CAN_RUN)
 
 
-def _lacks_columns(connection: Connection, schema: str | None) -> bool:
-    """Whether a table or a column is missing, which views can adapt, rather than a permission."""
+def _needs_views(connection: Connection, schema: str | None) -> bool:
+    """Whether a table or a column is missing or of another type, which views can adapt, rather than a permission."""
     found = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
     return any(
-        name not in found or any(column not in found[name].c for column in columns)
+        name not in found
+        or any(
+            column not in found[name].c or not has_usable_type(found[name].c[column]) for column in columns
+        )
         for name, columns in REQUIRED_COLUMNS.items()
     )
 
@@ -258,13 +268,14 @@ def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
-    missing = missing_indexes(connection, source)
-    yield (
-        "indexes",
-        "all there" if not missing else "missing; a night reads far more than it needs without them:",
-    )
-    for statement in missing:
-        yield "", statement
+    advice = missing_indexes(connection, source)
+    missing = [line for line in advice if not line.startswith("--")]
+    if missing:
+        yield "indexes", "missing; a night reads far more than it needs without them:"
+    else:
+        yield "indexes", "cannot be seen through a view:" if advice else "all there"
+    for line in advice:
+        yield "", line
 
 
 def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:

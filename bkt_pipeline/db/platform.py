@@ -56,6 +56,16 @@ REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.it
 # Columns that can order attempts with the same time. Without any of them, a primary key is needed.
 ORDER_COLUMNS = ("attempt_order", "id")
 
+_IDS: tuple[type, ...] = (Uuid, Integer, Numeric)
+_ID = (_IDS, "uuid, text, varchar, citext or a whole number")
+# The types that a night can read, and how a message names them. The same columns are ids in every table.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("id", "skill_id", "item_id"), _ID),
+    "active": ((Boolean,), "boolean"),
+    "is_correct": ((Boolean, Integer, Numeric, Double), "boolean, or a number 0 or 1"),
+    "created_at": ((DateTime,), "timestamp with or without time zone"),
+}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -243,20 +253,19 @@ def reflect(connection: Connection, schema: str | None = None) -> Platform:
 
 
 def _require_types(source: Source) -> None:
-    _require(source.skills.c.active, (Boolean,), "boolean")
-    _require(source.attempts.c.is_correct, (Boolean, Integer, Numeric, Double), "boolean, or a number 0 or 1")
-    _require(source.attempts.c.created_at, (DateTime,), "timestamp with or without time zone")
-    for ids in (source.skills.c.id, source.items.c.id):
-        if not is_text(ids):
-            _require(ids, (Uuid, Integer, Numeric), "uuid, text, varchar, citext or a whole number")
+    skills, items, attempts = source.skills.c, source.items.c, source.attempts.c
+    for one in (skills.active, attempts.is_correct, attempts.created_at, skills.id, items.id):
+        if not has_usable_type(one):
+            raise SourceSchemaError(
+                f"{one.table.name}.{one.name} is {one.info['type']}; expected {_TYPES[one.name][1]} "
+                "(a view can convert it, see bkt-pipeline doctor)"
+            )
 
 
-def _require(found: Column[Any], kinds: tuple[type, ...], expected: str) -> None:
-    if not isinstance(found.type, kinds):
-        raise SourceSchemaError(
-            f"{found.table.name}.{found.name} is {found.info['type']}; expected {expected} "
-            "(a view can convert it, see bkt-pipeline doctor)"
-        )
+def has_usable_type(column: Column[Any]) -> bool:
+    """Whether a night can read the column, one of those in `REQUIRED_COLUMNS`."""
+    kinds, _ = _TYPES.get(column.name, (None, ""))
+    return kinds is None or isinstance(column.type, kinds) or (kinds is _IDS and is_text(column))
 
 
 def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> SourceSchemaError:

@@ -118,12 +118,20 @@ def test_views_adapt_a_platform_with_other_names(
     assert diagnose().exit_code == CAN_RUN
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE attempts RENAME is_correct TO score; ALTER TABLE attempts ALTER score TYPE int USING 1;",
+        "DROP TABLE items, skills CASCADE; CREATE TYPE kind AS ENUM ('adding');"
+        "CREATE TABLE skills (id kind PRIMARY KEY, active boolean); INSERT INTO skills VALUES ('adding', true);"
+        "CREATE TABLE items (id text PRIMARY KEY, skill_id kind);",
+    ],
+    ids=["another name", "enum ids"],
+)
 def test_adapting_views_avoid_existing_table_names(
-    ask: Ask, empty_database: str, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, empty_database: str, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    found = ask(
-        "ALTER TABLE attempts RENAME is_correct TO score; ALTER TABLE attempts ALTER score TYPE int USING 1;"
-    )
+    found = ask(sql)
     assert found.exit_code == UNUSABLE
     with psycopg.connect(empty_database) as connection:
         connection.execute("\n".join(statements(found)).replace("YOUR_SCORE", "score").encode())
