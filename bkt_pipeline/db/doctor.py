@@ -33,7 +33,7 @@ from bkt_pipeline.errors import DatabaseError, InvalidSettings, PermissionMissin
 from bkt_pipeline.settings import database_url, settings
 
 CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
-_FAILS = {"items": False}  # without these rights a night still succeeds
+_OPTIONAL = ("items",)  # without these rights a night still succeeds
 
 
 @dataclass
@@ -94,7 +94,7 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     except DatabaseError as error:
         savepoint.rollback()
         found.add("fails", str(error), _exit_code(error))
-        if _needs_views(connection, schema):
+        if not isinstance(error, PermissionMissing) and _needs_views(connection, schema):
             found.add(
                 "views", "these adapt a platform with other names or types; replace what is in capitals:"
             )
@@ -104,15 +104,13 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     for table in (source.skills, source.items, source.attempts):
         found.add("table", f"{table.name} ({kind_of(table)}): {', '.join(_typed(table))}")
     target = _target(connection, source, schema, found)
-    if found.exit_code == CAN_RUN:
-        for name, why in try_writes(connection, source, target, schema).items():
-            fails = _FAILS.get(name, True)
-            found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
-    for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes, _last_night):
+    refused = try_writes(connection, source, target, schema) if found.exit_code == CAN_RUN else {}
+    for name, why in refused.items():
+        found.add(*(("fails", why, WOULD_FAIL) if name not in _OPTIONAL else (name, why)))
+    for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes):
         _add(connection, source, found, section)
-    if target is not None and current(connection) == newest():
-        platform = Platform(source.skills, source.items, source.attempts, target)
-        found.add("backend", describe_view(connection, platform))
+    if "schema" not in refused:
+        _add(connection, source, found, partial(_last_night, target=target))
     return found
 
 
@@ -130,7 +128,7 @@ def _add(connection: Connection, source: Source, found: Diagnosis, section: Sect
     except DBAPIError as error:
         if is_transient(error):
             raise
-        lines = [("fails", f"the platform's tables cannot be read: {reason(error)}")]
+        lines = [("fails", f"a table cannot be read: {reason(error)}")]
     except DatabaseError as error:
         lines = [("fails", str(error))]
     for name, finding in lines:
@@ -278,7 +276,7 @@ def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]
         yield "", line
 
 
-def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+def _last_night(connection: Connection, source: Source, target: Table | None) -> Iterator[tuple[str, str]]:
     revision = current(connection)
     if revision and revision not in known_revisions():
         yield "migrations", f"bkt_pipeline is at {revision}, which this version does not know"
@@ -289,13 +287,14 @@ def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, s
         return
     yield "migrations", f"bkt_pipeline is at {revision}, the newest"
     night = latest_night_date(connection)
-    if night is None:
-        yield "last night", "none yet"
-        return
     counts = connection.execute(
         select(night_skills.c.outcome, func.count())
         .where(night_skills.c.night == night)
         .group_by(night_skills.c.outcome)
         .order_by(night_skills.c.outcome)
     )
-    yield "last night", f"{night}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    yield "last night", f"{night}: {ended}" if night else "none yet"
+    if target is not None:
+        platform = Platform(source.skills, source.items, source.attempts, target)
+        yield "backend", describe_view(connection, platform)

@@ -29,11 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db.permissions import require_readable
+from bkt_pipeline.db.permissions import require_readable, role_name
 from bkt_pipeline.db.relations import find_relations, id_value, is_text, kind_of
 from bkt_pipeline.db.retry import reason, sqlstate
 from bkt_pipeline.db.target import create_target, find_target
-from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.errors import DatabaseError, PermissionMissing, SourceSchemaError
 
 SOURCE_COMMENTS = {
     "skills": {
@@ -268,14 +268,22 @@ def has_usable_type(column: Column[Any]) -> bool:
     return kinds is None or isinstance(column.type, kinds) or (kinds is _IDS and is_text(column))
 
 
-def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> SourceSchemaError:
+def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> DatabaseError:
     elsewhere = connection.execute(
         text(
-            "SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            "SELECT DISTINCT n.nspname, quote_ident(n.nspname) AS quoted,"
+            " NOT has_schema_privilege(n.oid, 'USAGE') AND n.nspname = ANY("
+            " string_to_array(replace(current_setting('search_path'), ' ', ''), ',')) AS closed"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1"
         ).bindparams(bindparam("names", list(missing), ARRAY(Text)))
-    ).scalars()
-    found = [name for name in elsewhere if name != schema]
+    ).all()
+    if closed := [row.quoted for row in elsewhere if row.closed and schema is None]:
+        role, where = role_name(connection), ", ".join(closed)
+        return PermissionMissing(
+            f"the role {role} may not use the schema {where}; issue: GRANT USAGE ON SCHEMA {where} TO {role};"
+        )
+    found = [row.nspname for row in elsewhere if row.nspname != schema]
     where = f"schema {schema} (BKT_SOURCE_SCHEMA)" if schema else "search path"
     hint = (
         f"; there is one in the schema {', '.join(found)}: set BKT_SOURCE_SCHEMA to it, and make sure that this "
