@@ -255,6 +255,7 @@ def test_a_role_without_rights_gets_the_grants_to_issue(
         superuser.execute("CREATE ROLE doctors_patient LOGIN")
     try:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OWNER", empty_database)
             patch.setenv("DATABASE_URL", empty_database.replace("postgres@", "doctors_patient@"))
             found = diagnose()
             assert found.exit_code == WOULD_FAIL
@@ -262,8 +263,15 @@ def test_a_role_without_rights_gets_the_grants_to_issue(
             with psycopg.connect(empty_database) as owner:
                 owner.execute("GRANT SELECT ON skills, items, attempts TO doctors_patient")
             found = diagnose()
-        assert found.exit_code == WOULD_FAIL
-        assert len([text for text in lines(found, "fails") if "run bkt-pipeline migrate" in text]) == 2
+            assert found.exit_code == WOULD_FAIL
+            assert len([text for text in lines(found, "fails") if "run bkt-pipeline migrate" in text]) == 2
+            with open_database("OWNER"), psycopg.connect(empty_database) as owner:
+                owner.execute("GRANT SELECT, INSERT, UPDATE ON skill_bkt_params TO doctors_patient")
+            found = diagnose()
+            (refused,) = lines(found, "fails")
+            assert refused.startswith(
+                "permission denied for schema bkt_pipeline (SQLSTATE 42501); run bkt-pipeline"
+            )
     finally:
         with psycopg.connect(empty_database, autocommit=True) as owner:
             owner.execute("DROP OWNED BY doctors_patient")
