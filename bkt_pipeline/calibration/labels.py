@@ -50,7 +50,7 @@ def labels(keys: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
     >>> labels(["s1", "s2", "s3"], {"s1": "Adding", "s2": "Adding"})
     {'s1': 'Adding (s1)', 's2': 'Adding (s2)', 's3': 's3'}
     """
-    called = {key: one_line(names.get(key, key)) for key in keys}
+    called = {key: one_line(names.get(key, "")) or one_line(key) for key in keys}
     times = Counter(called.values())
     return {
         key: shortened(name, LONGEST_LABEL)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len, chop_cells
 from rich.table import Table
 from rich.text import Text
 
-from bkt_pipeline.calibration.labels import counted, labels, one_line, printable, shortened
+from bkt_pipeline.calibration.labels import counted, labels, one_line, printable
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.reasons import reason_lines
 from bkt_pipeline.db.isolation import shown_key
@@ -22,7 +23,7 @@ STYLES = {
 PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
 NARROW = 100  # characters; a narrower table leaves out two columns
 WITH_IDS = 130  # characters; a narrower table shows a skill's name in place of its id
-# Characters of a name or id in a narrow table, which shortens longer ones in the middle: at most, and at least.
+# Cells of a name or id in a narrow table, which shortens longer ones in the middle: at most, and at least.
 LONGEST_NAME, SHORTEST_NAME = 30, 8
 GAP = 2  # characters between columns
 
@@ -58,7 +59,7 @@ def night_table(
         if with_ids:
             shown = [shown_key(key), one_line(names.get(key, ""))]
         else:
-            shown = [label if wide else shortened(label, min(room, LONGEST_NAME))]
+            shown = [_fitted(label, room if wide else min(room, LONGEST_NAME))]
         rows.append([*map(Text, (*shown, *numbers)), Text(str(outcome.outcome), STYLES[outcome.outcome])])
     heads = [Text(str(column.header)) for column in table.columns]
     widths = [max(text.cell_len for text in texts) for texts in zip(heads, *rows, strict=True)]
@@ -100,6 +101,14 @@ def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], sec
         if outcome.outcome is Outcome.FAILED
     ]
     return "\n".join(lines)
+
+
+def _fitted(name: str, cells: int) -> str:
+    """The name, without its middle if it needs more cells of the terminal; a wide character needs two."""
+    if cell_len(name) <= cells:
+        return name
+    tail = cells // 3
+    return f"{chop_cells(name, cells - tail - 1)[0]}…{chop_cells(name[::-1], tail)[0][::-1]}"
 
 
 def _parameter(outcome: SkillOutcome, parameters: Mapping[str, Mapping[str, float]], name: str) -> str:
