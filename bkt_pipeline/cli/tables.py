@@ -53,11 +53,16 @@ def night_table(
     rows: list[list[Text]] = []
     taken = sum(max(map(len, [name, *values])) + GAP for name, values in columns.items())
     room = max(SHORTEST_NAME, width - taken - GAP - max(map(len, STYLES)))
+    widest_name = max((cell_len(one_line(name)) for name in names.values()), default=0)
+    widest_id = max((cell_len(shown_key(outcome.skill_id)) for outcome in outcomes), default=0)
+    widest_name = max(min(widest_name, (room - GAP) // 2), min(widest_name, room - GAP - widest_id))
     for outcome, *numbers in zip(outcomes, *columns.values(), strict=True):
         key = outcome.skill_id
         label = called[key] if key in names else shown_key(key)
         if with_ids:
-            shown = [shown_key(key), one_line(names.get(key, ""))]
+            # A name and an id share the room; each may use what the other leaves.
+            ident, name = shown_key(key), one_line(names.get(key, ""))
+            shown = [_fitted(ident, room - GAP - widest_name), _fitted(name, widest_name)]
         else:
             shown = [_fitted(label, room if wide else min(room, LONGEST_NAME))]
         rows.append([*map(Text, (*shown, *numbers)), Text(str(outcome.outcome), STYLES[outcome.outcome])])

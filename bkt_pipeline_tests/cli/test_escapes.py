@@ -52,7 +52,7 @@ def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
     assert len(rows) == 2 * len(HOSTILE), "no id makes a line of its own"
 
 
-@pytest.mark.parametrize("width", [80, 110])
+@pytest.mark.parametrize("width", [80, 110, 150])
 def test_each_skill_has_one_line_whatever_it_is_called(width: int) -> None:
     names = {
         "1": "分数の足し算と引き算をする練習問題の章その一",
