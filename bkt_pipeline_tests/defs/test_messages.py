@@ -104,7 +104,7 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
     empty = night(platform, AS_OF + 200 * DAY)
     assert "some_skill_is_calibrated failed" in empty.warning
     assert receiver.titles[2:] == ["bkt_pipeline: the night of 2026-07-20 calibrated nothing"]
-    assert "some_skill_is_calibrated failed: read the reasons" in receiver.messages[-1]["message"]
+    assert "some_skill_is_calibrated failed: read why skills" in receiver.messages[-1]["message"]
     assert len(receiver.requests) == pings
 
     # Freshness is that of what was calibrated, although the skipped skills were materialised.
