@@ -292,7 +292,7 @@ def _allowed(field: FieldInfo) -> str:
         limits = {n: getattr(limit, n) for limit in field.metadata for n in ("ge", "le") if hasattr(limit, n)}
         at_least = f"a whole number, at least {limits['ge']}"
         return f"{at_least} and at most {limits['le']}" if "le" in limits else at_least
-    if bool in (field.annotation, *typing.get_args(field.annotation)):
+    if bool in (field.annotation, *typing.get_args(field.annotation)) or field.annotation == YesOrNo | None:
         return "yes or no"
     if typing.get_origin(field.annotation) is Literal:
         return " or ".join(map(str, typing.get_args(field.annotation)))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from bkt_pipeline.calibration.labels import counted
 from bkt_pipeline.model.bkt.scores import Scores
 from bkt_pipeline.model.irt.comparison import ItemComparison
 
@@ -44,7 +45,7 @@ class Comparison:
         error = "" if self.error is None else f" (standard error {self.error:.1f})"
         return (
             f"{self.best} predicts held-out answers best: {self.gain:+.1f} mnat per answer{error} against {self.other}, "
-            f"mean over {self.skills} skills"
+            f"mean over {counted(self.skills, 'skill')}"
         )
 
 

@@ -30,6 +30,15 @@ def shortened(name: str, longest: int) -> str:
     return f"{name[: longest - tail - 1]}…{name[-tail:]}"
 
 
+def counted(number: int, what: str) -> str:
+    """The number with its noun.
+
+    >>> counted(1, "skill"), counted(1200, "skill")
+    ('1 skill', '1,200 skills')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def one_line(text: str) -> str:
     """The text on one line, with control characters escaped."""
     return printable(" ".join(text.split()))
@@ -41,7 +50,7 @@ def labels(keys: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
     >>> labels(["s1", "s2", "s3"], {"s1": "Adding", "s2": "Adding"})
     {'s1': 'Adding (s1)', 's2': 'Adding (s2)', 's3': 's3'}
     """
-    called = {key: one_line(names.get(key, key)) for key in keys}
+    called = {key: one_line(names.get(key, "")) or one_line(key) for key in keys}
     times = Counter(called.values())
     return {
         key: shortened(name, LONGEST_LABEL)

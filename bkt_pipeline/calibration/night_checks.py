@@ -20,8 +20,9 @@ def verify_night(
 
 @check(
     "At least one skill was calibrated.",
-    what_to_do="read the reasons in skipped_or_failed; if all skills were skipped, check whether attempts still arrive "
-    "and whether the window covers the data",
+    what_to_do="read why skills were skipped or failed; if all were skipped, check whether attempts still arrive and "
+    "whether the window covers the data; if all were overtaken, a newer night has published: use a later as_of, or roll "
+    "back first",
     error=True,
 )
 def some_skill_is_calibrated(outcomes: Mapping[Outcome, int]) -> Decision:

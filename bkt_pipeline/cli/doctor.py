@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any
 
-from bkt_pipeline.errors import BktError, InvalidSettings
+from bkt_pipeline.errors import BktError, DatabaseUnavailable, InvalidSettings, WindowStoreUnavailable
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -58,9 +58,12 @@ def run_doctor(options: argparse.Namespace) -> int:
     try:
         windows = window_store(partial(retrying, engine))
         windows.check_access()
+        report("windows", f"{windows.location}, which can be read and written")
+    except (DatabaseUnavailable, WindowStoreUnavailable) as error:
+        report("fails", str(error))
+        found.exit_code = max(found.exit_code, WOULD_FAIL)
     finally:
         close(engine)
-    report("windows", f"{windows.location}, which can be read and written")
     for name, problem in {**dict.fromkeys(receivers(), "ready"), **unusable_receivers()}.items():
         report("messages", f"{name}: {problem}")
     return found.exit_code

@@ -33,7 +33,8 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         description="Writes params.csv, one row for each skill that the night calibrated, with its parameters by every "
         "estimator, their intervals, and the held-out scores; and items.csv, one row for each item that no later night "
         "has calibrated again. The columns are those of the tables skill_fits and item_irt_params in the schema "
-        "bkt_pipeline. Nothing is exported about a student.",
+        "bkt_pipeline. A profile interval is that of the continuous maximum, so a grid point can lie outside it. Nothing is "
+        "exported about a student.",
     )
     export.add_argument(
         "--night", metavar="DATE", help="UTC date of the night's as_of, e.g. 2026-01-31 (default: the newest)"

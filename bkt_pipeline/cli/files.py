@@ -21,7 +21,11 @@ def written_whole(path: Path) -> Iterator[Path]:
             target.write(part.read_bytes())
         return
     path = Path(os.path.realpath(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    except OSError as error:
+        # The user knows the file, not the temporary one beside it.
+        raise OSError(f"{path} cannot be written: {error.strerror}") from None
     os.close(handle)
     part = Path(name)
     try:

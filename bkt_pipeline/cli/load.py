@@ -82,6 +82,7 @@ def run_load(options: argparse.Namespace) -> int:
     """Check the whole file, then write it, then report."""
     started = time.perf_counter()
     now = dt.datetime.now(dt.UTC)
+    from bkt_pipeline.calibration.labels import counted
     from bkt_pipeline.db.attempts_file import read_attempts_file
     from bkt_pipeline.db.database import connect
     from bkt_pipeline.db.loaded_tables import load_attempts
@@ -96,7 +97,9 @@ def run_load(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     newest = _moment(int(attempts.created_us[-1]))
     night = f"bkt-pipeline nightly{_as_of(newest, now)}"
-    loaded = f"loaded {len(attempts):,} attempts of {len(attempts.skills):,} skills in {seconds:.1f} s"
+    loaded = (
+        f"loaded {len(attempts):,} attempts of {counted(len(attempts.skills), 'skill')} in {seconds:.1f} s"
+    )
     for line in (f"{loaded}; next: {night}", *_report(attempts, now)):
         write_line(out(), line)
     return DONE

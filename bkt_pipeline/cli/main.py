@@ -23,9 +23,9 @@ INTERRUPTED = 130
 
 HELP = """Recalibrates the BKT parameters of every skill from the attempts of the last 30 days.
 
-DATABASE_URL names the Postgres database with the platform's skills, items and attempts. Without it, an
-embedded Postgres is used. It keeps its data under BKT_PIPELINE_HOME and starts with a synthetic school,
-so that every command works without any setup."""
+DATABASE_URL names the Postgres database with the platform's skills, items and attempts. Until one was used
+on this machine, an embedded Postgres takes its place, so that every command works without any setup. It
+starts with a synthetic school, and keeps its data under BKT_PIPELINE_HOME."""
 
 COMMANDS = (nightly, ui, load, doctor, migrate, rollback, prune, forget, compare, export)
 

@@ -29,8 +29,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         help="calibrate every active skill now",
         description="Runs the night through Dagster in this process and prints a table of the skills. "
         f"A skill with fewer than {MIN_ATTEMPTS} graded attempts in the window is skipped and keeps its row. "
-        "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, or "
-        "nothing was calibrated, 2 wrong usage or no usable database, 130 interrupted.",
+        "Exit code: 0 done (skipped skills are fine), 1 some skill or run failed and the others are stored, nothing was "
+        "calibrated, or there were fewer than half of the usual attempts, 2 wrong usage or no usable database, 130 "
+        "interrupted.",
     )
     nightly.add_argument(
         "--as-of",

@@ -14,7 +14,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
         "rollback",
         help="restore the parameters of an earlier night",
         description="Restores skill_bkt_params, in one transaction, to what it contained at the end of a night, and "
-        "records this in the ledger. The next night publishes again as usual.",
+        "records this in the ledger. The next night publishes again as usual. Item parameters stay until then.",
     )
     rollback.add_argument(
         "--night", metavar="DATE", required=True, help="the night to restore, e.g. 2026-01-31"
@@ -39,6 +39,7 @@ def parse_night(text: str) -> dt.date:
 
 def run_rollback(options: argparse.Namespace) -> int:
     """Roll back, and report what was restored."""
+    from bkt_pipeline.calibration.labels import counted
     from bkt_pipeline.cli.console import write_line
     from bkt_pipeline.db.database import open_database
     from bkt_pipeline.db.isolation import shown_key
@@ -48,11 +49,11 @@ def run_rollback(options: argparse.Namespace) -> int:
     with open_database() as database:
         done = database.run(partial(roll_back, platform=database.platform, night=night, skills=options.skill))
     print(
-        f"restored {len(done.restored)} skills to their parameters after the night of {night}; "
+        f"restored {counted(len(done.restored), 'skill')} to the parameters after the night of {night}; "
         f"{len(done.unchanged)} already had them"
     )
     for key, why in done.refused.items():
         write_line(options.console, f"{shown_key(key)} could not be restored: {why}")
     if done.without:
-        print(f"{len(done.without)} skills were first calibrated later and keep their parameters")
+        print(f"first calibrated later, and left as they are: {counted(len(done.without), 'skill')}")
     return 1 if done.refused else 0

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len, chop_cells
 from rich.table import Table
 from rich.text import Text
 
-from bkt_pipeline.calibration.labels import labels, one_line, printable, shortened
+from bkt_pipeline.calibration.labels import counted, labels, one_line, printable
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.reasons import reason_lines
 from bkt_pipeline.db.isolation import shown_key
@@ -22,7 +23,7 @@ STYLES = {
 PARAMETERS = ("p_l0", "p_transit", "p_slip", "p_guess")
 NARROW = 100  # characters; a narrower table leaves out two columns
 WITH_IDS = 130  # characters; a narrower table shows a skill's name in place of its id
-# Characters of a name or id in a narrow table, which shortens longer ones in the middle: at most, and at least.
+# Cells of a name or id in a narrow table, which shortens longer ones in the middle: at most, and at least.
 LONGEST_NAME, SHORTEST_NAME = 30, 8
 GAP = 2  # characters between columns
 
@@ -52,13 +53,18 @@ def night_table(
     rows: list[list[Text]] = []
     taken = sum(max(map(len, [name, *values])) + GAP for name, values in columns.items())
     room = max(SHORTEST_NAME, width - taken - GAP - max(map(len, STYLES)))
+    widest_name = max((cell_len(one_line(name)) for name in names.values()), default=0)
+    widest_id = max((cell_len(shown_key(outcome.skill_id)) for outcome in outcomes), default=0)
+    widest_name = max(min(widest_name, (room - GAP) // 2), min(widest_name, room - GAP - widest_id))
     for outcome, *numbers in zip(outcomes, *columns.values(), strict=True):
         key = outcome.skill_id
         label = called[key] if key in names else shown_key(key)
         if with_ids:
-            shown = [shown_key(key), one_line(names.get(key, ""))]
+            # A name and an id share the room; each may use what the other leaves.
+            ident, name = shown_key(key), one_line(names.get(key, ""))
+            shown = [_fitted(ident, room - GAP - widest_name), _fitted(name, widest_name)]
         else:
-            shown = [label if wide else shortened(label, min(room, LONGEST_NAME))]
+            shown = [_fitted(label, room if wide else min(room, LONGEST_NAME))]
         rows.append([*map(Text, (*shown, *numbers)), Text(str(outcome.outcome), STYLES[outcome.outcome])])
     heads = [Text(str(column.header)) for column in table.columns]
     widths = [max(text.cell_len for text in texts) for texts in zip(heads, *rows, strict=True)]
@@ -76,13 +82,9 @@ def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:
     counts = {kind: sum(outcome.outcome is kind for outcome in outcomes) for kind in STYLES}
     listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     attempts = sum(outcome.attempts or 0 for outcome in outcomes)
-    likelihood = sum(
-        outcome.log_likelihood or 0.0 for outcome in outcomes if outcome.outcome is Outcome.CALIBRATED
-    )
-    return (
-        f"{len(outcomes)} skills: {listed or 'none'}; {attempts:,} attempts, "
-        f"log-likelihood {likelihood:,.1f}, {seconds:.1f} s"
-    )
+    fitted = [outcome.log_likelihood for outcome in outcomes if outcome.outcome is Outcome.CALIBRATED]
+    likelihood = f"log-likelihood {sum(filter(None, fitted)):,.1f}, " if fitted else ""
+    return f"{counted(len(outcomes), 'skill')}: {listed or 'none'}; {attempts:,} attempts, {likelihood}{seconds:.1f} s"
 
 
 def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], seconds: float) -> str:
@@ -90,7 +92,13 @@ def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], sec
     counts = {status: sum(getattr(outcome, status) for outcome in outcomes) for status in ItemStatus}
     listed = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     attempts = sum(outcome.attempts for outcome in outcomes)
-    lines = [f"{sum(counts.values()):,} items: {listed or 'none'}; {attempts:,} attempts, {seconds:.1f} s"]
+    late = sum(outcome.outcome is Outcome.OVERTAKEN for outcome in outcomes)
+    parts = [
+        counted(sum(counts.values()), "item") + (f": {listed}" if listed else ""),
+        *([f"those of {counted(late, 'skill')} were overtaken"] if late else []),
+        f"{attempts:,} attempts, {seconds:.1f} s",
+    ]
+    lines = ["; ".join(parts)]
     called = labels([outcome.skill_id for outcome in outcomes], names)
     lines += [
         f"failed: items of {called[outcome.skill_id]}: {printable(outcome.reason or '')}"
@@ -98,6 +106,14 @@ def items_totals(outcomes: Sequence[ItemsOutcome], names: Mapping[str, str], sec
         if outcome.outcome is Outcome.FAILED
     ]
     return "\n".join(lines)
+
+
+def _fitted(name: str, cells: int) -> str:
+    """The name, without its middle if it needs more cells of the terminal; a wide character needs two."""
+    if cell_len(name) <= cells:
+        return name
+    tail = cells // 3
+    return f"{chop_cells(name, cells - tail - 1)[0]}…{chop_cells(name[::-1], tail)[0][::-1]}"
 
 
 def _parameter(outcome: SkillOutcome, parameters: Mapping[str, Mapping[str, float]], name: str) -> str:

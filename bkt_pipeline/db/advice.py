@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, Table, text
 
 from bkt_pipeline.db.permissions import name_of
-from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source
+from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Source, has_usable_type
 from bkt_pipeline.db.relations import FOREIGN, PARTITIONED, VIEW, find_relations
 
 ADAPTER_SCHEMA = "bkt_source"
@@ -94,6 +94,15 @@ def _missing_index(
     )
 
 
+def _shown(table: Table | None, column: str, expression: str) -> str:
+    """The column of an adapting view: as the table has it, cast to text, or the expression with placeholders."""
+    if table is None or column not in table.c:
+        return expression
+    if has_usable_type(table.c[column]):
+        return column
+    return f"{column}::text AS {column}" if column.endswith("id") else expression
+
+
 def adapting_views(connection: Connection, schema: str | None = None) -> Iterator[str]:
     """Three CREATE VIEW statements that show a platform's tables with the names and columns that a night reads.
 
@@ -102,15 +111,13 @@ def adapting_views(connection: Connection, schema: str | None = None) -> Iterato
     """
     found = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
     prefix = f"{ADAPTER_SCHEMA}." if found else ""
+    quote = connection.dialect.identifier_preparer.quote
     if prefix:
         yield f"CREATE SCHEMA {ADAPTER_SCHEMA};"
     for name, (placeholder, columns) in _PLACEHOLDERS.items():
         table = found.get(name)
-        shown = [
-            column if table is not None and column in table.c else expression
-            for column, expression in columns.items()
-        ]
-        origin = placeholder if table is None else f"{table.schema}.{table.name}"
+        shown = [_shown(table, column, expression) for column, expression in columns.items()]
+        origin = placeholder if table is None else f"{quote(table.schema or '')}.{quote(table.name)}"
         # Printed for the user, never run.
         yield f"CREATE VIEW {prefix}{name} AS SELECT {', '.join(shown)} FROM {origin};"  # noqa: S608
     if prefix:

@@ -20,18 +20,20 @@ from bkt_pipeline.db.left_out import count_orphans, count_repeats, count_ties, l
 from bkt_pipeline.db.migrations import current, known_revisions, newest
 from bkt_pipeline.db.nights import latest_night_date
 from bkt_pipeline.db.older_answers import older_answers
-from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, reflect_source
+from bkt_pipeline.db.platform import REQUIRED_COLUMNS, Platform, Source, has_usable_type, reflect_source
 from bkt_pipeline.db.relations import find_relations, kind_of
 from bkt_pipeline.db.retry import is_transient, reason, retrying
 from bkt_pipeline.db.returning import returning_students, sampled
 from bkt_pipeline.db.schema import night_skills
 from bkt_pipeline.db.target import TARGET, find_target
 from bkt_pipeline.db.trial import read_only, try_writes
+from bkt_pipeline.db.urls import platform_name
+from bkt_pipeline.embedded.home import note_platform
 from bkt_pipeline.errors import DatabaseError, InvalidSettings, PermissionMissing
-from bkt_pipeline.settings import settings
+from bkt_pipeline.settings import database_url, settings
 
 CAN_RUN, WOULD_FAIL, UNUSABLE = 0, 1, 2
-_FAILS = {"items": False}  # without these rights a night still succeeds
+_OPTIONAL = ("items",)  # without these rights a night still succeeds
 
 
 @dataclass
@@ -61,7 +63,10 @@ def diagnose() -> Diagnosis:
     """
     engine, embedded = connect(budget_seconds=0)
     try:
-        return retrying(engine, partial(_diagnose, embedded=embedded))
+        found = retrying(engine, partial(_diagnose, embedded=embedded))
+        if not embedded and (url := database_url()):
+            note_platform(platform_name(url))
+        return found
     finally:
         close(engine)
 
@@ -89,23 +94,23 @@ def _diagnose(connection: Connection, embedded: bool) -> Diagnosis:
     except DatabaseError as error:
         savepoint.rollback()
         found.add("fails", str(error), _exit_code(error))
-        if _lacks_columns(connection, schema):
-            found.add("views", "these adapt a platform with other names; replace what is in capitals:")
+        if not isinstance(error, PermissionMissing) and _needs_views(connection, schema):
+            found.add(
+                "views", "these adapt a platform with other names or types; replace what is in capitals:"
+            )
             for statement in adapting_views(connection, schema):
                 found.add("", statement)
         return found
     for table in (source.skills, source.items, source.attempts):
         found.add("table", f"{table.name} ({kind_of(table)}): {', '.join(_typed(table))}")
     target = _target(connection, source, schema, found)
-    if found.exit_code == CAN_RUN:
-        for name, why in try_writes(connection, source, target, schema).items():
-            fails = _FAILS.get(name, True)
-            found.add("fails" if fails else name, why, WOULD_FAIL if fails else CAN_RUN)
-    for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes, _last_night):
+    refused = try_writes(connection, source, target, schema) if found.exit_code == CAN_RUN else {}
+    for name, why in refused.items():
+        found.add(*(("fails", why, WOULD_FAIL) if name not in _OPTIONAL else (name, why)))
+    for section in (_mastery, _attempts, _returning, _left_out, _order, _indexes):
         _add(connection, source, found, section)
-    if target is not None and current(connection) == newest():
-        platform = Platform(source.skills, source.items, source.attempts, target)
-        found.add("backend", describe_view(connection, platform))
+    if "schema" not in refused:
+        _add(connection, source, found, partial(_last_night, target=target))
     return found
 
 
@@ -123,18 +128,21 @@ def _add(connection: Connection, source: Source, found: Diagnosis, section: Sect
     except DBAPIError as error:
         if is_transient(error):
             raise
-        lines = [("fails", f"the platform's tables cannot be read: {reason(error)}")]
+        lines = [("fails", f"a table cannot be read: {reason(error)}")]
     except DatabaseError as error:
         lines = [("fails", str(error))]
     for name, finding in lines:
         found.add(name, finding, WOULD_FAIL if name == "fails" else CAN_RUN)
 
 
-def _lacks_columns(connection: Connection, schema: str | None) -> bool:
-    """Whether a table or a column is missing, which views can adapt, rather than a permission."""
+def _needs_views(connection: Connection, schema: str | None) -> bool:
+    """Whether a table or a column is missing or of another type, which views can adapt, rather than a permission."""
     found = find_relations(connection, tuple(REQUIRED_COLUMNS), schema)
     return any(
-        name not in found or any(column not in found[name].c for column in columns)
+        name not in found
+        or any(
+            column not in found[name].c or not has_usable_type(found[name].c[column]) for column in columns
+        )
         for name, columns in REQUIRED_COLUMNS.items()
     )
 
@@ -258,16 +266,17 @@ def _order(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _indexes(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
-    missing = missing_indexes(connection, source)
-    yield (
-        "indexes",
-        "all there" if not missing else "missing; a night reads far more than it needs without them:",
-    )
-    for statement in missing:
-        yield "", statement
+    advice = missing_indexes(connection, source)
+    missing = [line for line in advice if not line.startswith("--")]
+    if missing:
+        yield "indexes", "missing; a night reads far more than it needs without them:"
+    else:
+        yield "indexes", "cannot be seen through a view:" if advice else "all there"
+    for line in advice:
+        yield "", line
 
 
-def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, str]]:
+def _last_night(connection: Connection, source: Source, target: Table | None) -> Iterator[tuple[str, str]]:
     revision = current(connection)
     if revision and revision not in known_revisions():
         yield "migrations", f"bkt_pipeline is at {revision}, which this version does not know"
@@ -278,13 +287,14 @@ def _last_night(connection: Connection, source: Source) -> Iterator[tuple[str, s
         return
     yield "migrations", f"bkt_pipeline is at {revision}, the newest"
     night = latest_night_date(connection)
-    if night is None:
-        yield "last night", "none yet"
-        return
     counts = connection.execute(
         select(night_skills.c.outcome, func.count())
         .where(night_skills.c.night == night)
         .group_by(night_skills.c.outcome)
         .order_by(night_skills.c.outcome)
     )
-    yield "last night", f"{night}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    yield "last night", f"{night}: {ended}" if night else "none yet"
+    if target is not None:
+        platform = Platform(source.skills, source.items, source.attempts, target)
+        yield "backend", describe_view(connection, platform)

@@ -36,6 +36,7 @@ from bkt_pipeline.db.clock import LATEST_MOMENT
 from bkt_pipeline.db.params import given_skills
 from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import id_value
+from bkt_pipeline.db.rollback import with_items_rolled_back
 from bkt_pipeline.db.schema import item_irt_params, night_items
 from bkt_pipeline.db.upsert import lock_skills
 from bkt_pipeline.errors import RowNotTaken
@@ -74,8 +75,8 @@ def store_items(
     """Upsert the items of some skills, and the platform's own columns from `platform_model` where that is one; returns
     the skill and item of each row that was written.
 
-    The key is the pair of skill and item. Rows with a newer as_of are kept. An item that was not calibrated gets a
-    row with the reason, but that never replaces parameters from an earlier night.
+    The key is the pair of skill and item. Rows with a newer as_of are kept, unless their skill was rolled back. An item
+    that was not calibrated gets a row with the reason, but that never replaces parameters from an earlier night.
 
     Raises
     ------
@@ -85,23 +86,22 @@ def store_items(
     rows = [row for items in skills for row in fitted_rows(items)]
     if not rows:
         return set()
-    lock_skills(connection, [items.skill_id for items in skills])
+    lock_skills(connection, keys := [items.skill_id for items in skills])
     # Sorted, so that two transactions that write the same items wait for each other instead of deadlocking.
     rows.sort(key=lambda row: (row["skill_id"], row["item_id"]))
-    given = {"given_as_of": as_of, "given_run": run_id}
+    given = {"given_as_of": as_of, "given_run": run_id, "freed": with_items_rolled_back(connection, keys)}
     stored = connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows))
     written = {(row.skill_id, row.item_id) for row in stored}
     if platform_model is not None:
         shown = [row for items in skills for row in _platform_rows(items, platform_model, written)]
-        shown.sort(key=lambda row: (row["skill_id"], row["item_id"]))
-        update_platform(connection, source, shown)
+        update_platform(connection, source, sorted(shown, key=lambda row: (row["skill_id"], row["item_id"])))
     return written
 
 
 # Building such a statement takes longer than running it.
 @lru_cache(maxsize=8)
 def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
-    """Upserts the rows of `_arrays`; also needs the parameters given_as_of and given_run."""
+    """Upserts the rows of `_arrays`; also needs the parameters given_as_of, given_run and freed."""
     own = item_irt_params.c
     given = _given({name: Text() if name == "flags" else own[name].type for name in names})
     columns: dict[str, Any] = dict(given.c.items()) | {
@@ -112,7 +112,11 @@ def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
     }
     statement = insert(item_irt_params).from_select(list(columns), select(*columns.values()))
     new = statement.excluded
-    newest = or_(new.as_of >= own.as_of, own.as_of > LATEST_MOMENT)
+    newest = or_(
+        new.as_of >= own.as_of,
+        own.as_of > LATEST_MOMENT,
+        own.skill_id == any_(bindparam("freed", type_=ARRAY(Text))),
+    )
     return statement.on_conflict_do_update(
         index_elements=["skill_id", "item_id"],
         set_={name: new[name] for name in columns if name not in ("skill_id", "item_id")},

@@ -153,20 +153,11 @@ def _ledger_of(kind: type[LedgerRow], *, rehearsal: bool = False) -> Table:
     return rehearsed_items if rehearsal else night_items
 
 
-def _of_runs(connection: Connection, kind: type[Row], run_ids: Sequence[str]) -> list[Row]:
+def outcomes_of_runs(connection: Connection, kind: type[Row], run_ids: Sequence[str]) -> list[Row]:
+    """The outcomes of skills or of items that these runs recorded, those of rehearsals too, ordered by skill id."""
     tables = [_ledger_of(kind), _ledger_of(kind, rehearsal=True)]
     found = [row for table in tables for row in _read(connection, kind, table.c.run_id.in_(run_ids), table)]
     return sorted(found, key=lambda outcome: outcome.skill_id)
-
-
-def outcomes_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[SkillOutcome]:
-    """The outcomes of skills that these runs recorded, those of rehearsals too, ordered by skill id."""
-    return _of_runs(connection, SkillOutcome, run_ids)
-
-
-def items_of_runs(connection: Connection, run_ids: Sequence[str]) -> list[ItemsOutcome]:
-    """The outcomes of items that these runs recorded, those of rehearsals too, ordered by skill id."""
-    return _of_runs(connection, ItemsOutcome, run_ids)
 
 
 def items_of_night(connection: Connection, night: dt.date) -> list[ItemsOutcome]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, RowMapping, func, select, true
 
 from bkt_pipeline.calibration.comparison import Comparison, compare_estimators
 from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.calibration.skills import overtaken
 from bkt_pipeline.db.clock import LATEST_NIGHT
 from bkt_pipeline.db.fits import readable, reliability_of, scores_of
 from bkt_pipeline.db.schema import PARAMETERS, night_skills, skill_fits
@@ -105,8 +106,11 @@ def attempts_of_earlier_nights(connection: Connection, night: dt.date, nights: i
     return [int(attempts) for attempts in rows.scalars()]
 
 
-def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
-    """Every skill that has an outcome in the night, ordered by id."""
+def read_night(connection: Connection, night: dt.date, as_of: dt.datetime | None = None) -> list[SkillNight]:
+    """Every skill that has an outcome in the night, ordered by id.
+
+    With `as_of`, the night is that of a run: a skill that a newer run of the same date calibrated was overtaken.
+    """
     now, fits = night_skills, skill_fits
     before = (
         select(fits)
@@ -123,7 +127,7 @@ def read_night(connection: Connection, night: dt.date) -> list[SkillNight]:
     known = dict(readable(stored, _params))
     tonight = {row["skill_id"]: row for row in stored if row["skill_id"] in known}
     rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
-    return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id)) for row in rows]
+    return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id), as_of) for row in rows]
 
 
 def largest_moves(night: Sequence[SkillNight]) -> list[SkillNight]:
@@ -139,13 +143,17 @@ def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:
     return compare_estimators([skill.held_out for skill in skills], published)
 
 
-def _skill_night(row: "Row[Any]", fit: RowMapping | None, previous: BktParams | None) -> SkillNight:
-    outcome = Outcome(row.outcome)
+def _skill_night(
+    row: "Row[Any]", fit: RowMapping | None, previous: BktParams | None, as_of: dt.datetime | None
+) -> SkillNight:
+    outcome, reason = Outcome(row.outcome), row.reason
+    if as_of is not None and outcome is Outcome.CALIBRATED and row.as_of > as_of:
+        outcome, reason = Outcome.OVERTAKEN, overtaken(row.as_of)
     fitted = fit if outcome is Outcome.CALIBRATED else None
     return SkillNight(
         skill_id=row.skill_id,
         outcome=outcome,
-        reason=row.reason,
+        reason=reason,
         attempts=row.attempts,
         students=row.students,
         params=_params(fitted) if fitted else None,

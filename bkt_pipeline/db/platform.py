@@ -29,11 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from bkt_pipeline.db.permissions import require_readable
+from bkt_pipeline.db.permissions import require_readable, role_name
 from bkt_pipeline.db.relations import find_relations, id_value, is_text, kind_of
 from bkt_pipeline.db.retry import reason, sqlstate
 from bkt_pipeline.db.target import create_target, find_target
-from bkt_pipeline.errors import SourceSchemaError
+from bkt_pipeline.errors import DatabaseError, PermissionMissing, SourceSchemaError
 
 SOURCE_COMMENTS = {
     "skills": {
@@ -55,6 +55,16 @@ REQUIRED_COLUMNS = {name: tuple(columns) for name, columns in SOURCE_COMMENTS.it
 
 # Columns that can order attempts with the same time. Without any of them, a primary key is needed.
 ORDER_COLUMNS = ("attempt_order", "id")
+
+_IDS: tuple[type, ...] = (Uuid, Integer, Numeric)
+_ID = (_IDS, "uuid, text, varchar, citext or a whole number")
+# The types that a night can read, and how a message names them. The same columns are ids in every table.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("id", "skill_id", "item_id"), _ID),
+    "active": ((Boolean,), "boolean"),
+    "is_correct": ((Boolean, Integer, Numeric, Double), "boolean, or a number 0 or 1"),
+    "created_at": ((DateTime,), "timestamp with or without time zone"),
+}
 
 
 @dataclass(frozen=True)
@@ -243,30 +253,37 @@ def reflect(connection: Connection, schema: str | None = None) -> Platform:
 
 
 def _require_types(source: Source) -> None:
-    _require(source.skills.c.active, (Boolean,), "boolean")
-    _require(source.attempts.c.is_correct, (Boolean, Integer, Numeric, Double), "boolean, or a number 0 or 1")
-    _require(source.attempts.c.created_at, (DateTime,), "timestamp with or without time zone")
-    for ids in (source.skills.c.id, source.items.c.id):
-        if not is_text(ids):
-            _require(ids, (Uuid, Integer, Numeric), "uuid, text, varchar, citext or a whole number")
+    skills, items, attempts = source.skills.c, source.items.c, source.attempts.c
+    for one in (skills.active, attempts.is_correct, attempts.created_at, skills.id, items.id):
+        if not has_usable_type(one):
+            raise SourceSchemaError(
+                f"{one.table.name}.{one.name} is {one.info['type']}; expected {_TYPES[one.name][1]} "
+                "(a view can convert it, see bkt-pipeline doctor)"
+            )
 
 
-def _require(found: Column[Any], kinds: tuple[type, ...], expected: str) -> None:
-    if not isinstance(found.type, kinds):
-        raise SourceSchemaError(
-            f"{found.table.name}.{found.name} is {found.info['type']}; expected {expected} "
-            "(a view can convert it, see bkt-pipeline doctor)"
-        )
+def has_usable_type(column: Column[Any]) -> bool:
+    """Whether a night can read the column, one of those in `REQUIRED_COLUMNS`."""
+    kinds, _ = _TYPES.get(column.name, (None, ""))
+    return kinds is None or isinstance(column.type, kinds) or (kinds is _IDS and is_text(column))
 
 
-def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> SourceSchemaError:
+def _missing_tables(connection: Connection, missing: Sequence[str], schema: str | None) -> DatabaseError:
     elsewhere = connection.execute(
         text(
-            "SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            "SELECT DISTINCT n.nspname, quote_ident(n.nspname) AS quoted,"
+            " NOT has_schema_privilege(n.oid, 'USAGE') AND n.nspname = ANY("
+            " string_to_array(replace(current_setting('search_path'), ' ', ''), ',')) AS closed"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1"
         ).bindparams(bindparam("names", list(missing), ARRAY(Text)))
-    ).scalars()
-    found = [name for name in elsewhere if name != schema]
+    ).all()
+    if closed := [row.quoted for row in elsewhere if row.closed and schema is None]:
+        role, where = role_name(connection), ", ".join(closed)
+        return PermissionMissing(
+            f"the role {role} may not use the schema {where}; issue: GRANT USAGE ON SCHEMA {where} TO {role};"
+        )
+    found = [row.nspname for row in elsewhere if row.nspname != schema]
     where = f"schema {schema} (BKT_SOURCE_SCHEMA)" if schema else "search path"
     hint = (
         f"; there is one in the schema {', '.join(found)}: set BKT_SOURCE_SCHEMA to it, and make sure that this "

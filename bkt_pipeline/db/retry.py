@@ -104,8 +104,9 @@ def retrying(engine: Engine, work: Callable[[Connection], T]) -> T:
                 if state in CONTENTION_STATES:
                     raise
                 silence = f" (no answer for {answer_seconds()} s, see BKT_STATEMENT_SECONDS)" * unanswered
+                often = "1 try" if tries == 1 else f"{tries} tries"
                 raise DatabaseUnavailable(
-                    f"{_one_line(error)}{silence}; gave up after {tries} tries (BKT_RETRY_SECONDS sets how long to retry)"
+                    f"{_one_line(error)}{silence}; gave up after {often} (BKT_RETRY_SECONDS sets how long to retry)"
                 ) from None
             pause = min(budget.left, random.uniform(0.05, min(5.0, 0.1 * 2**tries)))
             time.sleep(pause)

@@ -5,14 +5,27 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, union, update
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Date,
+    Row,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+    union,
+    update,
+)
 
 from bkt_pipeline.calibration.check import equal_as_stored
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.db.params import VALUES, current_values, write_rows
 from bkt_pipeline.db.platform import Platform
 from bkt_pipeline.db.retry import reason
-from bkt_pipeline.db.schema import night_skills, published_params, skill_fits
+from bkt_pipeline.db.schema import item_irt_params, night_skills, published_params, skill_fits
 from bkt_pipeline.db.upsert import lock_skills, upsert
 from bkt_pipeline.errors import InvalidSettings
 
@@ -69,6 +82,22 @@ def roll_back(
         else:
             done.restored.append(key)
     return done
+
+
+def with_items_rolled_back(connection: Connection, skills: Sequence[str]) -> list[str]:
+    """The skills whose items rest on parameters that were rolled back since, so that any night may replace them."""
+    items, ledger, published = item_irt_params.c, night_skills.c, published_params.c
+    marked = (ledger.night == cast(func.timezone("UTC", items.as_of), Date)) & (
+        ledger.outcome == Outcome.ROLLED_BACK.value
+    )
+    rows = connection.execute(
+        select(items.skill_id)
+        .distinct()
+        .join(published_params, (published.skill_id == items.skill_id) & (published.as_of < items.as_of))
+        .join(night_skills, (ledger.skill_id == items.skill_id) & marked)
+        .where(items.skill_id == any_(bindparam("skills", list(skills), ARRAY(Text))))
+    )
+    return list(rows.scalars())
 
 
 def _known(connection: Connection, skills: Collection[str]) -> list[str]:

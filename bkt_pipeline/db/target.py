@@ -147,10 +147,13 @@ def _require_writable(connection: Connection, target: Table) -> None:
     except DBAPIError as error:
         named, state = name_of(connection, target), sqlstate(error) or "08"
         if state == _NO_UNIQUE_INDEX:
+            way_out = f"issue: CREATE UNIQUE INDEX ON {named} (skill_id);"
+            if target.info["kind"] == VIEW:
+                # It may be of several tables, or its triggers may write anywhere.
+                way_out = "make it a view of one table, without INSTEAD OF triggers, whose skill_id has a unique index"
             raise SourceSchemaError(
                 f"{kind_of(target)} {TARGET} has no unique index on skill_id alone, so a night cannot replace a "
-                f"skill's row; issue: CREATE UNIQUE INDEX ON {named} (skill_id);"
-                + (" on the table behind the view" if target.info["kind"] == VIEW else "")
+                f"skill's row; {way_out}"
             ) from None
         if state == NOT_ALLOWED:
             role = role_name(connection)

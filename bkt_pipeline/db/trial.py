@@ -49,7 +49,7 @@ def read_only(connection: Connection) -> str | None:
         role = role_name(connection)
         return (
             "the session is read-only (default_transaction_read_only), but a night must write; issue: "
-            f"ALTER ROLE {role} SET default_transaction_read_only = off;"
+            f"BEGIN READ WRITE; ALTER ROLE {role} SET default_transaction_read_only = off; COMMIT;"
         )
     return None
 

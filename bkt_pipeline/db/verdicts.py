@@ -135,7 +135,7 @@ class SkillVerdicts(Verdicts[SkillVerdict]):
 
     def failures(self) -> dict[str, str]:
         """The skills that failed earlier in this run, with the reason."""
-        outcomes = self.database.run(partial(outcomes_of_runs, run_ids=[self.run_id]))
+        outcomes = self.database.run(partial(outcomes_of_runs, kind=SkillOutcome, run_ids=[self.run_id]))
         return {o.skill_id: o.reason or "" for o in outcomes if o.outcome is Outcome.FAILED}
 
     def current_since(self, keys: Sequence[str]) -> dict[str, dt.datetime | None]:
@@ -227,7 +227,7 @@ class ItemVerdicts(Verdicts[ItemsVerdict]):
                 return verdict
             if verdict.is_thin:
                 return replace(verdict, outcome=Outcome.SKIPPED, reason=FULLER_ROWS)
-            return replace(verdict, outcome=Outcome.OVERTAKEN, reason=overtaken())
+            return verdict.without_result(Outcome.OVERTAKEN, overtaken())
 
         return [final(verdict) for verdict in verdicts]
 

@@ -77,6 +77,7 @@ def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
+        expected = why.replace("Input should be ", "it must be ")
         raise InvalidSettings(
-            why if why.startswith(f"{name} ") else f"{name} is {first['input']!r}: {why}"
+            why if why.startswith(f"{name} ") else f"{name} is {first['input']!r}; {expected}"
         ) from None

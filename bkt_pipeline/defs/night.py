@@ -21,7 +21,6 @@ from bkt_pipeline.db.ledger import (
     ItemsOutcome,
     LedgerRow,
     SkillOutcome,
-    items_of_runs,
     outcomes_of_runs,
     record,
 )
@@ -218,8 +217,9 @@ def run_night(
         log.warning("the night's summary failed: %s", cause(summary))
         at_once(instance, installation, summary.dagster_run, runner.tags, "its summary", "see the run's log")
     page = of_summary(summary) if summary else {}
-    items = database.run(partial(items_of_runs, run_ids=item_runs)) if with_items else None
-    outcomes = database.run(partial(_outcomes, keys=chosen, as_of=as_of, run_ids=[first.run_id, *run_ids]))
+    of_night = partial(_outcomes, keys=chosen, as_of=as_of)
+    items = database.run(partial(of_night, kind=ItemsOutcome, run_ids=item_runs)) if with_items else None
+    outcomes = database.run(partial(of_night, kind=SkillOutcome, run_ids=[first.run_id, *run_ids]))
     return NightRun(
         outcomes=outcomes,
         result=database.run(
@@ -230,7 +230,7 @@ def run_night(
         items=items,
         items_seconds=seconds,
         failed_runs=runner.failed_runs,
-        warning=None if skills else night_warning(database, outcomes, as_of, window_days),
+        warning=night_warning(database, outcomes, as_of, window_days, whole=not skills),
         comparison=_comparison(database, as_of.date(), set(chosen), run_ids if rehearsal else None),
         item_comparison=_item_comparison(items or ()),
         left_out=sentence(page),
@@ -259,20 +259,23 @@ def _item_comparison(items: Sequence[ItemsOutcome]) -> str | None:
 
 
 def _outcomes(
-    connection: Connection, keys: Collection[str], as_of: dt.datetime, run_ids: Sequence[str]
-) -> list[SkillOutcome]:
+    connection: Connection,
+    kind: type[Kind],
+    keys: Collection[str],
+    as_of: dt.datetime,
+    run_ids: Sequence[str],
+) -> list[Kind]:
     """One outcome for each key, and one for each skill that Dagster refused as a partition key.
 
     The ledger has one row per night and skill. A key without an outcome of these runs was overtaken: only newer
     published parameters prevent a run from recording its outcome.
     """
-    own = {outcome.skill_id: outcome for outcome in outcomes_of_runs(connection, run_ids)}
-    missing = {key: SkillOutcome(key, as_of, Outcome.OVERTAKEN, overtaken()) for key in set(keys) - set(own)}
+    own = {outcome.skill_id: outcome for outcome in outcomes_of_runs(connection, kind, run_ids)}
+    missing = {key: kind(key, as_of, Outcome.OVERTAKEN, overtaken()) for key in set(keys) - set(own)}
     return [outcome for _, outcome in sorted((own | missing).items())]
 
 
 def _record_missing(connection: Connection, rows: Sequence[Kind], run_id: str) -> None:
     """Record the rows of the skills for which the run has recorded no outcome."""
-    read = outcomes_of_runs if isinstance(rows[0], SkillOutcome) else items_of_runs
-    known = {outcome.skill_id for outcome in read(connection, [run_id])}
+    known = {outcome.skill_id for outcome in outcomes_of_runs(connection, type(rows[0]), [run_id])}
     record(connection, [row for row in rows if row.skill_id not in known], run_id)

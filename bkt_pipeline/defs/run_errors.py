@@ -13,7 +13,9 @@ def cause(result: dg.ExecuteInProcessResult) -> str:
     if error is None:
         return f"run {result.run_id} failed"
     message: str = error.message
-    return message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+    line = message.strip().splitlines()[0].removeprefix(f"{BktError.__module__}.")
+    # A failure that we raise ourselves says it all without its class.
+    return line.removeprefix(f"{dg.Failure.__module__}.{dg.Failure.__name__}: ")
 
 
 def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -130,14 +130,20 @@ def items_sensor(installation: Installation, jobs: Mapping[str, Any]) -> dg.Sens
 def next_to_start(
     instance: dg.DagsterInstance, installation: Installation, cursor: str | None
 ) -> dg.RunRecord | None:
-    """The latest night that began after that of the cursor; a rehearsal never hides a night that publishes."""
-    waiting: list[dg.RunRecord] = []
+    """The night whose shards are due, after that of the cursor: of those that publish only the latest, and every rehearsal.
+
+    The earliest comes first, so that the cursor passes none of the others.
+    """
+    due: list[dg.RunRecord] = []
+    a_night_publishes = False
     for record in islice(nights_begun(instance, installation), PAGE):
         if night_of_run(record, installation)[AS_OF_TAG] == cursor:
             break
-        waiting.append(record)
-    published = [record for record in waiting if REHEARSAL_TAG not in record.dagster_run.tags]
-    return next(iter([*published, *waiting]), None)
+        publishes = REHEARSAL_TAG not in record.dagster_run.tags
+        if not (publishes and a_night_publishes):
+            due.append(record)
+        a_night_publishes |= publishes
+    return due[-1] if due else None
 
 
 def night_of_run(record: dg.RunRecord, installation: Installation) -> dict[str, str]:

@@ -49,7 +49,7 @@ def embedded_url_for(variable: str, database: str, known: Collection[str]) -> st
 
 
 def choose_demo_without_platform() -> None:
-    """Set BKT_DEMO for this process and its children if no platform was ever configured on this machine.
+    """Set BKT_DEMO for this process and its children if no platform was ever used on this machine.
 
     Only for commands, which a user starts. A daemon or web server uses the demo only if it is set explicitly.
     """
@@ -63,4 +63,4 @@ def _not_configured() -> str:
     platform = configured_platform()
     if platform is None:
         return f"DATABASE_URL is not set: {way_out}"
-    return f"DATABASE_URL is not set, and this machine has calibrated the platform {platform}: {way_out}"
+    return f"DATABASE_URL is not set, and this machine has used the platform {platform}: {way_out}"

@@ -37,7 +37,7 @@ def home() -> Path:
 
 
 def configured_platform() -> str | None:
-    """The platform that a night has used on this machine, as host and database; None before the first."""
+    """The platform that a command has used on this machine, as host and database; None before the first."""
     try:
         return (home() / _PLATFORM).read_text().strip() or "of an unknown name"
     except (FileNotFoundError, NotADirectoryError):
@@ -48,7 +48,7 @@ def configured_platform() -> str | None:
 
 
 def note_platform(name: str) -> None:
-    """Remember that a night has used this platform. If the home is not writable, the night continues without this."""
+    """Remember that this platform was used. If the home is not writable, the command continues without this."""
     with contextlib.suppress(OSError, InvalidSettings):
         folder = home()
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,8 @@ def fit(
 
         - `p_l0`, `p_transit`, `p_slip`, `p_guess`: the parameters; `log_likelihood` of all answers, in nats.
         - `{parameter}_mean`, `_sd`, `_low`, `_high`: posterior under the prior, with a 95% interval;
-          `_profile_low`, `_profile_high`: the interval within 1.92 nats of the optimum, without a prior.
+          `_profile_low`, `_profile_high`: the interval within 1.92 nats of the optimum, without a prior. The best
+          grid point, which moves in steps of 0.05, can lie just outside it.
         - `attempts`, `students`: how many; `tier` and `flags` (separated by commas): what they can determine;
           `answers_to_mastery`: right answers in a row until P(known) is 0.95.
         - `estimator`, and the parameters by each: `grid_p_l0`, `polished_p_l0`, `pooled_p_l0` and so on.

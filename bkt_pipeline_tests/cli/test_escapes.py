@@ -9,6 +9,7 @@ from contextlib import redirect_stdout, suppress
 from typing import BinaryIO
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from bkt_pipeline.calibration.outcome import Outcome
@@ -49,6 +50,24 @@ def test_no_id_of_a_night_reaches_the_terminal_as_it_is(width: int) -> None:
     assert [key for key in HOSTILE if shown_key(key).isascii() and shown_key(key) not in shown] == []
     rows = [line for line in shown.splitlines() if line.rstrip().endswith(("failed", "skipped"))]
     assert len(rows) == 2 * len(HOSTILE), "no id makes a line of its own"
+
+
+@pytest.mark.parametrize("width", [80, 110, 150])
+def test_each_skill_has_one_line_whatever_it_is_called(width: int) -> None:
+    names = {
+        "1": "分数の足し算と引き算をする練習問題の章その一",
+        "2": "\t \u00a0",
+        "3": "الكسور العشرية " * 9,
+    }
+    keys = [*names, "unit-12/fractions-and-decimals/" * 3, "分" * 70]
+    skills = [SkillOutcome(key, NIGHT, Outcome.OVERTAKEN, attempts=1_234_567, students=9_999) for key in keys]
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    table, _ = night_table(skills, {}, names, width)
+    console.print(table)
+    rows = console.file.getvalue().splitlines()[1:]
+    assert len(rows) == len(keys)
+    assert [row for row in rows if cell_len(row) > width] == []
+    assert rows[1].startswith("2 ")
 
 
 @pytest.mark.parametrize(("form", "is_terminal"), [("csv", True), ("json", True), ("csv", False)])

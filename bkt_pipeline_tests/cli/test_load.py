@@ -155,7 +155,7 @@ def test_a_loaded_file_takes_the_place_of_the_school_and_later_of_an_earlier_fil
     assert run("doctor").returncode == 0
     loaded = run("load", str(write_answers(tmp_path / "answers.csv")))
     assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.startswith("loaded 80 attempts of 1 skills")
+    assert loaded.stdout.startswith("loaded 80 attempts of 1 skill in")
     night = run("nightly", "--skip-irt", "--json", str(tmp_path / "night.json"))
     assert night.returncode == 0, night.stderr
     assert json.loads((tmp_path / "night.json").read_text())["count"] == 1

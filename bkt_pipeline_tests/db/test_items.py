@@ -14,7 +14,7 @@ from bkt_pipeline.db.answers import read_answers, reflect_mastery
 from bkt_pipeline.db.attempts import read_windows
 from bkt_pipeline.db.connection import make_engine, transaction
 from bkt_pipeline.db.items import item_rows, load_items, platform_columns, platform_rows, store_items
-from bkt_pipeline.db.ledger import ItemsOutcome, item_prior, items_of_night, items_of_runs, record
+from bkt_pipeline.db.ledger import ItemsOutcome, item_prior, items_of_night, outcomes_of_runs, record
 from bkt_pipeline.db.migrations import migrate
 from bkt_pipeline.db.params import current_params
 from bkt_pipeline.db.platform import reflect
@@ -349,8 +349,12 @@ def test_the_ledger_keeps_the_newest_outcome_of_a_night(platform: Platform) -> N
     with connected(platform.url) as connection:
         record(connection, [newer], "new")
         record(connection, [older], "old")
-        assert items_of_night(connection, AS_OF.date()) == items_of_runs(connection, ["new"]) == [newer]
-        assert items_of_runs(connection, ["old"]) == []
+        assert (
+            items_of_night(connection, AS_OF.date())
+            == outcomes_of_runs(connection, ItemsOutcome, ["new"])
+            == [newer]
+        )
+        assert outcomes_of_runs(connection, ItemsOutcome, ["old"]) == []
     assert newer.comparison == ItemComparison(180, -0.6, -0.62, -0.59, -0.58)
     assert older.comparison is None
 

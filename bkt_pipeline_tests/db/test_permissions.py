@@ -63,7 +63,7 @@ REFUSED = {
     ),
     "a schema that may not be used": (
         READS + f"REVOKE USAGE ON SCHEMA public FROM public; REVOKE ALL ON SCHEMA public FROM {ROLE};",
-        "no table skills, items, attempts in its search path; there is one in the schema public",
+        f"the role {ROLE} may not use the schema public; issue: GRANT USAGE ON SCHEMA public TO {ROLE};",
     ),
 }
 

@@ -263,6 +263,21 @@ def test_an_older_night_is_overtaken(ready: Platform, calibrate: Run, instance: 
     assert stored(ready) == newest
     assert latest(instance, str(ready.id(1)))["outcome"] == "overtaken"
 
+    # Once the newer night's parameters of the skill are rolled back, its items give way too.
+    with psycopg.connect(ready.url) as connection:
+        key, older = str(ready.id(1)), AS_OF - dt.timedelta(days=2)
+        connection.execute(
+            "INSERT INTO bkt_pipeline.published_params (skill_id, as_of, run_id) VALUES (%s, %s, 'x')",
+            [key, older],
+        )
+        connection.execute(
+            "INSERT INTO bkt_pipeline.night_skills (night, skill_id, as_of, outcome, run_id, recorded_at)"
+            " VALUES (%s, %s, %s, 'rolled_back', 'x', now())",
+            [AS_OF.date(), key, AS_OF],
+        )
+    assert calibrate(1, as_of=AS_OF - dt.timedelta(days=1), method="ml").success
+    assert stored(ready) != newest
+
 
 def test_settings_reach_the_fit(ready: Platform, calibrate: Run) -> None:
     answers = enrol(ready, 1, [(1.0, 0.0), (1.5, 0.5)], n_students=20)

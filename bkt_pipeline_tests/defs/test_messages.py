@@ -104,7 +104,7 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
     empty = night(platform, AS_OF + 200 * DAY)
     assert "some_skill_is_calibrated failed" in empty.warning
     assert receiver.titles[2:] == ["bkt_pipeline: the night of 2026-07-20 calibrated nothing"]
-    assert "some_skill_is_calibrated failed: read the reasons" in receiver.messages[-1]["message"]
+    assert "some_skill_is_calibrated failed: read why skills" in receiver.messages[-1]["message"]
     assert len(receiver.requests) == pings
 
     # Freshness is that of what was calibrated, although the skipped skills were materialised.
@@ -125,7 +125,8 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
 def test_a_failed_or_late_night_is_reported_at_once_and_once(
     platform: Platform, receiver: Receiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = dt.datetime.now(dt.UTC).replace(hour=9, minute=1)
+    # Yesterday, so that the night has ended at any hour of the day.
+    now = (dt.datetime.now(dt.UTC) - dt.timedelta(days=1)).replace(hour=9, minute=1)
     ours = Installation.named()
     with dg.build_sensor_context(instance, sensor_name="late") as context:
         assert "no night is due" in report_if_late(context, ours, now - dt.timedelta(minutes=2)).skip_message

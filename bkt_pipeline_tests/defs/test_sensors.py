@@ -115,26 +115,47 @@ def test_a_night_that_began_before_the_first_evaluation_gets_its_shards_once(
     assert "waiting for the next" in evaluate(first.cursor).skip_message
 
 
-def test_nights_of_the_command_and_rehearsals_never_hide_the_scheduled_one(
+def test_nights_of_the_command_and_rehearsals_never_hide_the_scheduled_one_nor_it_them(
     instance: dg.DagsterInstance,
 ) -> None:
     installation = Installation()
-    scheduled = NIGHT | installation.tags
-    rehearsal = night_tags(AS_OF - dt.timedelta(days=9)) | installation.tags | {REHEARSAL_TAG: "true"}
-    for number, tags in enumerate(
-        [scheduled, rehearsal, *[scheduled | {COMMAND_TAG: "nightly"}] * (PAGE + 1)]
-    ):
-        instance.add_run(
-            dg.DagsterRun(
-                job_name="active_skills_job",
-                run_id=f"run-{number}",
-                status=dg.DagsterRunStatus.SUCCESS,
-                tags=dict(tags),
+
+    def night(day: int, **more: str) -> dict[str, str]:
+        return night_tags(AS_OF + dt.timedelta(days=day)) | installation.tags | more
+
+    rehearsed = {REHEARSAL_TAG: "true"}
+    begun = {
+        "missed": night(0),
+        "night": night(1),
+        "rehearsal": night(-9, **rehearsed),
+        **{f"command {number}": night(1, **{COMMAND_TAG: "nightly"}) for number in range(PAGE + 1)},
+        "rehearsal before the next night": night(-8, **rehearsed),
+        "next night": night(2),
+    }
+
+    def begin(*names: str) -> None:
+        for name in names:
+            instance.add_run(
+                dg.DagsterRun(
+                    job_name="active_skills_job",
+                    run_id=name,
+                    status=dg.DagsterRunStatus.SUCCESS,
+                    tags=begun[name],
+                )
             )
-        )
+
+    def starts(cursor: str | None) -> list[str]:
+        started: list[str] = []
+        while record := next_to_start(instance, installation, cursor):
+            started.append(record.dagster_run.run_id)
+            cursor = begun[started[-1]][AS_OF_TAG]
+        return started
+
+    first, later = list(begun)[:-2], list(begun)[-2:]
+    begin(*first)
     found = latest_night_run(instance, installation)
-    first = next_to_start(instance, installation, None)
-    second = next_to_start(instance, installation, scheduled[AS_OF_TAG])
-    ids = [record and record.dagster_run.run_id for record in (found, first, second)]
-    assert ids == ["run-0", "run-0", "run-1"]
-    assert next_to_start(instance, installation, rehearsal[AS_OF_TAG]) is None
+    assert found is not None
+    assert found.dagster_run.run_id == "night"
+    assert starts(None) == ["night", "rehearsal"]
+    begin(*later)
+    assert starts(begun["rehearsal"][AS_OF_TAG]) == later

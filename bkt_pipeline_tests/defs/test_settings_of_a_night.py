@@ -83,16 +83,16 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"estimater": "grid"}}, "estimater"),
     ({"item_settings": {"theta_from": "thin air"}}, "not in enum type ThetaSource got thin air"),
     ({"item_settings": {"item_model": "3pl"}}, "not in enum type ItemModelName got 3pl"),
-    ({"settings": {"window_days": 0}}, "window_days is 0: Input should be greater than or equal to 1"),
-    ({"settings": {"window_days": 3651}}, "window_days is 3651: Input should be less than or equal to 3650"),
-    ({"settings": {"min_attempts": -1}}, "min_attempts is -1: Input should be greater than or equal to 0"),
+    ({"settings": {"window_days": 0}}, "window_days is 0; it must be greater than or equal to 1"),
+    ({"settings": {"window_days": 3651}}, "window_days is 3651; it must be less than or equal to 3650"),
+    ({"settings": {"min_attempts": -1}}, "min_attempts is -1; it must be greater than or equal to 0"),
     ({"settings": {"min_attempts": 0}}, "min_attempts is 0 and the estimator is grid"),
     ({"settings": {"as_of": "yesterday"}}, "as_of 'yesterday' is not an ISO 8601 time"),
     (
         {"settings": {"as_of": "2999-01-01"}},
         "as_of 2999-01-01T00:00:00+00:00 is in the future: this machine's clock",
     ),
-    ({"item_settings": {"min_answers": 0}}, "min_answers is 0: Input should be greater than or equal to 1"),
+    ({"item_settings": {"min_answers": 0}}, "min_answers is 0; it must be greater than or equal to 1"),
 ]
 
 

@@ -63,7 +63,7 @@ def test_a_command_refuses_in_one_line_once_a_platform_was_used(
 ) -> None:
     assert main(command) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "this machine has calibrated the platform" in line
+    assert "this machine has used the platform" in line
     assert "set DATABASE_URL" in line
     assert "BKT_DEMO=1" in line
 

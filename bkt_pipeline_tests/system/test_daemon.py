@@ -229,7 +229,7 @@ def test_a_partial_backfill_and_the_launchpad_work_as_in_the_ui(
     runs = len(instance.get_runs())
     refused = launch(window_days=0)
     assert refused["__typename"] == "PythonError"
-    assert "window_days is 0: Input should be greater than or equal to 1" in refused["message"]
+    assert "window_days is 0; it must be greater than or equal to 1" in refused["message"]
     assert len(instance.get_runs()) == runs
     typed = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(hours=1)
     launched = launch(as_of=typed.isoformat(), min_attempts=1000)

@@ -87,7 +87,7 @@ def test_rollback_restores_the_state_at_the_end_of_a_night(
     assert published(platform) == then | {str(platform.id(3)): now[str(platform.id(3))]}
     out = capfd.readouterr().out
     assert "restored 2 skills" in out
-    assert "1 skills were first calibrated later and keep their parameters" in out
+    assert "first calibrated later, and left as they are: 1 skill" in out
     marks = {key: outcome for key, outcome in ledger(platform).items() if outcome != "calibrated"}
     assert marks == {
         (date(2), str(platform.id(1))): "rolled_back",

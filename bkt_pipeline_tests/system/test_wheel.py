@@ -73,7 +73,7 @@ def test_the_wheel_runs_a_first_night_without_the_checkout(installed: Path, serv
     try:
         night = run(installed, home, command, "nightly", "--skip-irt", "--skill", "fractions-add")
         assert night.returncode == 0, night.stderr
-        assert "1 skills: 1 calibrated" in night.stdout
+        assert "1 skill: 1 calibrated" in night.stdout
         grants = run(installed, home, command, "migrate", "--print-grants")
         assert grants.stdout == (PROJECT / "deploy/grants.sql").read_text()
     finally:

@@ -39,7 +39,7 @@ from bkt_pipeline.defs.registration import skill_keys
 from bkt_pipeline.defs.resources import CalibrationSettings, PlatformDatabase
 from bkt_pipeline.defs.run import resolve_as_of
 from bkt_pipeline.defs.schedules import deadline
-from bkt_pipeline.defs.tags import NIGHT_TAG, night_tags
+from bkt_pipeline.defs.tags import NIGHT_TAG, PART_TAG, night_tags
 
 CURRENT_PARAMS = "current_params"
 
@@ -101,7 +101,8 @@ def nightly_summary(
             "no night has been calibrated yet; materialise skill_bkt_params first", allow_retries=False
         )
     as_of = opened.run(partial(latest_as_of, night=night))
-    report = _report(context.instance, installation, opened, night, as_of or dt.datetime.now(dt.UTC))
+    until = resolve_as_of(context, settings, opened)
+    report = _report(context, installation, opened, night, until, as_of or until)
     if report.calibrated:
         numbers = next(f.numbers for f in report.findings if f.name == parameters_are_fresh.name)
         metadata = {"night": night.isoformat(), "calibrated": report.calibrated, **numbers}
@@ -126,17 +127,21 @@ def nightly_summary(
 
 
 def _report(
-    instance: dg.DagsterInstance,
+    context: dg.AssetExecutionContext,
     installation: Installation,
     database: Database,
     night: dt.date,
+    until: dt.datetime,
     as_of: dt.datetime,
 ) -> NightReport:
-    """What the ledger, the backend's table and Dagster's storage say about the night."""
-    skills = database.run(partial(read_night, night=night))
+    """What the ledger, the backend's table and Dagster's storage say about the night that ends at `until`."""
+    instance = context.instance
+    skills = database.run(partial(read_night, night=night, as_of=until))
     counts = Counter(skill.outcome for skill in skills)
     earlier = database.run(partial(attempts_of_earlier_nights, night=night, nights=USUAL_NIGHTS))
     known = skill_keys(instance, installation)
+    if PART_TAG in context.run.tags and len(skills) < len(known):
+        earlier = []  # some of the skills have fewer attempts than a whole night
     unusable = unusable_keys(database.platform, known)
     keys = [key for key in known if key not in unusable]
     since = database.run(partial(parameters_as_of, platform=database.platform, keys=keys))

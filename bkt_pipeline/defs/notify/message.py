@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bkt_pipeline.calibration.check import Finding
-from bkt_pipeline.calibration.labels import labels, one_line, printable, shortened
+from bkt_pipeline.calibration.labels import counted, labels, one_line, printable, shortened
 from bkt_pipeline.calibration.outcome import Outcome
 from bkt_pipeline.calibration.reasons import reason_lines
 from bkt_pipeline.db.nights import SkillNight, largest_moves
@@ -72,7 +72,7 @@ def night_message(report: NightReport, page_url: str | None) -> Message:
         title = f"bkt_pipeline: the night of {report.night} calibrated nothing"
     else:
         title = f"bkt_pipeline: night of {report.night}: {listed}"
-    totals = [f"{len(report.skills)} skills: {listed or 'none'}; {attempts:,} attempts"]
+    totals = [f"{counted(len(report.skills), 'skill')}: {listed or 'none'}; {attempts:,} attempts"]
     if report.without_outcome:
         totals.append(f"{report.without_outcome} more skills have no outcome; their runs did not get to them")
     paragraphs = [
