@@ -125,7 +125,8 @@ def test_each_night_sends_one_message_and_a_receiver_that_is_down_costs_it_nothi
 def test_a_failed_or_late_night_is_reported_at_once_and_once(
     platform: Platform, receiver: Receiver, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = dt.datetime.now(dt.UTC).replace(hour=9, minute=1)
+    # Yesterday, as the night of today may still be to come.
+    now = (dt.datetime.now(dt.UTC) - dt.timedelta(days=1)).replace(hour=9, minute=1)
     ours = Installation.named()
     with dg.build_sensor_context(instance, sensor_name="late") as context:
         assert "no night is due" in report_if_late(context, ours, now - dt.timedelta(minutes=2)).skip_message
