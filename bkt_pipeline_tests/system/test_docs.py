@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +144,9 @@ def answers(url: str) -> bool:
         try:
             with urllib.request.urlopen(url, timeout=10) as page:
                 return bool(page.status == 200)
-        except OSError:
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             time.sleep(0.5)
     return False
 

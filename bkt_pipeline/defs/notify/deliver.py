@@ -114,7 +114,8 @@ def _all_at_once(sends: Mapping[str, Send]) -> dict[str, str]:
         try:
             problem = send()
         except HTTPError as error:
-            problem = f"HTTP status {error.code}"
+            with error:
+                problem = f"HTTP status {error.code}"
         except Exception as error:
             # The text of the error may quote the URL.
             problem = type(error).__name__
