@@ -1,4 +1,4 @@
-"""The item models: what they predict on held-out students, how they recover simulated items, and how long they take.
+"""The item models: what they predict on held-out students, and how they recover simulated items.
 
     BKT_GLOPS_FILE=FILE python benchmarks/irt.py
 
@@ -6,19 +6,13 @@ FILE is a gzipped CSV with the columns skill_id, student_id, item_id, is_correct
 public repository CAHLR/pyBKT-examples.
 """
 
-import csv
-import gzip
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from timeit import repeat
-
-# Before numpy: every timing here is of one core.
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import numpy as np
+import pandas as pd
 
 from bkt_pipeline.model import AttemptWindow, BktParams, calibrate, predict, replay
 from bkt_pipeline.model.bkt.prediction import are_held_out
@@ -38,11 +32,14 @@ ROWS = ("success rate", "2PL on P(known), as before", "2PL, shipped prior", "2PL
 
 def glops() -> School:
     """One entry per skill, with each student's answers in order."""
-    with gzip.open(os.environ["BKT_GLOPS_FILE"], "rt", newline="") as text:
-        rows = [
-            (row["skill_id"], row["student_id"], int(row["order"]), row["item_id"], int(row["is_correct"]))
-            for row in csv.DictReader(text)
-        ]
+    text = dict.fromkeys(("skill_id", "student_id", "item_id"), str)
+    read = pd.read_csv(os.environ["BKT_GLOPS_FILE"], dtype=text)
+    rows = list(
+        zip(
+            *(read[name] for name in ("skill_id", "student_id", "order", "item_id", "is_correct")),
+            strict=True,
+        )
+    )
     made = []
     for name in sorted({row[0] for row in rows}):
         mine = sorted(row for row in rows if row[0] == name)
@@ -181,17 +178,6 @@ def rmse(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean((found - true) ** 2)))
 
 
-def speed() -> None:
-    print("\n| items x answers | 2PL | its moments | offset |\n|---|---|---|---|")
-    for n_items, n in ((10_000, 50), (10_000, 200), (2_000, 1_000)):
-        rng = np.random.default_rng(2)
-        given = items(rng, np.exp(rng.normal(0.35, 0.25, n_items)), rng.normal(0, 1, n_items), n)
-        calls = (partial(call, *given) for call in (fit_items, item_moments, fit_offsets))
-        cells = [f"{min(repeat(call, number=1, repeat=3)):.3f}" for call in calls]
-        print(f"| {n_items:,} x {n:,} | {' | '.join(cells)} |", flush=True)
-
-
 if __name__ == "__main__":
     held_out()
     recovery()
-    speed()

@@ -18,6 +18,7 @@ import tempfile
 import venv
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -27,15 +28,20 @@ from types import SimpleNamespace
 
 import numpy as np
 from answers import GLOPS, Windows, about, demo, glops, long_sequences
+from numba import njit
 
 from bkt_pipeline import model
 from bkt_pipeline.model import DEFAULT_GRID, AttemptWindow, BktParams, log_likelihood
 from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.kernels import surface as kernel
+from bkt_pipeline.model.kernels.trie import compose
 from bkt_pipeline.model.simulate import simulate
 
 HERE = Path(__file__).resolve().parent
 MARK = "## The tables"  # --write replaces what follows it in models.md
 THREADS = 2
+TRUTH, PRIOR = BktParams(0.3, 0.12, 0.1, 0.2), np.array(DEFAULT_GRID.p_l0.values)
+SHAPES = (115, None), (125, 8), (50, 20), (20, 50)  # students and attempts of each, about 1,000 in all
 MARGIN = 0.01  # nats; a smaller difference is where an optimiser stopped
 LOOP_STEPS = 3_000_000  # of the loop's innermost line; its seconds are then scaled up
 PEERS = {
@@ -178,34 +184,59 @@ def compare(windows: Windows, runs: int, python: Path | None, limit: float) -> I
 
 
 def ratio(runs: int) -> Iterator[str]:
-    """One skill of about 1,000 attempts beside the loop, which finds the best point and no interval, in every round."""
-    window = simulate(BktParams(0.3, 0.12, 0.1, 0.2), n_students=115, seed=7)
-    students = np.repeat(window.student_ids, np.diff(window.offsets)).tolist()
-    times = (window.answered_at / 1e6).tolist()
-    answers = zip(students, window.responses.tolist(), times, strict=True)
-    attempts = [model.AttemptObservation(student, "one", right, time) for student, right, time in answers]
-    prior, lanes = np.array(DEFAULT_GRID.p_l0.values), DEFAULT_GRID.lanes
-    calls: dict[str, Callable[[], object]] = {
-        "the search of all points": lambda: DistinctSequences.of(window).surface(prior, lanes).argmax(),
-        "`calibrate_skill`, from a list of attempts": lambda: model.calibrate_skill(attempts),
-        "`calibrate`, with all intervals": lambda: model.calibrate(window),
-    }
-    rounds = []
-    for seed in range(2 * runs + 1):
-        loop, n_points = loop_seconds({"one": window}, seed)
-        rounds.append((loop, *(median(repeat(call, repeat=15, number=1)) for call in calls.values())))
-    loops, *ours = np.array(rounds).T
-    yield (
-        f"One skill of {window.n_attempts:,} attempts ({window.n_students} students, "
-        f"{DistinctSequences.of(window).counts.size} different sequences) on one thread, {len(rounds)} rounds; the loop "
-        f"from {n_points:,} of {DEFAULT_GRID.n_points:,} points takes {np.median(loops):.1f} s for all of them.\n"
-    )
-    yield "| | milliseconds | the loop takes times as long, in brackets the least and the most of the rounds |"
-    yield "|---|---:|---:|"
-    for name, seconds in zip(calls, ours, strict=True):
-        of = loops / seconds
-        shown = f"**{np.median(of):,.0f}** ({of.min():,.0f} to {of.max():,.0f})"
-        yield f"| {name} | {np.median(seconds) * 1000:.2f} | {shown} |"
+    """One skill of 1,000 attempts beside the loop, which finds the best point and no interval, in every round."""
+    yield "| students × attempts | distinct | loop, s | search, ms | `calibrate_skill`, ms | ratio |\n|---|---|---|---|---|---|"
+    for students, lengths in SHAPES:
+        window = simulate(TRUTH, n_students=students, seed=7, lengths=lengths)
+        of_student = np.repeat(window.student_ids, np.diff(window.offsets)).tolist()
+        rows = zip(of_student, window.responses.tolist(), (window.answered_at / 1e6).tolist(), strict=True)
+        attempts = [model.AttemptObservation(student, "one", right, time) for student, right, time in rows]
+        answers = DistinctSequences.of(window)
+        calls = partial(answers.surface, PRIOR, DEFAULT_GRID.lanes), partial(model.calibrate_skill, attempts)
+        rounds = []
+        for seed in range(runs):
+            loop, _ = loop_seconds({"one": window}, seed)
+            rounds.append((loop, *(median(repeat(one, repeat=25, number=1)) for one in calls)))
+        of, (loop, *ours) = [one[0] / one[2] for one in rounds], np.median(rounds, axis=0)
+        yield f"| {students} × {lengths or '1 to 60'} | {answers.counts.size} | {loop:.1f} | " + " | ".join(
+            [
+                *(f"{1e3 * seconds:.2f}" for seconds in ours),
+                f"**{median(of):,.0f}** ({min(of):,.0f} to {max(of):,.0f}) |",
+            ]
+        )
+
+
+@njit(nogil=True)
+def multiply_and_add(x: np.ndarray, rounds: int) -> None:
+    for _ in range(rounds):
+        for m in range(256):
+            a, b, c, d = x[m], x[m + 256], x[m + 512], x[m + 768]
+            for _ in range(16):
+                a, b, c, d = a * 0.5 + 1.0, b * 0.5 + 1.0, c * 0.5 + 1.0, d * 0.5 + 1.0
+            x[m], x[m + 256], x[m + 512], x[m + 768] = a, b, c, d
+
+
+def limit(runs: int) -> Iterator[str]:
+    """How many floating-point operations the search of the first shape makes, and how many the cores can do."""
+    answers = DistinctSequences.of(simulate(TRUTH, n_students=SHAPES[0][0], seed=7))
+    lanes, n, odds = DEFAULT_GRID.lanes, PRIOR.size, PRIOR / (1.0 - PRIOR)
+    program, slots, digits = compose(answers.child, answers.count, answers.count[answers.ends], 0.05, odds)
+    steps, products = (program[:, 0] < kernel.STEP_FAR).sum(), (program[:, 0] == kernel.MULTIPLY).sum()
+    products = products * (23 + 9 * n) + 2 * n * (digits - 1)
+    total = int(products + 4 * steps + 148 + 29 * n) * len(lanes)
+
+    def rate(operations: int, call: Callable[[], object], threads: int) -> str:
+        with ThreadPoolExecutor(threads) as pool:
+            calls = partial(pool.map, lambda _: call(), range(8 * threads))
+            seconds = median(repeat(lambda: list(calls()), repeat=20 * runs, number=1))
+        return f"{8 * threads * operations / seconds / 1e9:.1f}"
+
+    yield f"\nThe first search: {total / 1e6:.1f} million operations, {products * len(lanes) / total:.0%} in products.\n"
+    yield "| billion operations a second | one thread | two threads |\n|---|---:|---:|"
+    most = 350 * 256 * 16 * 8, partial(multiply_and_add, np.ones(1024), 350)
+    search = total, partial(kernel.surface, program, slots, digits, 1, odds, lanes)
+    yield f"| multiplying and adding in registers | {rate(*most, 1)} | {rate(*most, THREADS)} |"
+    yield f"| the search | {rate(*search, 1)} | {rate(*search, THREADS)} |"
 
 
 def make_peers(folder: Path) -> None:
@@ -230,6 +261,7 @@ def report(arguments: Namespace) -> Iterator[str]:
     }
     yield f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}.\n"
     yield from ratio(arguments.runs)
+    yield from limit(arguments.runs)
     for key in arguments.sets:
         title, read = sets[key]
         yield f"\n### {title}\n"

@@ -118,7 +118,7 @@ def sequences_of(
     Returns
     -------
     responses, offsets
-        As `AttemptWindow` takes them; students are in the order of their ids as text.
+        As `AttemptWindow` takes them; students are in the order in which they first appear.
 
     Raises
     ------
@@ -130,16 +130,17 @@ def sequences_of(
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
     if set(map(type, attempts)) != {AttemptObservation}:
         _refuse_others(attempts)
-    _check_one_skill([one.skill_id for one in attempts])
+    if len({one.skill_id for one in attempts}) > 1:
+        raise _several_skills([one.skill_id for one in attempts])
     students = [one.student_id for one in attempts]
-    distinct = set(students)
-    if len(set(map(str, distinct))) < len(distinct):
+    place = {student: number for number, student in enumerate(dict.fromkeys(students))}
+    # Different ids of one type are different as text.
+    if len(set(map(type, place))) > 1 and len(set(map(str, place))) < len(place):
         raise _alike(students)
-    place = {student: number for number, student in enumerate(sorted(distinct, key=str))}
     rows = np.fromiter(map(place.__getitem__, students), np.int64, len(students))
-    order = np.lexsort((np.array([one.timestamp for one in attempts]), rows))
-    responses = np.frombuffer(bytes([one.is_correct for one in attempts]), np.uint8)[order]
-    return responses, np.append(0, np.cumsum(np.bincount(rows)))
+    times = np.fromiter([one.timestamp for one in attempts], np.float64, len(students))
+    right = np.frombuffer(bytes([one.is_correct for one in attempts]), np.uint8)
+    return right[np.lexsort((times, rows))], np.append(0, np.cumsum(np.bincount(rows)))
 
 
 def _refuse_others(attempts: Sequence[object]) -> None:
@@ -150,14 +151,12 @@ def _refuse_others(attempts: Sequence[object]) -> None:
             raise InvalidAttempts(f"attempt number {number} is a {kind}; give AttemptObservation")
 
 
-def _check_one_skill(skills: Sequence[Id]) -> None:
-    different = len(set(skills))
-    if different > 1:
-        number = next(number for number, skill in enumerate(skills) if skill != skills[0])
-        raise InvalidAttempts(
-            f"attempts of {different} skills: attempt number 0 is of {skills[0]!r}, attempt number {number} of "
-            f"{skills[number]!r}; calibrate one skill at a time"
-        )
+def _several_skills(skills: Sequence[Id]) -> InvalidAttempts:
+    number = next(number for number, skill in enumerate(skills) if skill != skills[0])
+    return InvalidAttempts(
+        f"attempts of {len(set(skills))} skills: attempt number 0 is of {skills[0]!r}, attempt number {number} of "
+        f"{skills[number]!r}; calibrate one skill at a time"
+    )
 
 
 def _alike(students: Sequence[Id]) -> InvalidAttempts:

@@ -1,8 +1,6 @@
 """The log-likelihood of one skill at many parameter values at once."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -103,24 +101,17 @@ class DistinctSequences:
         total: Floats = by_side.sum(axis=0) if len(by_side) > 1 else by_side[0]
         return total
 
-    def surfaces(self, prior: Floats, lanes: Floats, *, halves: bool = False) -> Floats:
-        """The same for each side, shape (n_sides, n_prior, n_lanes); in two `halves`, each on its own thread."""
-        from bkt_pipeline.model.kernels.surface import TILE, surface
+    def surfaces(self, prior: Floats, lanes: Floats) -> Floats:
+        """The same for each side, shape (n_sides, n_prior, n_lanes)."""
+        from bkt_pipeline.model.kernels.surface import surface
         from bkt_pipeline.model.kernels.trie import compose
 
         odds = prior / (1.0 - prior)
-        emissions = lanes[:, 1:]
-        least = min(float(emissions.min()), 1.0 - float(emissions.max()))
+        # Column by column, because numpy reduces short rows slowly.
+        slip, guess = lanes[:, 1], lanes[:, 2]
+        least = float(min(slip.min(), guess.min(), 1.0 - slip.max(), 1.0 - guess.max()))
         counts = self.count[self.ends]
         program, slots, digits = compose(self.child, self.count, counts, least, odds)
-        fill = partial(surface, program, slots, digits, self.count.shape[1], odds)
-        lanes = np.ascontiguousarray(lanes)
-        if halves:
-            middle = len(lanes) // 2 // TILE * TILE
-            with ThreadPoolExecutor(1) as pool:
-                second = pool.submit(fill, lanes[middle:])
-                values = np.concatenate([fill(lanes[:middle]), second.result()], axis=2)
-        else:
-            values = fill(lanes)
+        values = surface(program, slots, digits, self.count.shape[1], odds, np.ascontiguousarray(lanes))
         values += counts.sum(axis=0)[:, None, None] * np.log1p(-prior)[:, None]
         return values

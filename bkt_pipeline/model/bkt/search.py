@@ -66,9 +66,9 @@ def search(
     return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface
 
 
-def surfaces_of(answers: DistinctSequences, grid: Grid, *, halves: bool = False) -> Floats:
+def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
     """The log-likelihood in nats of each side at all points of a grid that has any, shape (n_sides, *grid.shape)."""
-    values = answers.surfaces(np.array(grid.p_l0.values), grid.lanes, halves=halves)
+    values = answers.surfaces(np.array(grid.p_l0.values), grid.lanes)
     return values.reshape(-1, *grid.shape)
 
 
@@ -130,5 +130,4 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
         # Like a window's arrays, because numba would compile the kernels again for writable arrays.
         array.flags.writeable = False
     answers = DistinctSequences.of_sequences(responses, offsets)
-    surface = surfaces_of(answers, grid, halves=True)[0] if grid.n_points else None
-    return search(responses, offsets, answers, grid, surface)[0]
+    return search(responses, offsets, answers, grid)[0]

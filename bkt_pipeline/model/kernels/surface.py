@@ -251,13 +251,14 @@ def _fill(
                 _step_far(x, bits, code - STEP_FAR, slot, to)
             elif code <= PUT_SCALED:
                 at = digit + 2 * program[i, 3]
-                for mass in range(2):
-                    if code == PUT:
-                        for m in range(TILE):
-                            x[at + mass, m] = x[slot + mass, m]
-                    else:
-                        for m in range(TILE):
-                            x[at + mass, m] = x[slot + mass, m] * x[_SCALE_A + mass, m]
+                if code == PUT:
+                    for m in range(TILE):
+                        x[at, m] = x[slot, m]
+                        x[at + 1, m] = x[slot + 1, m]
+                else:
+                    for m in range(TILE):
+                        x[at, m] = x[slot, m] * x[_SCALE_A, m]
+                        x[at + 1, m] = x[slot + 1, m] * x[_SCALE_B, m]
             elif code == SCALE:
                 _scale(bits, slot, _FIXED + (program[i, 2] >> 1), program[i, 3], program[i, 2] & 1 == 1)
             elif code == RESCALE:
