@@ -57,8 +57,9 @@ EXECUTIONS = Table(
         for name in ("evaluation_event_storage_id", "materialization_event_storage_id")
     ),
 )
-# The columns that the executions have as they are given.
-SHARED = ("asset_key", "check_name", "run_id", "execution_status", "materialization_event_storage_id")
+# The columns that the executions have as they are given; asset and partition are not in an evaluation's row of the log.
+SHARED = ("check_name", "run_id", "execution_status", "materialization_event_storage_id")
+OF_WHAT = {"of_asset": Text(), "of_partition": Text()}
 DYNAMIC_PARTITIONS = table("dynamic_partitions", column("id"), column("partitions_def_name"))
 EVENTS = table("event_logs", column("run_id"), column("event"))
 
@@ -215,13 +216,12 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
         log = self.prepare_insert_event(events[0]).table
         in_log = rows(events, self._event_to_row)
         found = [row | _execution(event) for row, event in zip(in_log, events, strict=True)]
-        given = given_rows(found, types_of(log) | types_of(EXECUTIONS) | {"of_partition": Text()}).cte(
-            "given_events"
-        )
+        given = given_rows(found, types_of(log) | types_of(EXECUTIONS) | OF_WHAT).cte("given_events")
         into_log = select(*(given.c[name] for name in in_log[0]))
         write_log = insert(log).from_select(list(in_log[0]), into_log)
         logged = write_log.returning(log.c.id, log.c.event).cte("logged")
         row = {name: given.c[name] for name in SHARED} | {
+            "asset_key": given.c.of_asset,
             "partition": given.c.of_partition,
             "evaluation_event": given.c.event,
             "evaluation_event_timestamp": given.c.timestamp,
@@ -263,7 +263,8 @@ def _execution(event: dg.EventLogEntry) -> dict[str, Any]:
     target = evaluation.target_materialization_data
     return {
         "check_name": evaluation.check_name,
-        "of_partition": evaluation.partition,  # the log has none for an evaluation
+        "of_asset": evaluation.asset_key.to_string(),
+        "of_partition": evaluation.partition,
         "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
         "materialization_event_storage_id": target.storage_id if target else None,
     }

@@ -225,8 +225,9 @@ def kept(instance: dg.DagsterInstance) -> Counter[tuple[Any, ...]]:
         ).fetchall()
         events = [("event", *row, row[-1] and _constant(event)) for *row, event in events]
         checks = connection.execute(
-            "SELECT 'check', c.check_name, c.partition, c.execution_status, e.partition, m.dagster_event_type, "
-            "m.partition, c.evaluation_event = e.event FROM asset_check_executions c "
+            "SELECT 'check', c.asset_key, c.check_name, c.partition, c.execution_status, m.dagster_event_type, m.partition, "
+            "c.run_id = e.run_id, c.evaluation_event_timestamp = e.timestamp, c.evaluation_event = e.event "
+            "FROM asset_check_executions c "
             "JOIN event_logs e ON e.id = c.evaluation_event_storage_id "
             "LEFT JOIN event_logs m ON m.id = c.materialization_event_storage_id "
             # dagster-postgres's own storage also keeps the planned checks of skills that then have none.
