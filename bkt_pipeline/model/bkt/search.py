@@ -68,8 +68,7 @@ def search(
 
 def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
     """The log-likelihood in nats of each side at all points of a grid that has any, shape (n_sides, *grid.shape)."""
-    values = answers.surfaces(np.array(grid.p_l0.values), grid.lanes)
-    return values.reshape(-1, *grid.shape)
+    return answers.surfaces(np.array(grid.p_l0.values), grid.lanes).reshape(-1, *grid.shape)
 
 
 def _winner(
