@@ -73,9 +73,15 @@ def _kind(reported: Reported) -> Hashable:
 
 
 def rows(
-    events: Sequence[dg.EventLogEntry], row_of: Callable[[dg.EventLogEntry], dict[str, Any]]
+    events: Sequence[dg.EventLogEntry],
+    row_of: Callable[[dg.EventLogEntry], dict[str, Any]],
+    text_of: Callable[[Any], str],
 ) -> list[dict[str, Any]]:
-    """The stored row of each event, as `row_of` makes it. What events have in common is serialised once."""
+    """The stored row of each event, as `row_of` makes it. What events have in common is serialised once.
+
+    text_of
+        Serialises an event's own data.
+    """
     frames: dict[str, tuple[dg.EventLogEntry, dict[str, Any], list[str]]] = {}
     made = []
     for event in events:
@@ -86,7 +92,7 @@ def rows(
             parts = re.split(rf"(?<={DATA})null|(?<={TIMESTAMP})0\.0", dg.serialize_value(frame))
             frames[event.message] = frame, row_of(event), parts
         _, row, (head, middle, tail) = frames[event.message]
-        data = dg.serialize_value(inner.event_specific_data)
+        data = text_of(inner.event_specific_data)
         text = f"{head}{data}{middle}{event.timestamp!r}{tail}"
         moment = dt.datetime.fromtimestamp(event.timestamp, dt.UTC).replace(tzinfo=None)
         made.append(row | {"event": text, "timestamp": moment, "partition": inner.partition})

@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from bkt_pipeline.instance.event_batch import EventBatch, rows
+from bkt_pipeline.instance.event_text import EventTexts
 from bkt_pipeline.instance.lasting import lasting, retried
 
 WRITERS = ("store_event", "store_event_batch", "delete_events")
@@ -112,6 +113,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def _forget(self) -> None:
         self._batches: dict[str, EventBatch] = {}
         self._partitions: dict[str, tuple[Row[Any], Sequence[str]]] = {}
+        self._texts = EventTexts()
 
     @classmethod
     def on_the_database_of(cls, storage: PostgresEventLogStorage) -> "BatchingEventLogStorage":
@@ -213,7 +215,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def _write_evaluations(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Write each evaluation to the log and to the executions of checks in one statement, which holds its text once."""
         log = self.prepare_insert_event(events[0]).table
-        in_log = rows(events, self._event_to_row)
+        in_log = rows(events, self._event_to_row, self._texts.of)
         found = [row | _execution(event) for row, event in zip(in_log, events, strict=True)]
         given = given_rows(found, types_of(log) | types_of(EXECUTIONS) | OF_WHAT).cte("given_events")
         into_log = select(*(given.c[name] for name in in_log[0]))
@@ -235,7 +237,7 @@ class BatchingEventLogStorage(PostgresEventLogStorage):
     def prepare_insert_event_batch(self, events: Sequence[dg.EventLogEntry]) -> Insert:
         """Insert the events with one parameter for each column, not for each value, which is far slower to prepare."""
         events_table = self.prepare_insert_event(events[0]).table
-        found = rows(events, self._event_to_row)
+        found = rows(events, self._event_to_row, self._texts.of)
         return insert(events_table).from_select(list(found[0]), given_rows(found, types_of(events_table)))
 
 
