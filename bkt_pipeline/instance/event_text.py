@@ -1,4 +1,4 @@
-"""The texts of materialisations and check evaluations, as Dagster serialises them.
+"""The texts of materialisations, planned ones and check evaluations, as Dagster serialises them.
 
 Dagster walks through each object, which takes a tenth of a millisecond for an evaluation and half of one for the
 materialisation of a skill. Most of a text is the same for all skills, so Dagster makes it once.
@@ -31,10 +31,11 @@ class EventTexts:
         self._latest: tuple[Any, str] = (None, "null")  # target and its text
 
     def of(self, data: Any) -> str:
-        """The text of an evaluation, or of what a materialisation's event holds."""
+        """The text of an evaluation, or of what the event of a materialisation or of a planned one holds."""
         reported = getattr(data, "materialization", data)
         same = [getattr(reported, name) for name in reported._fields if name not in VARYING]
-        metadata, partition, target = reported.metadata, reported.partition, getattr(reported, TARGET, None)
+        metadata, target = getattr(reported, "metadata", {}), getattr(reported, TARGET, None)
+        partition = reported.partition
         lineage: Sequence[Any] = getattr(data, "asset_lineage", ())
         kind = (type(reported), *same, *lineage, *metadata, partition is None, target is None)
         values = [self._value(value) for value in metadata.values()]
@@ -76,17 +77,21 @@ def _template(data: Any, values: Sequence[str]) -> Template | None:
     """The text of the data with places for the values; None if these, put in, do not give Dagster's text."""
     reported = getattr(data, "materialization", data)
     fields = {name: getattr(reported, name) for name in reported._fields}
-    numbered = {name: dg.TextMetadataValue(f"value {n}") for n, name in enumerate(reported.metadata)}
-    blank = type(reported)(**(fields | {"metadata": numbered, PARTITION: f"value {len(numbered)}"}))
+    names = list(fields.get("metadata", {}))
+    numbered = {name: dg.TextMetadataValue(f"value {n}") for n, name in enumerate(names)}
+    fields[PARTITION] = f"value {len(names)}"
+    if names:
+        fields["metadata"] = numbered
+    blank = type(reported)(**fields)
     text = dg.serialize_value(blank if reported is data else data._replace(materialization=blank))
     for n, value in enumerate(numbered.values()):
         text = text.replace(dg.serialize_value(value), f'"value {n}"')
-    text = text.replace(f'"{TARGET}": {values[-1]}', f'"{TARGET}": "value {len(numbered) + 1}"')
+    text = text.replace(f'"{TARGET}": {values[-1]}', f'"{TARGET}": "value {len(names) + 1}"')
     pieces = _PLACE.split(text)
-    places = [int(number) for number in pieces[1::2]]
-    template = pieces[::2], places
+    order = [int(number) for number in pieces[1::2]]
+    template = pieces[::2], order
     # A text of the event, such as a name, can look like a place.
-    clear = sorted(places) == list(range(len(places))) and len(places) <= len(values)
+    clear = sorted(order) == list(range(len(order))) and len(order) <= len(values)
     return template if clear and _filled(template, values) == dg.serialize_value(data) else None
 
 

@@ -22,8 +22,7 @@ ASSET = dg.AssetKey(["school", "skill_bkt_params"])
 def test_each_text_is_dagsters_own() -> None:
     """Also of values, names and partitions that look like the places in a template, and of ones that cannot be a key."""
     draw = random.Random(1)
-    (event,) = dg.materialize([dg.asset(name="one")(lambda: None)]).get_asset_materialization_events()
-    of_event: Any = event.event_specific_data
+    of_event, of_planned = of_a_run()
 
     def target() -> Any:
         return AssetCheckEvaluationTargetMaterializationData(
@@ -57,9 +56,21 @@ def test_each_text_is_dagsters_own() -> None:
         )
         return of_event._replace(materialization=made)
 
+    def planned() -> Any:
+        return of_planned._replace(partition=draw.choice((*TEXTS, None)))
+
     texts = EventTexts()
     for _ in range(300):
         about = target()
         for _ in range(10):
-            for data in (evaluation(about), materialisation()):
+            for data in (evaluation(about), materialisation(), planned()):
                 assert texts.of(data) == dg.serialize_value(data)
+
+
+def of_a_run() -> list[Any]:
+    """What the events of a materialisation, and of its plan, hold in a run."""
+    kinds = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize([dg.asset(name="one")(lambda: None)], instance=instance).run_id
+        (found,) = zip(*(instance.all_logs(run, of_type=kind) for kind in kinds), strict=True)
+    return [event.get_dagster_event().event_specific_data for event in found]
