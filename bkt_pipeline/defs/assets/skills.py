@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from functools import partial
+from threading import Thread
 
 import dagster as dg
 
@@ -149,6 +150,11 @@ def attempt_window(
     """
     keys, opened = chosen_keys(context), database.get()
     as_of, run_id = resolve_as_of(context, settings, opened), context.run.run_id
+    chosen = context.run.asset_selection
+    fitted = not chosen or installation.key("skill_bkt_params") in chosen
+    if fitted:
+        # While Postgres reads, this process only waits.
+        Thread(target=_load_kernels, args=(progress,)).start()
     reader = WindowReader(opened, as_of, settings.options, run_id)
     windows = reader.read(keys, progress)
     context.log.info("read the windows of %s of %s skills", f"{len(windows):,}", f"{len(keys):,}")
@@ -172,8 +178,7 @@ def attempt_window(
     red.count(findings)
     red.note(context)
     yield from evaluated(context, WINDOW_CHECKS)
-    chosen = context.run.asset_selection
-    if failed and chosen and installation.key("skill_bkt_params") not in chosen:
+    if failed and not fitted:
         raise failed_skills("the skills", failed)
 
 
@@ -194,9 +199,7 @@ def skill_bkt_params(
     rehearsal = not settings.options.publish
     verdicts = SkillVerdicts(opened, as_of, context.run.run_id, rehearsal=rehearsal)
     history, failed = verdicts.history(keys, KEPT_NIGHTS), verdicts.failures()
-    warm_up(
-        on_compile=lambda: progress.say("compiling the kernel (once on this machine, about 15 seconds) …")
-    )
+    _load_kernels(progress)
     judged = judge(keys, attempt_window, failed, as_of, settings.options, history, verdicts.school_prior())
     names = opened.run(partial(read_names, source=opened.platform))
     called = labels(keys, names)
@@ -223,3 +226,9 @@ def skill_bkt_params(
     if not rehearsal:
         verdicts.learn_prior()
     yield from report.end()
+
+
+def _load_kernels(progress: Progress) -> None:
+    warm_up(
+        on_compile=lambda: progress.say("compiling the kernel (once on this machine, about 15 seconds) …")
+    )

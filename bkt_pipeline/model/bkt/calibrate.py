@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from functools import partial
+from threading import Lock
 from time import perf_counter
 
 from bkt_pipeline.errors import InvalidSettings
@@ -22,6 +23,8 @@ from bkt_pipeline.model.params import SAFE_DEFAULT
 from bkt_pipeline.model.threads import thread_pool
 
 __all__ = ["calibrate", "calibrate_all", "warm_up"]
+
+_warming_up = Lock()
 
 
 def calibrate(
@@ -169,7 +172,8 @@ def _calibrate_all(
 def warm_up(on_compile: Callable[[], None] | None = None) -> None:
     """Load the compiled kernels; if they are not in this machine's cache yet, compile them (about 15 seconds).
 
-    Calling it is optional. It avoids the wait at the first fit, and lets the caller report what it is waiting for.
+    Calling it is optional. It avoids the wait at the first fit, and lets the caller report what it is waiting for. If a
+    thread is in it already, another one waits for it.
 
     Parameters
     ----------
@@ -196,5 +200,5 @@ def warm_up(on_compile: Callable[[], None] | None = None) -> None:
         def on_end(self, event: object) -> None:
             pass
 
-    with event.install_listener("numba:compile", Announce()):
+    with _warming_up, event.install_listener("numba:compile", Announce()):
         calibrate(simulate(SAFE_DEFAULT, n_students=30, seed=1), scored=True)
