@@ -37,7 +37,7 @@ from bkt_pipeline.db.platform import Source, requested_keys
 from bkt_pipeline.db.relations import find_relations
 from bkt_pipeline.errors import SourceSchemaError, WindowUnusable
 from bkt_pipeline.model.bkt.prediction import are_held_out
-from bkt_pipeline.model.irt.items import SkillAnswers
+from bkt_pipeline.model.irt.answers import SkillAnswers
 
 MASTERY = "student_skill_mastery"
 MASTERY_COLUMNS = ("student_id", "skill_id", "p_known")
