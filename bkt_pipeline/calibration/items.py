@@ -1,6 +1,7 @@
 """Turns the answers of skills into verdicts on their items: calibrated, skipped or failed."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -72,9 +73,11 @@ class ItemsVerdict:
     findings: tuple[Finding, ...] = ()
     comparison: ItemComparison | None = None
 
-    def count(self, status: ItemStatus) -> int:
-        """How many of the items have the status."""
-        return 0 if self.items is None else int(np.count_nonzero(self.items.fits.status == status))
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of the items have each status."""
+        found = Counter(() if self.items is None else self.items.fits.status.tolist())
+        return {str(status): found[status] for status in ItemStatus}
 
     @property
     def log_likelihood(self) -> float | None:
