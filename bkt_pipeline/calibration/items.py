@@ -37,7 +37,7 @@ from bkt_pipeline.settings import ITEM_WINDOW_DAYS
 Floats = npt.NDArray[np.float64]
 
 LOW_DATA_EVENT = "irt_skip_low_data"
-FITTED_TOGETHER = 20_000  # answers, of one or of several skills; a thread fits them without taking turns
+FITTED_TOGETHER = 20_000  # answers; smaller skills are judged with others until they have as many
 FULLER_ROWS = "its items keep the rows of an earlier night, which were fitted on more answers"
 
 
@@ -109,7 +109,7 @@ def judge_items(
     options: ItemOptions,
     prior: ItemPrior = SHIPPED_ITEM_PRIOR,
 ) -> Iterator[ItemsVerdict]:
-    """Yield one verdict for each skill, in their order; as many are judged at a time as this process has cores.
+    """Yield one verdict for each skill, in their order; each core of this process judges several of them together.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def judge_items(
     """
 
     def together(keys: Sequence[str]) -> list[ItemsVerdict]:
-        """The verdicts on some skills; if that fails, each is judged alone, so that no skill affects another."""
+        """The verdicts on some skills; if one of them raises an error, each is judged alone, so that only it fails."""
         begun = [_begun(key, answers[key], params.get(key), unusable.get(key)) for key in keys]
         try:
             return _judge(begun, answers, params, options, prior)

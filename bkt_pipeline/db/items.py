@@ -38,7 +38,7 @@ from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.rollback import with_items_rolled_back
 from bkt_pipeline.db.schema import item_irt_params, night_items
-from bkt_pipeline.db.upsert import as_json, given_rows, lock_skills
+from bkt_pipeline.db.upsert import as_json, given_table, lock_skills
 from bkt_pipeline.errors import RowNotTaken
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
 from bkt_pipeline.model.irt.items import ItemModel, SkillItems, published
@@ -103,7 +103,7 @@ def store_items(
 def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
     """Upserts the rows of the parameter `rows`; also needs the parameters given_as_of, given_run and freed."""
     own = item_irt_params.c
-    given = given_rows(item_irt_params, names)
+    given = given_table(item_irt_params, names)
     columns: dict[str, Any] = {name: given.c[name] for name in names} | {
         "as_of": bindparam("given_as_of", type_=own.as_of.type),
         "run_id": bindparam("given_run", type_=Text()),

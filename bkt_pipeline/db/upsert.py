@@ -78,7 +78,7 @@ def _finite(value: Any) -> Any:
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def given_rows(table: Table, names: Sequence[str]) -> TableValuedAlias:
+def given_table(table: Table, names: Sequence[str]) -> TableValuedAlias:
     """The rows in the parameter `rows`, as `as_json` writes them, with these columns of the table."""
     kinds = [column(name, table.c[name].type) for name in names]
     given = func.json_to_recordset(cast(bindparam("rows", type_=Text()), JSON)).table_valued(*kinds)
@@ -94,7 +94,7 @@ def _statement(
     guard: Guard | None,
     stamp: str | None,
 ) -> ReturningInsert[Any]:
-    source = given_rows(table, names)
+    source = given_table(table, names)
     values = {name: source.c[name] for name in names} | ({stamp: func.now()} if stamp else {})
     statement = insert(table).from_select(list(values), select(*values.values()))
     if guard is never:
