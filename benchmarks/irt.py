@@ -16,10 +16,11 @@ import pandas as pd
 
 from bkt_pipeline.model import AttemptWindow, BktParams, calibrate, predict, replay
 from bkt_pipeline.model.bkt.prediction import are_held_out
+from bkt_pipeline.model.irt.answers import SkillAnswers
 from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, pool_comparisons
 from bkt_pipeline.model.irt.curve import ability, probability
 from bkt_pipeline.model.irt.fits import ItemFlag
-from bkt_pipeline.model.irt.items import SkillAnswers, calibrate_items, theta_by_replay
+from bkt_pipeline.model.irt.items import calibrate_items, theta_by_replay
 from bkt_pipeline.model.irt.offset import fit_offsets
 from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior, learn_item_prior
 from bkt_pipeline.model.irt.two_pl import fit_items, item_moments

@@ -1,7 +1,8 @@
 """Turns the answers of skills into verdicts on their items: calibrated, skipped or failed."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,13 +18,13 @@ from bkt_pipeline.calibration.item_checks import (
     log_likelihood_beats_constant,
 )
 from bkt_pipeline.calibration.outcome import Outcome
-from bkt_pipeline.model.irt.comparison import ItemComparison, compare_items, params_without_held_out
+from bkt_pipeline.model.irt.answers import SkillAnswers
+from bkt_pipeline.model.irt.comparison import ItemComparison, compare_skills
 from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.items import (
     ItemModel,
-    SkillAnswers,
     SkillItems,
-    calibrate_items,
+    calibrate_skills,
     theta_by_mastery,
     theta_by_replay,
 )
@@ -36,6 +37,7 @@ from bkt_pipeline.settings import ITEM_WINDOW_DAYS
 Floats = npt.NDArray[np.float64]
 
 LOW_DATA_EVENT = "irt_skip_low_data"
+FITTED_TOGETHER = 20_000  # answers; smaller skills are judged with others until they have as many
 FULLER_ROWS = "its items keep the rows of an earlier night, which were fitted on more answers"
 
 
@@ -71,9 +73,11 @@ class ItemsVerdict:
     findings: tuple[Finding, ...] = ()
     comparison: ItemComparison | None = None
 
-    def count(self, status: ItemStatus) -> int:
-        """How many of the items have the status."""
-        return 0 if self.items is None else int(np.count_nonzero(self.items.fits.status == status))
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of the items have each status."""
+        found = Counter(() if self.items is None else self.items.fits.status.tolist())
+        return {str(status): found[status] for status in ItemStatus}
 
     @property
     def log_likelihood(self) -> float | None:
@@ -105,7 +109,7 @@ def judge_items(
     options: ItemOptions,
     prior: ItemPrior = SHIPPED_ITEM_PRIOR,
 ) -> Iterator[ItemsVerdict]:
-    """Yield one verdict for each skill, in their order; as many are judged at a time as this process has cores.
+    """Yield one verdict for each skill, in their order; each core of this process judges several of them together.
 
     Parameters
     ----------
@@ -121,21 +125,39 @@ def judge_items(
         The school's prior on (log a, b) of the 2PL.
     """
 
-    def judged(key: str) -> ItemsVerdict:
-        return _judge_skill(key, answers[key], params.get(key), unusable.get(key), options, prior)
+    def together(keys: Sequence[str]) -> list[ItemsVerdict]:
+        """The verdicts on some skills; if one of them raises an error, each is judged alone, so that only it fails."""
+        begun = [_begun(key, answers[key], params.get(key), unusable.get(key)) for key in keys]
+        try:
+            return _judge(begun, answers, params, options, prior)
+        except Exception as error:
+            if len(keys) == 1:
+                reason = f"{type(error).__name__}: {error}"
+                return [replace(begun[0], outcome=Outcome.FAILED, reason=reason)]
+        return [verdict for key in keys for verdict in together([key])]
 
     with thread_pool() as pool:
-        yield from pool.map(judged, answers)
+        for verdicts in pool.map(together, _groups(answers)):
+            yield from verdicts
 
 
-def _judge_skill(
-    key: str,
-    answers: SkillAnswers,
-    current: tuple[BktParams, dt.datetime] | None,
-    unusable: str | None,
-    options: ItemOptions,
-    prior: ItemPrior,
+def _groups(answers: Mapping[str, SkillAnswers]) -> Iterator[list[str]]:
+    """The skills in their order, in groups that are fitted together."""
+    group, size = [], 0
+    for key, of_skill in answers.items():
+        group.append(key)
+        size += of_skill.n_answers
+        if size >= FITTED_TOGETHER:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _begun(
+    key: str, answers: SkillAnswers, current: tuple[BktParams, dt.datetime] | None, unusable: str | None
 ) -> ItemsVerdict:
+    """The verdict before anything is fitted; final if the skill has no parameters."""
     verdict = ItemsVerdict(
         key,
         Outcome.CALIBRATED,
@@ -148,42 +170,53 @@ def _judge_skill(
     if current is None:
         reason = "the skill was never calibrated, so there are no parameters to predict its answers with"
         return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
-    ability_of = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
-    try:
-        return _judge(verdict, answers, ability_of(answers, current[0]), options, prior)
-    except Exception as error:
-        return replace(verdict, outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}")
+    return verdict
 
 
 def _judge(
-    verdict: ItemsVerdict, answers: SkillAnswers, theta: Floats, options: ItemOptions, prior: ItemPrior
-) -> ItemsVerdict:
-    items = calibrate_items(
-        answers,
-        theta,
+    begun: Sequence[ItemsVerdict],
+    answers: Mapping[str, SkillAnswers],
+    params: Mapping[str, tuple[BktParams, dt.datetime]],
+    options: ItemOptions,
+    prior: ItemPrior,
+) -> list[ItemsVerdict]:
+    """Fit the items of the skills that have parameters, and complete their verdicts."""
+    verdicts = {verdict.skill_id: verdict for verdict in begun}
+    keys = [verdict.skill_id for verdict in begun if verdict.outcome is Outcome.CALIBRATED]
+    if not keys:
+        return list(begun)
+    theta = theta_by_mastery if options.theta_from == "mastery" else theta_by_replay
+    calibrated = calibrate_skills(
+        [answers[key] for key in keys],
+        [theta(answers[key], params[key][0]) for key in keys],
         method=options.method,
         prior=prior,
         min_answers=options.min_answers,
         calibrated_answers=options.calibrated_answers,
     )
-    enough = items_have_enough_answers(items, options.enough_answers)
-    verdict = replace(verdict, items=items.only(inside_bounds(items)), findings=(enough,))
-    if not enough.passed:
-        reason = (
-            f"no item has {options.enough_answers} graded answers, both right and wrong; "
-            f"the most for one item is {enough.numbers['actual']}"
+    enough = {
+        items.skill_id: items_have_enough_answers(items, options.enough_answers) for items in calibrated
+    }
+    split = [key for key in keys if enough[key].passed and answers[key].held_out is not None]
+    found = compare_skills([answers[key] for key in split], prior=prior, min_answers=options.min_answers)
+    compared = dict(zip(split, found, strict=True))
+    for items in calibrated:
+        key = items.skill_id
+        verdict = replace(verdicts[key], items=items.only(inside_bounds(items)), findings=(enough[key],))
+        if not enough[key].passed:
+            reason = (
+                f"no item has {options.enough_answers} graded answers, both right and wrong; "
+                f"the most for one item is {enough[key].numbers['actual']}"
+            )
+            verdicts[key] = replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
+            continue
+        verdicts[key] = replace(
+            verdict,
+            findings=(
+                enough[key],
+                log_likelihood_beats_constant(compared.get(key), options.item_model),
+                item_parameters_inside_bounds(items),
+            ),
+            comparison=compared.get(key),
         )
-        return replace(verdict, outcome=Outcome.SKIPPED, reason=reason)
-    compared = None
-    if answers.held_out is not None and not answers.held_out.all():
-        params = params_without_held_out(answers)
-        compared = compare_items(answers, params, prior=prior, min_answers=options.min_answers)
-    return replace(
-        verdict,
-        findings=(
-            enough,
-            log_likelihood_beats_constant(compared, options.item_model),
-            item_parameters_inside_bounds(items),
-        ),
-        comparison=compared,
-    )
+    return list(verdicts.values())

@@ -38,7 +38,7 @@ from bkt_pipeline.db.platform import Source
 from bkt_pipeline.db.relations import id_value
 from bkt_pipeline.db.rollback import with_items_rolled_back
 from bkt_pipeline.db.schema import item_irt_params, night_items
-from bkt_pipeline.db.upsert import lock_skills
+from bkt_pipeline.db.upsert import as_json, given_table, lock_skills
 from bkt_pipeline.errors import RowNotTaken
 from bkt_pipeline.model.irt.fits import ItemFits, ItemFlag
 from bkt_pipeline.model.irt.items import ItemModel, SkillItems, published
@@ -90,7 +90,7 @@ def store_items(
     # Sorted, so that two transactions that write the same items wait for each other instead of deadlocking.
     rows.sort(key=lambda row: (row["skill_id"], row["item_id"]))
     given = {"given_as_of": as_of, "given_run": run_id, "freed": with_items_rolled_back(connection, keys)}
-    stored = connection.execute(_store_statement(tuple(rows[0])), given | _arrays(rows))
+    stored = connection.execute(_store_statement(tuple(rows[0])), given | {"rows": as_json(rows)})
     written = {(row.skill_id, row.item_id) for row in stored}
     if platform_model is not None:
         shown = [row for items in skills for row in _platform_rows(items, platform_model, written)]
@@ -101,11 +101,10 @@ def store_items(
 # Building such a statement takes longer than running it.
 @lru_cache(maxsize=8)
 def _store_statement(names: tuple[str, ...]) -> ReturningInsert[Any]:
-    """Upserts the rows of `_arrays`; also needs the parameters given_as_of, given_run and freed."""
+    """Upserts the rows of the parameter `rows`; also needs the parameters given_as_of, given_run and freed."""
     own = item_irt_params.c
-    given = _given({name: Text() if name == "flags" else own[name].type for name in names})
-    columns: dict[str, Any] = dict(given.c.items()) | {
-        "flags": func.string_to_array(given.c.flags, ","),
+    given = given_table(item_irt_params, names)
+    columns: dict[str, Any] = {name: given.c[name] for name in names} | {
         "as_of": bindparam("given_as_of", type_=own.as_of.type),
         "run_id": bindparam("given_run", type_=Text()),
         "calibrated_at": case((given.c.irt_a.is_not(None), func.now())),
@@ -181,24 +180,21 @@ def _arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def fitted_rows(items: SkillItems) -> list[dict[str, Any]]:
-    """One row for each item; NaN becomes NULL, and the flags are names separated by commas."""
+    """One row for each item; NaN becomes NULL."""
     fits, offsets = items.fits, items.offsets
-    arrays = {name: getattr(fits, name) for name in FITTED} | {"offset_d": offsets.d, "se_d": offsets.se}
-    numbers = {
-        name: [None if math.isnan(value) else value for value in values.tolist()]
-        for name, values in arrays.items()
+    numbers = {name: getattr(fits, name) for name in FITTED} | {"offset_d": offsets.d, "se_d": offsets.se}
+    columns: dict[str, Sequence[Any]] = {
+        "skill_id": [items.skill_id] * len(items),
+        "item_id": items.item_ids,
+        **{
+            name: [None if math.isnan(value) else value for value in values.tolist()]
+            for name, values in numbers.items()
+        },
+        "n_attempts": fits.n_attempts.tolist(),
+        "status": fits.status.tolist(),
+        "flags": [flag_names(value) for value in fits.flags.tolist()],
     }
-    return [
-        {
-            "skill_id": items.skill_id,
-            "item_id": item_id,
-            **{name: values[place] for name, values in numbers.items()},
-            "n_attempts": int(fits.n_attempts[place]),
-            "status": str(fits.status[place]),
-            "flags": ",".join(flag_names(int(fits.flags[place]))),
-        }
-        for place, item_id in enumerate(items.item_ids)
-    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _platform_rows(
@@ -213,9 +209,10 @@ def _platform_rows(
     ]
 
 
-def flag_names(flags: int) -> list[str]:
+@lru_cache(maxsize=256)
+def flag_names(flags: int) -> tuple[str, ...]:
     """The names of the flags, as stored."""
-    return [str(flag.name).lower() for flag in ItemFlag if flags & flag]
+    return tuple(str(flag.name).lower() for flag in ItemFlag if flags & flag)
 
 
 def load_items(connection: Connection, keys: Sequence[str]) -> dict[str, SkillItems]:

@@ -16,7 +16,6 @@ from bkt_pipeline.db.rehearsals import KEYS, rehearsed_items, rehearsed_skills
 from bkt_pipeline.db.schema import COMPARED_ITEMS, night_items, night_skills
 from bkt_pipeline.db.upsert import upsert
 from bkt_pipeline.model.irt.comparison import ItemComparison
-from bkt_pipeline.model.irt.fits import ItemStatus
 from bkt_pipeline.model.irt.prior import ItemMoments, ItemPrior, learn_item_prior
 
 Row = TypeVar("Row", bound="LedgerRow")
@@ -96,7 +95,7 @@ class ItemsOutcome(LedgerRow):
             as_of=as_of,
             outcome=verdict.outcome,
             reason=verdict.reason,
-            **{str(status): verdict.count(status) for status in ItemStatus},
+            **verdict.counts,
             attempts=verdict.answers,
             log_likelihood=verdict.log_likelihood,
             moments=tuple(map(float, astuple(moments))) if moments is not None and moments.n_items else None,

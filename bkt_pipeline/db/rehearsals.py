@@ -86,11 +86,7 @@ def store_rehearsed_items(
 ) -> None:
     """Store a rehearsal's item parameters of some skills, also of skills without any."""
     _delete_earlier(connection, rehearsed_item_params, keys, as_of)
-    rows = [
-        row | {"flags": row["flags"].split(",") if row["flags"] else [], "as_of": as_of, "run_id": run_id}
-        for items in skills
-        for row in fitted_rows(items)
-    ]
+    rows = [row | {"as_of": as_of, "run_id": run_id} for items in skills for row in fitted_rows(items)]
     upsert(connection, rehearsed_item_params, rows, keys=ITEM_KEYS, stamp="calibrated_at")
 
 

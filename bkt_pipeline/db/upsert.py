@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, Text, bindparam, cast, column, func, select, text
+from sqlalchemy import Connection, Table, TableValuedAlias, Text, bindparam, cast, column, func, select, text
 from sqlalchemy.dialects.postgresql import JSON, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -54,16 +54,20 @@ def upsert(
     if not rows:
         return set()
     statement = _statement(table, tuple(rows[0]), tuple(keys), guard, stamp)
-    return set(connection.execute(statement, {"rows": _as_json(rows)}).scalars())
+    return set(connection.execute(statement, {"rows": as_json(rows)}).scalars())
 
 
-def _as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as one parameter: with one for each value, writing the statement takes longer than running it.
 
     Postgres reads each value as it reads a literal, so every number arrives as it is.
     """
     return json.dumps(
-        [{name: _finite(value) for name, value in row.items()} for row in rows], default=str, allow_nan=False
+        [{name: _finite(value) for name, value in row.items()} for row in rows],
+        default=str,
+        allow_nan=False,
+        # Not every encoding of a database has an escape for every character.
+        ensure_ascii=False,
     )
 
 
@@ -72,6 +76,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(float(value))
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def given_table(table: Table, names: Sequence[str]) -> TableValuedAlias:
+    """The rows in the parameter `rows`, as `as_json` writes them, with these columns of the table."""
+    kinds = [column(name, table.c[name].type) for name in names]
+    given = func.json_to_recordset(cast(bindparam("rows", type_=Text()), JSON)).table_valued(*kinds)
+    return given.render_derived(name="given", with_types=True)
 
 
 # Building a statement with fifty columns takes ten times as long as running it.
@@ -83,9 +94,7 @@ def _statement(
     guard: Guard | None,
     stamp: str | None,
 ) -> ReturningInsert[Any]:
-    kinds = [column(name, table.c[name].type) for name in names]
-    given = func.json_to_recordset(cast(bindparam("rows", type_=Text()), JSON)).table_valued(*kinds)
-    source = given.render_derived(name="given", with_types=True)
+    source = given_table(table, names)
     values = {name: source.c[name] for name in names} | ({stamp: func.now()} if stamp else {})
     statement = insert(table).from_select(list(values), select(*values.values()))
     if guard is never:

@@ -1,5 +1,6 @@
 """Each check passes on sound items and fails on bad ones, with the numbers that show why."""
 
+import datetime as dt
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,15 @@ from bkt_pipeline.calibration.item_checks import (
     log_likelihood_beats_constant,
     stored_row_matches,
 )
+from bkt_pipeline.calibration.items import ItemOptions, judge_items
+from bkt_pipeline.calibration.outcome import Outcome
+from bkt_pipeline.model.irt.answers import SkillAnswers
 from bkt_pipeline.model.irt.comparison import ItemComparison
 from bkt_pipeline.model.irt.curve import probability
 from bkt_pipeline.model.irt.items import SkillItems
 from bkt_pipeline.model.irt.offset import fit_offsets
 from bkt_pipeline.model.irt.two_pl import A_BOUNDS, B_BOUNDS, fit_items
+from bkt_pipeline.model.params import BktParams
 
 COMPARED = ItemComparison(500, bkt=-0.60, success_rate=-0.62, two_pl=-0.59, offset=-0.58)
 
@@ -147,3 +152,35 @@ def test_a_platforms_row_that_differs_is_named_by_the_model_that_it_gets(sound: 
     assert_red(stored_row_matches(sound, stored, by_2pl | {"c": (None, None)}, "2pl"), "c")
     assert_red(stored_row_matches(sound, stored, by_offset | {"few": (1.0, 0.0)}, "offset"), "few")
     assert_red(stored_row_matches(sound, stored, by_2pl, "offset"), "a, b, c, few")
+
+
+def test_a_skill_that_cannot_be_fitted_fails_alone_and_the_others_are_as_if_each_was_judged_alone() -> None:
+    now, options = dt.datetime.now(dt.UTC), ItemOptions(theta_from="mastery")
+    rng = np.random.default_rng(3)
+    answers = {}
+    for key in ("a", "no mastery", "b", "no parameters", "unusable", "c"):
+        n_students, n_items = int(rng.integers(200, 400)), int(rng.integers(1, 6))
+        answers[key] = SkillAnswers(
+            key,
+            tuple(f"{key} {number}" for number in range(n_items)),
+            rng.integers(0, n_items, n_students),
+            rng.integers(0, 2, n_students).astype(np.uint8),
+            np.arange(n_students + 1),
+            None if key == "no mastery" else rng.random(n_students),
+            rng.random(n_students) < 0.2,
+        )
+    params = {key: (BktParams(0.3, 0.1, 0.1, 0.2), now) for key in answers if key != "no parameters"}
+    found = {v.skill_id: v for v in judge_items(answers, params, {"unusable": "odd"}, options)}
+    assert list(found) == list(answers)
+    assert [found[key].outcome for key in ("no mastery", "no parameters", "unusable")] == [
+        Outcome.FAILED,
+        Outcome.SKIPPED,
+        Outcome.FAILED,
+    ]
+    assert "without mastery" in (found["no mastery"].reason or "")
+    for key in "abc":
+        (alone,) = judge_items({key: answers[key]}, params, {}, options)
+        assert str(alone) == str(found[key])
+        assert alone.comparison is not None
+        together, by_itself = (rows(v.items) for v in (found[key], alone) if v.items)
+        assert together == by_itself

@@ -22,8 +22,9 @@ from bkt_pipeline.db.schema import item_irt_params
 from bkt_pipeline.errors import SourceSchemaError
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.prediction import are_held_out
+from bkt_pipeline.model.irt.answers import SkillAnswers
 from bkt_pipeline.model.irt.comparison import ItemComparison
-from bkt_pipeline.model.irt.items import ItemModel, SkillAnswers, SkillItems
+from bkt_pipeline.model.irt.items import ItemModel, SkillItems
 from bkt_pipeline.model.irt.offset import fit_offsets
 from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemMoments, learn_item_prior
 from bkt_pipeline.model.irt.two_pl import fit_items

@@ -13,9 +13,15 @@ from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.prediction import are_held_out, hold_out
 from bkt_pipeline.model.bkt.search import search
-from bkt_pipeline.model.irt.comparison import compare_items, params_without_held_out, pool_comparisons
+from bkt_pipeline.model.irt.answers import SkillAnswers
+from bkt_pipeline.model.irt.comparison import (
+    compare_items,
+    compare_skills,
+    params_without_held_out,
+    pool_comparisons,
+)
 from bkt_pipeline.model.irt.curve import ability, probability
-from bkt_pipeline.model.irt.items import SkillAnswers, calibrate_items, theta_by_replay
+from bkt_pipeline.model.irt.items import calibrate_items, theta_by_replay
 from bkt_pipeline.model.irt.prior import learn_item_prior
 from bkt_pipeline_tests.helpers import glops
 from bkt_pipeline_tests.helpers.windows import window
@@ -109,6 +115,9 @@ def test_without_answers_on_both_sides_there_is_nothing_to_compare():
             "s", given.item_ids, given.items, given.responses, given.offsets, held_out=held_out
         )
         assert compare_items(same, PARAMS) is None
+    others = [skill([0.5, -0.5], seed=2), same, skill([1.0], seed=3)]
+    alone = [compare_items(other, params_without_held_out(other)) for other in (others[0], others[2])]
+    assert compare_skills(others) == [alone[0], None, alone[1]]
     assert pool_comparisons([]) is None
     with pytest.raises(InvalidAttempts, match="without held_out"):
         compare_items(SkillAnswers("s", given.item_ids, given.items, given.responses, given.offsets), PARAMS)

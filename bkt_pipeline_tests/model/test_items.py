@@ -3,14 +3,14 @@ import pytest
 
 from bkt_pipeline.errors import InvalidAttempts
 from bkt_pipeline.model.bkt.replay import predict
+from bkt_pipeline.model.irt.answers import SkillAnswers, by_item, right_answers
 from bkt_pipeline.model.irt.curve import ability
 from bkt_pipeline.model.irt.fits import ItemFlag
 from bkt_pipeline.model.irt.items import (
-    SkillAnswers,
     SkillItems,
     calibrate_items,
+    calibrate_skills,
     published,
-    right_answers,
     theta_by_mastery,
     theta_by_replay,
 )
@@ -79,10 +79,12 @@ def test_mastery_that_was_not_read_is_missed() -> None:
         theta_by_mastery(flipped(answers(), 0), PARAMS)
 
 
-def test_every_item_is_fitted_to_its_own_answers() -> None:
-    given = answers()
+def test_every_item_is_fitted_to_its_own_answers_whichever_skills_are_fitted_with_it() -> None:
+    given, others = answers(), [answers(n_items=n, seed=n) for n in (1, 9)]
+    skills = [others[0], given, others[1]]
     theta = theta_by_replay(given, PARAMS)
-    items = calibrate_items(given, theta, min_answers=30)
+    thetas = [theta_by_replay(skill, PARAMS) for skill in skills]
+    _, items, _ = calibrate_skills(skills, thetas, min_answers=30)
     assert items.item_ids == given.item_ids
     for place in range(len(items)):
         own = given.items == place
@@ -91,8 +93,8 @@ def test_every_item_is_fitted_to_its_own_answers() -> None:
         assert right_answers(given)[place] == given.responses[own].sum()
         offset = fit_offsets(theta[own], given.responses[own], [0, own.sum()])
         assert (items.offsets.d[place], items.offsets.se[place]) == (offset.d[0], offset.se[0])
-    places, offsets = given.by_item()
-    assert items.moments == item_moments(theta[places], given.responses[places], offsets, min_answers=30)
+    by_its_items, _ = by_item([given], [theta])
+    assert items.moments == item_moments(*by_its_items, min_answers=30)
 
 
 def test_a_skill_without_answers_has_no_items() -> None:

@@ -28,7 +28,7 @@ from bkt_pipeline.defs.reporting import Report
 from bkt_pipeline.defs.resources import CalibrationSettings, ItemSettings, PlatformDatabase
 from bkt_pipeline.defs.run import chosen_keys, resolve_as_of
 from bkt_pipeline.errors import WindowUnusable
-from bkt_pipeline.model.irt.items import SkillAnswers
+from bkt_pipeline.model.irt.answers import SkillAnswers
 from bkt_pipeline.model.irt.prior import ItemPrior
 
 READ_BATCH = 100  # skills whose answers are in memory at a time

@@ -1,6 +1,8 @@
 """Metadata of items in the Dagster UI: numbers that it can plot, a table of items, and a map of all items."""
 
 import datetime as dt
+import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +31,7 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
         "as_of": dg.MetadataValue.timestamp(as_of),
         "attempts": verdict.answers,
         "students": verdict.students,
-        **{str(status): verdict.count(status) for status in ItemStatus},
+        **verdict.counts,
     }
     if verdict.reason:
         shown["reason"] = verdict.reason
@@ -38,40 +40,38 @@ def items_metadata(verdict: ItemsVerdict, as_of: dt.datetime) -> dict[str, Any]:
     if verdict.outcome is not Outcome.CALIBRATED or verdict.items is None:
         return shown
     fits, d = verdict.items.fits, verdict.items.offsets.d
-    flags = Counter(name for value in fits.flags for name in flag_names(int(value)))
+    flags = Counter(name for value in fits.flags.tolist() for name in flag_names(value))
     medians = {
-        f"{name}_median": float(np.nanmedian(values))
+        f"{name}_median": statistics.median(known)
         for name, values in (("irt_a", fits.irt_a), ("irt_b", fits.irt_b), ("offset_d", d))
-        if not np.isnan(values).all()
+        if (known := [value for value in values.tolist() if not math.isnan(value)])
     }
     if verdict.log_likelihood is not None:
         shown["log_likelihood"] = verdict.log_likelihood
     return shown | {
         **medians,
         "flags": ", ".join(f"{count} {name}" for name, count in sorted(flags.items())) or "none",
-        "items": dg.MetadataValue.table([_record(verdict.items, place) for place in _first(verdict.items)]),
+        "items": dg.MetadataValue.table(_records(verdict.items)),
         "dagster/row_count": len(verdict.items),
     }
 
 
-def _first(items: SkillItems) -> Sequence[int]:
-    """Indices of the items that are shown, those with the most answers first."""
-    return [int(place) for place in np.argsort(-items.fits.n_attempts, kind="stable")[:SHOWN]]
-
-
-def _record(items: SkillItems, place: int) -> dg.TableRecord:
-    fit = items.fits[place]
-    of_item = {"a": fit.irt_a, "se_a": fit.se_a, "b": fit.irt_b, "se_b": fit.se_b}
-    of_item |= {"d": float(items.offsets.d[place]), "se_d": float(items.offsets.se[place])}
-    numbers: dict[str, Any] = {
-        name: "" if np.isnan(value) else round(value, 3) for name, value in of_item.items()
+def _records(items: SkillItems) -> list[dg.TableRecord]:
+    """The items that are shown, those with the most answers first."""
+    fits, offsets = items.fits, items.offsets
+    places = np.argsort(-fits.n_attempts, kind="stable")[:SHOWN].tolist()
+    numbers = (fits.irt_a, fits.se_a, fits.irt_b, fits.se_b, offsets.d, offsets.se)
+    columns = {
+        "item": items.item_ids,
+        **{
+            name: ["" if math.isnan(value) else round(value, 3) for value in values.tolist()]
+            for name, values in zip(("a", "se_a", "b", "se_b", "d", "se_d"), numbers, strict=True)
+        },
+        "attempts": fits.n_attempts.tolist(),
+        "status": fits.status.tolist(),
+        "flags": [", ".join(flag_names(value)) for value in fits.flags.tolist()],
     }
-    shown: dict[str, Any] = {
-        "attempts": fit.n_attempts,
-        "status": str(fit.status),
-        "flags": ", ".join(flag_names(fit.flags)),
-    }
-    return dg.TableRecord({"item": items.item_ids[place], **numbers, **shown})
+    return [dg.TableRecord({name: values[place] for name, values in columns.items()}) for place in places]
 
 
 def summary_metadata(

@@ -1,9 +1,10 @@
 """Compares four item models by how well they predict the answers of students that none of them was fitted to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,15 @@ from bkt_pipeline.errors import InvalidAttempts
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.pooled import pooled
 from bkt_pipeline.model.bkt.replay import predict, replay
+from bkt_pipeline.model.irt.answers import SkillAnswers, by_item, right_answers
 from bkt_pipeline.model.irt.curve import ability, probability
-from bkt_pipeline.model.irt.items import SkillAnswers, right_answers
+from bkt_pipeline.model.irt.items import theta_by_replay
 from bkt_pipeline.model.irt.offset import fit_offsets
 from bkt_pipeline.model.irt.prior import SHIPPED_ITEM_PRIOR, ItemPrior
 from bkt_pipeline.model.irt.two_pl import MIN_ANSWERS, fit_items
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["ItemComparison", "compare_items", "params_without_held_out", "pool_comparisons"]
+__all__ = ["ItemComparison", "compare_items", "compare_skills", "params_without_held_out", "pool_comparisons"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,31 +102,68 @@ def compare_items(
     >>> found.n_answers, found.bkt < found.offset, found.success_rate < found.offset
     (600, True, True)
     """
-    held_out = _held_out(answers)
-    fitted, held = answers.of_students(~held_out), answers.of_students(held_out)
-    if not fitted.n_answers or not held.n_answers:
-        return None
-    places, offsets = fitted.by_item()
-    given = ability(_predicted(fitted, params))[places], fitted.responses[places], offsets
+    return compare_skills([answers], [params], prior=prior, min_answers=min_answers)[0]
+
+
+def compare_skills(
+    skills: Sequence[SkillAnswers],
+    params: Sequence[BktParams] | None = None,
+    *,
+    prior: ItemPrior = SHIPPED_ITEM_PRIOR,
+    min_answers: int = MIN_ANSWERS,
+) -> list[ItemComparison | None]:
+    """The same for several skills at once, equal to `compare_items` of each to the last bit.
+
+    Without `params`, they are those of `params_without_held_out`.
+    """
+    sides = [(a.of_students(~_held_out(a)), a.of_students(_held_out(a))) for a in skills]
+    usable = [at for at, (fitted, held) in enumerate(sides) if fitted.n_answers and held.n_answers]
+    found: list[ItemComparison | None] = [None] * len(skills)
+    if usable:
+        chosen = [sides[at] for at in usable]
+        predicting = [params[at] if params else _pooled(sides[at][0]) for at in usable]
+        for at, compared in zip(usable, _compared(chosen, predicting, prior, min_answers), strict=True):
+            found[at] = compared
+    return found
+
+
+def _compared(
+    sides: Sequence[tuple[SkillAnswers, SkillAnswers]],
+    params: Sequence[BktParams],
+    prior: ItemPrior,
+    min_answers: int,
+) -> list[ItemComparison]:
+    """The comparison of each skill, from the answers to fit and the held-out ones."""
+    fitted = [answers for answers, _ in sides]
+    thetas = [theta_by_replay(answers, of) for answers, of in zip(fitted, params, strict=True)]
+    given, bounds = by_item(fitted, thetas)
     two_pl = fit_items(*given, prior=prior, min_answers=min_answers, calibrated_answers=min_answers)
     d = np.nan_to_num(fit_offsets(*given).d)
-    bkt = _predicted(held, params)
-    eta, of = ability(bkt), held.items
+    held = [answers for _, answers in sides]
+    bkt = np.concatenate([_predicted(answers, of) for answers, of in zip(held, params, strict=True)])
+    eta = ability(bkt)
+    of = np.concatenate([first + answers.items for first, answers in zip(bounds[:-1], held, strict=True)])
     a, b = np.nan_to_num(two_pl.irt_a, nan=1.0), np.nan_to_num(two_pl.irt_b)
     # Half a right and half a wrong answer are added, for items with no right, no wrong, or no answers at all.
-    rate = (right_answers(fitted) + 0.5) / (two_pl.n_attempts + 1.0)
+    rate = (np.concatenate([right_answers(one) for one in fitted]) + 0.5) / (two_pl.n_attempts + 1.0)
+    right = np.concatenate([answers.responses for answers in held]) == 1
+    begins = [0, *accumulate(answers.n_answers for answers in held)]
 
-    def score(p: Floats) -> float:
-        likelihood = np.where(held.responses == 1, p, 1.0 - p)
-        return math.fsum(np.log(np.maximum(likelihood, LEAST))) / held.n_answers
+    def scores(p: Floats) -> list[float]:
+        """The mean of each skill's held-out answers."""
+        logs = np.log(np.maximum(np.where(right, p, 1.0 - p), LEAST)).tolist()
+        return [math.fsum(logs[one:end]) / (end - one) for one, end in pairwise(begins)]
 
-    return ItemComparison(
-        held.n_answers,
-        score(bkt),
-        score(rate[of]),
-        score(probability(eta, a[of], b[of])),
-        score(probability(eta, 1.0, -d[of])),
+    of_models = (
+        scores(bkt),
+        scores(rate[of]),
+        scores(probability(eta, a[of], b[of])),
+        scores(probability(eta, 1.0, -d[of])),
     )
+    return [
+        ItemComparison(answers.n_answers, *numbers)
+        for answers, *numbers in zip(held, *of_models, strict=True)
+    ]
 
 
 def params_without_held_out(answers: SkillAnswers) -> BktParams:
@@ -156,7 +195,10 @@ def params_without_held_out(answers: SkillAnswers) -> BktParams:
     >>> [round(value, 2) for value in params_without_held_out(answers).values]
     [0.54, 0.09, 0.1, 0.18]
     """
-    fitted = answers.of_students(~_held_out(answers))
+    return _pooled(answers.of_students(~_held_out(answers)))
+
+
+def _pooled(fitted: SkillAnswers) -> BktParams:
     window = AttemptWindow(
         fitted.skill_id,
         tuple(map(str, range(fitted.n_students))),

@@ -80,8 +80,8 @@ class ItemFits:
     def __len__(self) -> int:
         return self.irt_a.size
 
-    def only(self, chosen: npt.NDArray[np.bool_]) -> "ItemFits":
-        """The fits of the chosen items, bool[n_items]."""
+    def only(self, chosen: npt.NDArray[np.bool_] | slice) -> "ItemFits":
+        """The fits of the chosen items, bool[n_items] or a slice."""
         return ItemFits(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def __getitem__(self, item: int) -> ItemFit:

@@ -52,8 +52,8 @@ class OffsetFits:
     def __len__(self) -> int:
         return self.d.size
 
-    def only(self, chosen: npt.NDArray[np.bool_]) -> "OffsetFits":
-        """The offsets of the chosen items, bool[n_items]."""
+    def only(self, chosen: npt.NDArray[np.bool_] | slice) -> "OffsetFits":
+        """The offsets of the chosen items, bool[n_items] or a slice."""
         return OffsetFits(self.d[chosen], self.se[chosen])
 
 

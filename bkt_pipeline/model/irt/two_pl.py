@@ -18,6 +18,7 @@ Mislevy, R. J. (1986). Bayes modal estimation in item response models. Psychomet
 https://doi.org/10.1007/BF02293979
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -212,6 +213,18 @@ def item_moments(
     >>> item_moments(np.linspace(-2, 2, 60), [0, 1] * 30, [0, 60]).n_items
     1
     """
+    return moments_of_groups(theta, responses, offsets, [0, np.size(offsets) - 1], min_answers=min_answers)[0]
+
+
+def moments_of_groups(
+    theta: npt.ArrayLike,
+    responses: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    min_answers: int = MIN_ANSWERS,
+) -> list[ItemMoments]:
+    """The `item_moments` of each group of items; group g is the items from groups[g] up to but not groups[g + 1]."""
     theta, answers, offsets = checked(theta, responses, offsets)
     from bkt_pipeline.model.kernels import newton
 
@@ -232,7 +245,10 @@ def item_moments(
     on_both = b * cc - ac
     determinant = a * a * (on_log_a * cc - on_both * on_both)
     covariances = np.stack([cc, -on_both, on_log_a], axis=1) / determinant[:, None]
-    return ItemMoments.of(np.stack([np.log(a), b], axis=1), covariances)
+    modes = np.stack([np.log(a), b], axis=1)
+    # Where each group begins among the items inside the bounds.
+    begins = np.concatenate([[0], np.cumsum(inside)])[np.asarray(groups)].tolist()
+    return [ItemMoments.of(modes[one:end], covariances[one:end]) for one, end in pairwise(begins)]
 
 
 def _at(values: npt.NDArray[np.float64], bounds: tuple[float, float]) -> npt.NDArray[np.bool_]:
