@@ -4,7 +4,6 @@ import datetime as dt
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +24,8 @@ from bkt_pipeline.model.params import BktParams
 T = TypeVar("T")
 
 log = logging.getLogger("bkt_pipeline")
+
+_NO_FIT = {column.name: None for column in skill_fits.c if column.name != "stored_at"}
 
 
 def readable(rows: Iterable[RowMapping], read: Callable[[RowMapping], T]) -> Iterator[tuple[str, T]]:
@@ -51,7 +52,7 @@ def fit_row(fit: SkillFit) -> dict[str, Any]:
     """The fit as a row of `skill_fits`, without the run that made it."""
     return {
         # Set every column, so nothing survives from an earlier fit of the night.
-        **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
+        **_NO_FIT,
         "night": fit.as_of.astimezone(dt.UTC).date(),
         "skill_id": fit.skill_id,
         "as_of": fit.as_of,
@@ -195,7 +196,7 @@ def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
 
 def _uncertainty(sure: Uncertainty) -> dict[str, float]:
     parts = {
-        f"{name}_{part}": value for name in PARAMETERS for part, value in asdict(getattr(sure, name)).items()
+        f"{name}_{part}": getattr(getattr(sure, name), part) for name in PARAMETERS for part in ESTIMATES
     }
     return {**parts, "gap": sure.gap, "points_close": sure.n_close}
 
