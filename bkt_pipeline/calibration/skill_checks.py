@@ -1,6 +1,7 @@
 """The checks of a skill's calibration, with their thresholds."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from statistics import median
@@ -21,6 +22,8 @@ from bkt_pipeline.model import (
 from bkt_pipeline.model.bkt.evidence import FLAGS, Tier
 from bkt_pipeline.model.bkt.likelihood import log_likelihood_of, log_likelihoods
 from bkt_pipeline.model.bkt.prediction import are_held_out
+
+Values = tuple[float, float, float, float]  # p_l0, p_transit, p_slip, p_guess
 
 TIE = 1e-12  # a neighbour counts as better only beyond this relative difference, as in the search
 # A sound fit may predict worse than last night's parameters by HOLD_OUT_MARGIN nats per attempt, plus
@@ -91,32 +94,29 @@ def log_likelihood_is_finite(window: AttemptWindow, fit: SkillFit, threshold: fl
     error=True,
 )
 def log_likelihood_is_grid_maximum(window: AttemptWindow, fit: SkillFit, grid: Grid) -> Decision:
-    points = [fit.params, *neighbours(fit.params, grid)]
+    points = [fit.params.values, *neighbours(fit.params, grid)]
     own, *around = log_likelihoods(window, points)
-    best, where = max(
-        zip(around, points[1:], strict=True), key=itemgetter(0), default=(-math.inf, fit.params)
-    )
+    best, where = max(zip(around, points[1:], strict=True), key=itemgetter(0), default=(-math.inf, points[0]))
     better, tie = best - own, TIE * abs(own)
     return not better > tie, {
         "actual": plain(better),
         "threshold": tie,
         "neighbours": len(around),
-        "best_neighbour": ", ".join(f"{value:g}" for value in where.values),
+        "best_neighbour": ", ".join(f"{value:g}" for value in where),
     }
 
 
-def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[BktParams]:
-    """The valid points next to `params` along each axis of the grid."""
+def neighbours(params: BktParams, grid: Grid = DEFAULT_GRID) -> Iterator[Values]:
+    """The values of the valid points next to `params` along each axis of the grid."""
     axes = (grid.p_l0.values, grid.p_transit.values, grid.p_slip.values, grid.p_guess.values)
     for place, (value, axis) in enumerate(zip(params.values, axes, strict=True)):
-        below = max((other for other in axis if other < value), default=None)
-        above = min((other for other in axis if other > value), default=None)
-        for other in (below, above):
-            if other is None:
-                continue
-            point = (*params.values[:place], other, *params.values[place + 1 :])
-            if point[2] <= grid.max_slip and point[3] <= grid.max_guess and round(point[2] + point[3], 9) < 1:
-                yield BktParams(*point)
+        below, above = bisect_left(axis, value), bisect_right(axis, value)
+        for other in (*axis[max(below - 1, 0) : below], *axis[above : above + 1]):
+            point = list(params.values)
+            point[place] = other
+            p_l0, transit, slip, guess = point
+            if slip <= grid.max_slip and guess <= grid.max_guess and round(slip + guess, 9) < 1:
+                yield p_l0, transit, slip, guess
 
 
 @check(

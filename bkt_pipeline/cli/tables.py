@@ -1,8 +1,11 @@
 """A night as text: a table of the skills, the grouped reasons below it, and totals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rich.cells import cell_len, chop_cells
+from rich.console import RenderableType
+from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -33,48 +36,69 @@ def night_table(
     parameters: dict[str, dict[str, float]],
     names: Mapping[str, str],
     width: int,
-) -> tuple[Table, list[str]]:
+) -> tuple[RenderableType, list[str]]:
     """A table with one row per skill, and the lines with reasons to print below it."""
     wide, called = width >= NARROW, labels([outcome.skill_id for outcome in outcomes], names)
     with_ids = width >= WITH_IDS and any(outcome.skill_id in names for outcome in outcomes)
-    columns = {
+    numbers = {
         "attempts": [_count(outcome.attempts) for outcome in outcomes],
         **({"students": [_count(outcome.students) for outcome in outcomes]} if wide else {}),
         **{name: [_parameter(outcome, parameters, name) for outcome in outcomes] for name in PARAMETERS},
         **({"ll/attempt": [_per_attempt(outcome) for outcome in outcomes]} if wide else {}),
     }
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    table.add_column("skill", overflow="fold")
-    if with_ids:
-        table.add_column("name", overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    rows: list[list[Text]] = []
-    taken = sum(max(map(len, [name, *values])) + GAP for name, values in columns.items())
+    taken = sum(max(map(len, [name, *values])) + GAP for name, values in numbers.items())
     room = max(SHORTEST_NAME, width - taken - GAP - max(map(len, STYLES)))
     widest_name = max((cell_len(one_line(name)) for name in names.values()), default=0)
     widest_id = max((cell_len(shown_key(outcome.skill_id)) for outcome in outcomes), default=0)
     widest_name = max(min(widest_name, (room - GAP) // 2), min(widest_name, room - GAP - widest_id))
-    for outcome, *numbers in zip(outcomes, *columns.values(), strict=True):
-        key = outcome.skill_id
-        label = called[key] if key in names else shown_key(key)
-        if with_ids:
-            # A name and an id share the room; each may use what the other leaves.
-            ident, name = shown_key(key), one_line(names.get(key, ""))
-            shown = [_fitted(ident, room - GAP - widest_name), _fitted(name, widest_name)]
-        else:
-            shown = [_fitted(label, room if wide else min(room, LONGEST_NAME))]
-        rows.append([*map(Text, (*shown, *numbers)), Text(str(outcome.outcome), STYLES[outcome.outcome])])
-    heads = [Text(str(column.header)) for column in table.columns]
-    widths = [max(text.cell_len for text in texts) for texts in zip(heads, *rows, strict=True)]
-    if rows and sum(widths) + GAP * len(widths) <= width:
-        # Rich takes a millisecond for a row. If no text needs two lines, all rows are lines of a single one.
-        rows = [[Text("\n").join(texts) for texts in zip(*rows, strict=True)]]
-    for row in rows:
-        table.add_row(*row)
+    keys = [outcome.skill_id for outcome in outcomes]
+    if with_ids:
+        # A name and an id share the room; each may use what the other leaves.
+        shown = {
+            "skill": [_fitted(shown_key(key), room - GAP - widest_name) for key in keys],
+            "name": [_fitted(one_line(names.get(key, "")), widest_name) for key in keys],
+        }
+    else:
+        longest = room if wide else min(room, LONGEST_NAME)
+        shown = {"skill": [_fitted(called[key] if key in names else shown_key(key), longest) for key in keys]}
+    columns = {**shown, **numbers, "status": [str(outcome.outcome) for outcome in outcomes]}
+    styles = [STYLES[outcome.outcome] for outcome in outcomes]
+    widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}
+    fits = sum(widths.values()) + GAP * len(widths) <= width
+    table = _lines(columns, widths, set(shown), styles) if fits else _table(columns, set(shown), styles)
     lines = reason_lines(outcomes, called)
     return table, ["", *lines] if lines else []
+
+
+def _lines(
+    columns: Mapping[str, Sequence[str]], widths: Mapping[str, int], left: Set[str], styles: Sequence[str]
+) -> Segments:
+    """Each row as one line. Rich takes a third of a millisecond for a row of a table."""
+    filled = []
+    for name, cells in columns.items():
+        gaps = ((" " * (widths[name] - cell_len(cell)), cell) for cell in (name, *cells))
+        to_left = name in left or name == "status"
+        filled.append([cell + gap if to_left else gap + cell for gap, cell in gaps])
+    heads, *rows = zip(*filled, strict=True)
+    between = " " * GAP
+    segments = [Segment(between.join(heads), Style(bold=True)), Segment.line()]
+    for (*cells, status), style in zip(rows, styles, strict=True):
+        start = between.join((*cells, ""))
+        segments += [Segment(start), Segment(status, Style.parse(style)), Segment.line()]
+    return Segments(segments)
+
+
+def _table(columns: Mapping[str, Sequence[str]], left: Set[str], styles: Sequence[str]) -> Table:
+    """The rows as a table in which a text may need several lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for name in columns:
+        if name in left:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="left" if name == "status" else "right", no_wrap=True)
+    for (*cells, status), style in zip(zip(*columns.values(), strict=True), styles, strict=True):
+        table.add_row(*map(Text, cells), Text(status, style))
+    return table
 
 
 def night_totals(outcomes: Sequence[SkillOutcome], seconds: float) -> str:

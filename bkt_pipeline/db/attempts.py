@@ -91,7 +91,7 @@ def _read_windows(
     sequences: str,
 ) -> dict[str, AttemptWindow]:
     statement = window_statement(source, as_of, window_days, sequences)
-    windows = {key: build_window(key, [], [], [], 0, as_of, window_days, sequences) for key in keys}
+    windows: dict[str, AttemptWindow] = {}
     for row in connection.execute(statement, {"keys": list(keys)}):
         key = keys[row.number - 1]
         if row.odd:
@@ -110,7 +110,10 @@ def _read_windows(
             sequences,
             lengths=row.lengths or (),
         )
-    return windows
+    return {
+        key: windows.get(key) or build_window(key, (), (), (), 0, as_of, window_days, sequences)
+        for key in keys
+    }
 
 
 def window_statement(

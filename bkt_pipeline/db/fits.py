@@ -3,12 +3,30 @@
 import datetime as dt
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ARRAY, Connection, RowMapping, Text, bindparam, column, func, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Double,
+    LargeBinary,
+    Row,
+    RowMapping,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from bkt_pipeline.calibration.baseline import History
 from bkt_pipeline.calibration.labels import printable
@@ -22,12 +40,15 @@ from bkt_pipeline.model.bkt.scores import HeldOut, Scores
 from bkt_pipeline.model.bkt.uncertainty import Estimate, Uncertainty
 from bkt_pipeline.model.params import BktParams
 
+R = TypeVar("R", bound=RowMapping | Mapping[str, Any])
 T = TypeVar("T")
 
 log = logging.getLogger("bkt_pipeline")
 
+_NO_FIT = {column.name: None for column in skill_fits.c if column.name != "stored_at"}
 
-def readable(rows: Iterable[RowMapping], read: Callable[[RowMapping], T]) -> Iterator[tuple[str, T]]:
+
+def readable(rows: Iterable[R], read: Callable[[R], T]) -> Iterator[tuple[str, T]]:
     """The skill of each stored row and what `read` makes of it, without rows that somebody has changed to something invalid.
 
     For what other skills' nights read too: one odd row must not cost them theirs.
@@ -51,7 +72,7 @@ def fit_row(fit: SkillFit) -> dict[str, Any]:
     """The fit as a row of `skill_fits`, without the run that made it."""
     return {
         # Set every column, so nothing survives from an earlier fit of the night.
-        **{column.name: None for column in skill_fits.c if column.name != "stored_at"},
+        **_NO_FIT,
         "night": fit.as_of.astimezone(dt.UTC).date(),
         "skill_id": fit.skill_id,
         "as_of": fit.as_of,
@@ -195,7 +216,7 @@ def school_prior(connection: Connection, night: dt.date) -> SchoolPrior:
 
 def _uncertainty(sure: Uncertainty) -> dict[str, float]:
     parts = {
-        f"{name}_{part}": value for name in PARAMETERS for part, value in asdict(getattr(sure, name)).items()
+        f"{name}_{part}": getattr(getattr(sure, name), part) for name in PARAMETERS for part in ESTIMATES
     }
     return {**parts, "gap": sure.gap, "points_close": sure.n_close}
 
@@ -204,45 +225,63 @@ def earlier_fits(
     connection: Connection, keys: Sequence[str], night: dt.date, nights: int
 ) -> dict[str, History]:
     """The last `nights` nights before `night` that calibrated each skill; a new skill is left out."""
-    fits = skill_fits
+    fits = skill_fits.c
     given = (
         func.unnest(bindparam("keys", type_=ARRAY(Text)))
         .table_valued(column("skill_id", Text))
         .render_derived("given")
     )
-    intervals = [fits.c[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
-    parameters = [fits.c[name] for name in PARAMETERS]
+    ends = [fits[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
+    numbers = [fits.attempts, fits.log_likelihood, *(fits[name] for name in PARAMETERS), *ends]
+    missing = cast(literal("NaN"), Double)
+    as_bytes: list[ColumnElement[Any]] = [
+        func.float8send(func.coalesce(cast(number, Double), missing)) for number in numbers
+    ]
     recent = (
-        select(fits.c.night, fits.c.log_likelihood, fits.c.attempts, *parameters, *intervals)
+        select(fits.night, reduce(lambda packed, more: packed.op("||")(more), as_bytes).label("numbers"))
         .where(
-            fits.c.skill_id == given.c.skill_id,
-            fits.c.night < night,
-            fits.c.log_likelihood.is_not(None),
-            fits.c.attempts > 0,
+            fits.skill_id == given.c.skill_id,
+            fits.night < night,
+            fits.log_likelihood.is_not(None),
+            fits.attempts > 0,
         )
-        .order_by(fits.c.night.desc())
+        .order_by(fits.night.desc())
         .limit(nights)
         .lateral("recent")
     )
+    order = recent.c.night.desc()
+    packed = func.string_agg(recent.c.numbers, aggregate_order_by(literal(b""), order), type_=LargeBinary)
     rows = connection.execute(
-        select(given.c.skill_id, recent)
+        select(
+            given.c.skill_id,
+            func.array_agg(aggregate_order_by(recent.c.night, order)).label("nights"),
+            packed.label("numbers"),
+        )
         .select_from(given.join(recent, true()))
-        .order_by(recent.c.night.desc()),
+        .group_by(given.c.skill_id),
         {"keys": list(keys)},
     )
     of_skill: dict[str, list[Sequence[Any]]] = {}
-    for skill_id, values in readable(rows.mappings(), _night):
+    for skill_id, values in readable(chain.from_iterable(map(_unpacked, rows)), _night):
         of_skill.setdefault(skill_id, []).append(values)
     return {skill_id: _history(nights_of_skill) for skill_id, nights_of_skill in of_skill.items()}
 
 
-def _night(row: RowMapping) -> Sequence[Any]:
+def _unpacked(row: Row[Any]) -> Iterator[dict[str, Any]]:
+    """The nights of a skill. Postgres sends them as one row, with eight bytes for each number, and NaN for a missing one."""
+    numbers = np.frombuffer(row.numbers, ">f8").reshape(len(row.nights), -1).tolist()
+    for night, of_night in zip(row.nights, numbers, strict=True):
+        yield {"skill_id": row.skill_id, "night": night, "numbers": of_night}
+
+
+def _night(row: Mapping[str, Any]) -> Sequence[Any]:
     """Night, log-likelihood per attempt, four parameters and the ends of their intervals."""
-    per_attempt = row["log_likelihood"] / row["attempts"]
+    attempts, log_likelihood, p_l0, p_transit, p_slip, p_guess, *ends = row["numbers"]
+    per_attempt = log_likelihood / attempts
     if not math.isfinite(per_attempt):
         raise ValueError(f"its log-likelihood per attempt is {per_attempt}")
-    ends = [row[f"{name}_{end}"] for name in PARAMETERS for end in ("low", "high")]
-    return row["night"], per_attempt, _params(row, ""), ends
+    params = BktParams(p_l0, p_transit, p_slip, p_guess, log_likelihood)
+    return row["night"], per_attempt, params, ends
 
 
 def _history(nights_of_skill: Sequence[Sequence[Any]]) -> History:

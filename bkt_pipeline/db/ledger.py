@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, RowMapping, Table, func, select
@@ -137,7 +137,7 @@ def record(
         connection,
         _ledger_of(type(rows[0]), rehearsal=rehearsal),
         [
-            {**asdict(row), "outcome": row.outcome.value, "night": row.night, "run_id": run_id}
+            {**vars(row), "outcome": row.outcome.value, "night": row.night, "run_id": run_id}
             for row in sorted(rows, key=lambda row: row.skill_id)
         ],
         keys=KEYS if rehearsal else ["night", "skill_id"],

@@ -112,8 +112,10 @@ def read_night(connection: Connection, night: dt.date, as_of: dt.datetime | None
     With `as_of`, the night is that of a run: a skill that a newer run of the same date calibrated was overtaken.
     """
     now, fits = night_skills, skill_fits
+    params = [fits.c[name] for name in ("skill_id", *PARAMETERS, "log_likelihood")]
+    scores = [column for column in fits.c if column.name.startswith("held_out_")]
     before = (
-        select(fits)
+        select(*params)
         .where(fits.c.skill_id == now.c.skill_id, fits.c.night < night)
         .order_by(fits.c.night.desc())
         .limit(1)
@@ -123,9 +125,8 @@ def read_night(connection: Connection, night: dt.date, as_of: dt.datetime | None
         select(before).select_from(now.join(before, true())).where(now.c.night == night)
     )
     previous = dict(readable(last.mappings(), _params))
-    stored = connection.execute(select(fits).where(fits.c.night == night)).mappings().all()
-    known = dict(readable(stored, _params))
-    tonight = {row["skill_id"]: row for row in stored if row["skill_id"] in known}
+    stored = connection.execute(select(*params, fits.c.estimator, *scores).where(fits.c.night == night))
+    tonight = dict(readable(stored.mappings(), lambda row: (_params(row), row)))
     rows = connection.execute(select(now).where(now.c.night == night).order_by(now.c.skill_id))
     return [_skill_night(row, tonight.get(row.skill_id), previous.get(row.skill_id), as_of) for row in rows]
 
@@ -144,19 +145,22 @@ def compare_night(skills: Sequence[SkillNight]) -> Comparison | None:
 
 
 def _skill_night(
-    row: "Row[Any]", fit: RowMapping | None, previous: BktParams | None, as_of: dt.datetime | None
+    row: "Row[Any]",
+    fit: tuple[BktParams, RowMapping] | None,
+    previous: BktParams | None,
+    as_of: dt.datetime | None,
 ) -> SkillNight:
     outcome, reason = Outcome(row.outcome), row.reason
     if as_of is not None and outcome is Outcome.CALIBRATED and row.as_of > as_of:
         outcome, reason = Outcome.OVERTAKEN, overtaken(row.as_of)
-    fitted = fit if outcome is Outcome.CALIBRATED else None
+    params, fitted = fit if fit and outcome is Outcome.CALIBRATED else (None, None)
     return SkillNight(
         skill_id=row.skill_id,
         outcome=outcome,
         reason=reason,
         attempts=row.attempts,
         students=row.students,
-        params=_params(fitted) if fitted else None,
+        params=params,
         previous=previous,
         estimator=fitted["estimator"] if fitted else None,
         held_out=scores_of(fitted) if fitted else {},

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,7 +40,7 @@ def never(new: Any, stored: Any) -> Any:
 def upsert(
     connection: Connection,
     table: Table,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[dict[str, Any]],
     *,
     keys: Sequence[str],
     guard: Guard | None = None,
@@ -57,18 +57,19 @@ def upsert(
     return set(connection.execute(statement, {"rows": as_json(rows)}).scalars())
 
 
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as one parameter: with one for each value, writing the statement takes longer than running it.
 
     Postgres reads each value as it reads a literal, so every number arrives as it is.
     """
-    return json.dumps(
-        [{name: _finite(value) for name, value in row.items()} for row in rows],
-        default=str,
-        allow_nan=False,
-        # Not every encoding of a database has an escape for every character.
-        ensure_ascii=False,
-    )
+    # Not every encoding of a database has an escape for every character.
+    options: dict[str, Any] = {"default": str, "allow_nan": False, "ensure_ascii": False}
+    try:
+        return json.dumps(rows, **options)
+    except ValueError:
+        # Rows with NaN or infinity are rare.
+        finite = [{name: _finite(value) for name, value in row.items()} for row in rows]
+        return json.dumps(finite, **options)
 
 
 def _finite(value: Any) -> Any:

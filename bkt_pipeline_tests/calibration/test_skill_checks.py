@@ -87,7 +87,7 @@ def test_a_neighbour_of_the_maximum_is_refused(window: AttemptWindow, fit: Skill
 
 def test_neighbours_stay_on_the_grid() -> None:
     corner = list(neighbours(BktParams(0.05, 0.95, 0.5, 0.45)))
-    assert sorted(point.values for point in corner) == [
+    assert sorted(corner) == [
         (0.05, 0.9, 0.5, 0.45),
         (0.05, 0.95, 0.45, 0.45),
         (0.05, 0.95, 0.5, 0.4),

@@ -17,6 +17,7 @@ from bkt_pipeline.model.attempts import AttemptWindow
 
 def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, Any]:
     """Metadata of one skill's window, and of what was counted beside it."""
+    answers = window.responses.tobytes()
     shown: dict[str, Any] = {
         "as_of": dg.MetadataValue.timestamp(window.as_of),
         "window_days": window.window_days,
@@ -27,7 +28,7 @@ def window_metadata(window: AttemptWindow, counts: WindowCounts) -> dict[str, An
         "repeated_attempts": counts.repeats,
         "answers_of_unknown_order": counts.tied,
         "sequences": window.sequences,
-        "distinct_sequences": len({window.responses[a:b].tobytes() for a, b in pairwise(window.offsets)}),
+        "distinct_sequences": len({answers[begin:end] for begin, end in pairwise(window.offsets.tolist())}),
         "dagster/row_count": window.n_students,
     }
     newest = newest_attempt(window)

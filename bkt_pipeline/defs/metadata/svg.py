@@ -8,6 +8,8 @@ colour alone.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from xml.sax.saxutils import escape
 
 from bkt_pipeline.calibration.labels import one_line
@@ -40,8 +42,7 @@ class Picture:
 
     def text(self, x: float, y: float, words: str, kind: str = "") -> None:
         """Write words at a point; the letters of `kind` are t (ink, bold), h (large), m (centred), e (ends there)."""
-        classes = f" class='{' '.join(kind)}'" if kind else ""
-        self.add(f"<text x='{x:.4g}' y='{y:.4g}'{classes}>{_text(words)}</text>")
+        self.add(_label(x, y, words, kind))
 
     @property
     def svg(self) -> str:
@@ -95,13 +96,11 @@ class Axes:
 
     def at_x(self, value: float) -> float:
         """Where the value is, in pixels from the left of the picture; NaN if it is missing."""
-        low, high = self.x
-        return self.left + self.width * (min(max(value, low), high) - low) / (high - low)
+        return _place(value, self.left, self.width, *self.x)
 
     def at_y(self, value: float) -> float:
         """Where the value is, in pixels from the top of the picture; NaN if it is missing."""
-        low, high = self.y
-        return self.top + self.height * (high - min(max(value, low), high)) / (high - low)
+        return self._down((value,))[0]
 
     def line(self, xs: Values, ys: Values, colour: str, *, dashed: bool = False) -> None:
         """Connect the points; the line has a gap where a value is missing."""
@@ -117,15 +116,17 @@ class Axes:
 
     def dots(self, xs: Values, ys: Values, colour: str, size: float = 5.0) -> None:
         """Draw a dot at each point that is not missing."""
-        points = self._points(xs, ys)
-        path = "".join(f"M{point}h0" for run in _runs(ys) for point in points[run])
+        places = zip(self._across(xs), self._down(ys), strict=True)
+        path = "".join([f"M{x},{y:.4g}h0" for x, y in places if not math.isnan(y)])
         self._path(path, f"stroke='{colour}' stroke-linecap='round' style='stroke-width:{size:.4g}'")
 
     def whiskers(self, xs: Values, lows: Values, highs: Values, colour: str) -> None:
         """Draw a vertical line from low to high at each point that is not missing."""
-        points = self._points(xs, lows)
-        places = [place for run in _runs(lows, highs) for place in range(len(points))[run]]
-        self._path("".join(f"M{points[i]}V{self.at_y(highs[i]):.4g}" for i in places), f"stroke='{colour}'")
+        places = zip(self._across(xs), self._down(lows), self._down(highs), strict=True)
+        path = "".join(
+            [f"M{x},{low:.4g}V{high:.4g}" for x, low, high in places if not math.isnan(low + high)]
+        )
+        self._path(path, f"stroke='{colour}'")
 
     def spans(self, lows: Values, highs: Values, ys: Values, colour: str) -> None:
         """Draw a horizontal line from low to high at each point that is not missing."""
@@ -134,7 +135,17 @@ class Axes:
         self._path("".join(f"M{points[i]}H{self.at_x(highs[i]):.4g}" for i in places), f"stroke='{colour}'")
 
     def _points(self, xs: Values, ys: Values) -> list[str]:
-        return [f"{self.at_x(x):.4g},{self.at_y(y):.4g}" for x, y in zip(xs, ys, strict=True)]
+        # An f-string takes twice as long, and a page has hundreds of points.
+        return ["%s,%.4g" % point for point in zip(self._across(xs), self._down(ys), strict=True)]  # noqa: UP031
+
+    def _across(self, xs: Values) -> tuple[str, ...]:
+        return _across(tuple(xs), self.left, self.width, *self.x)
+
+    def _down(self, ys: Values) -> list[float]:
+        (low, high), top, height = self.y, self.top, self.height
+        return [
+            top + height * (high - (low if y < low else high if y > high else y)) / (high - low) for y in ys
+        ]
 
     def _path(self, path: str, style: str) -> None:
         if path:
@@ -143,13 +154,26 @@ class Axes:
 
 def _runs(*values: Values) -> list[slice]:
     """The longest stretches of places where all values are present."""
-    runs, begin = [], 0
-    for place, some in enumerate(zip(*values, strict=True)):
-        if any(map(math.isnan, some)):
-            runs.append(slice(begin, place))
-            begin = place + 1
-    runs.append(slice(begin, len(values[0])))
-    return [run for run in runs if run.start < run.stop]
+    missing = {place for some in values for place, value in enumerate(some) if math.isnan(value)}
+    ends = [-1, *sorted(missing), len(values[0])]
+    return [slice(before + 1, end) for before, end in pairwise(ends) if before + 1 < end]
+
+
+# The series of a picture have the same xs, and so have most skills of a night.
+@lru_cache(maxsize=256)
+def _across(xs: tuple[float, ...], left: float, width: float, low: float, high: float) -> tuple[str, ...]:
+    return tuple(f"{_place(x, left, width, low, high):.4g}" for x in xs)
+
+
+def _place(value: float, start: float, length: float, low: float, high: float) -> float:
+    return start + length * (min(max(value, low), high) - low) / (high - low)
+
+
+# Most labels are on every page.
+@lru_cache(maxsize=1024)
+def _label(x: float, y: float, words: str, kind: str) -> str:
+    classes = f" class='{' '.join(kind)}'" if kind else ""
+    return f"<text x='{x:.4g}' y='{y:.4g}'{classes}>{_text(words)}</text>"
 
 
 def _text(words: str) -> str:

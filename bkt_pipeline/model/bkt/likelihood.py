@@ -61,10 +61,19 @@ def log_likelihood_of(
     return exact_sum(log_probabilities(window.responses, window.offsets, students, *params.values), counts)
 
 
-def log_likelihoods(window: AttemptWindow, points: Sequence[BktParams]) -> list[float]:
-    """The log-likelihood of each of several parameters, equal to `log_likelihood`."""
+def log_likelihoods(
+    window: AttemptWindow, points: Sequence[tuple[float, float, float, float]]
+) -> list[float]:
+    """The log-likelihood at each of several points, given as `BktParams.values`, equal to `log_likelihood`."""
+    from bkt_pipeline.model.kernels.sequences import log_probabilities
+
     answers = DistinctSequences.of(window)
-    return [log_likelihood_of(window, params, answers.students, answers.counts) for params in points]
+    return [
+        exact_sum(
+            log_probabilities(window.responses, window.offsets, answers.students, *values), answers.counts
+        )
+        for values in points
+    ]
 
 
 def exact_sum(values: Floats, counts: npt.NDArray[np.integer] | None = None) -> float:
