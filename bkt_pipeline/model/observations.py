@@ -144,7 +144,11 @@ def sequences_of(
     # struct packs a list in half the time in which numpy reads it.
     times = np.frombuffer(pack(f"{len(students)}d", *[one.timestamp for one in attempts]))
     right = np.frombuffer(bytes([one.is_correct for one in attempts]), np.uint8)
-    return right[np.lexsort((times, rows))], np.append(0, np.cumsum(np.bincount(rows)))
+    offsets = np.append(0, np.cumsum(np.bincount(rows)))
+    moves = np.diff(rows)
+    if (moves >= 0).all() and (np.diff(times)[moves == 0] >= 0).all():
+        return right, offsets
+    return right[np.lexsort((times, rows))], offsets
 
 
 def _refuse_others(attempts: Sequence[object]) -> None:

@@ -41,7 +41,7 @@ Ints = npt.NDArray[np.int64]
 # Distance of neighbouring corners in arcsin(sqrt(value)); the gaps between them are at most about half its square.
 # The search of 1,000 answers takes about as long with 0.15; with 0.3, too many lanes are left.
 _WIDTH = 0.2
-# Relative and absolute: above the rounding errors of the log-likelihoods, the weights and the gaps.
+# Relative, and absolute for each answer: above the rounding errors of the log-likelihoods, the weights and the gaps.
 _ROUNDING = 1e-9
 
 
@@ -102,13 +102,14 @@ class Corners:
             np.tile(on_grid, transit.size),
             float(min(slips[0], guesses[0], 1.0 - slips[-1], 1.0 - guesses[-1])),
             (transit.size, slip.size, guess.size),
-            transit_weights,
+            # Log-likelihoods are not above 0, so lower weights raise the bounds.
+            (1.0 - _ROUNDING) * transit_weights,
             slip_weights,
             np.ascontiguousarray(guess_weights.T),
             pairs,
             float(prior_gaps.max()),
             transit_gaps[:, None],
-            np.maximum(slip_gaps[slip_at], guess_gaps[guess_at]),
+            np.maximum(slip_gaps[slip_at], guess_gaps[guess_at]) + _ROUNDING,
         )
 
     def bounds(self, known: Floats, offsets: Ints) -> Floats:
@@ -126,14 +127,11 @@ class Corners:
         float64 array, shape (n_lanes,)
             Nats, in the order of ``grid.lanes``.
         """
-        lengths = np.diff(offsets)
-        n_answers = int(offsets[-1])
-        n_transitions = n_answers - np.count_nonzero(lengths)
-        raised = ((1.0 - _ROUNDING) * known + _ROUNDING).reshape(self._shape)
-        pairs = (self._slip @ raised @ self._guess).reshape(len(raised), -1)[:, self._pairs]
-        pairs += lengths.size * self._prior_gap + n_answers * self._pair_gaps
-        bounds: Floats = self._transit @ pairs
-        bounds += n_transitions * self._transit_gaps
+        n_students, n_answers = offsets.size - 1, int(offsets[-1])
+        pairs = (self._slip @ known.reshape(self._shape) @ self._guess).reshape(self._shape[0], -1)
+        bounds: Floats = self._transit @ pairs[:, self._pairs]
+        bounds += (n_answers - n_students) * self._transit_gaps
+        bounds += n_students * self._prior_gap + n_answers * self._pair_gaps
         return bounds.reshape(-1)
 
 

@@ -102,9 +102,10 @@ def _winner(
     from bkt_pipeline.model.kernels.sequences import log_probabilities
 
     students, counts = answers.students, answers.counts
-    prior, lane = np.nonzero(surface >= _least_tied(float(surface.max())))
     exact = {}
-    for index in (prior * len(grid.lanes) + lanes[lane]).tolist():
+    for found in np.flatnonzero(surface >= _least_tied(float(surface.max()))).tolist():
+        prior, lane = divmod(found, lanes.size)
+        index = prior * len(grid.lanes) + int(lanes[lane])
         values = grid.point(index)
         exact[index] = values, exact_sum(log_probabilities(responses, offsets, students, *values), counts)
     best = max(found for _, found in exact.values())
