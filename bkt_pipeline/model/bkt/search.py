@@ -8,7 +8,7 @@ import numpy.typing as npt
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.bounded import Corners
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import exact_sum
+from bkt_pipeline.model.bkt.likelihood import exact_log_likelihood
 from bkt_pipeline.model.observations import AttemptObservation, sequences_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
@@ -99,15 +99,13 @@ def _winner(
     grid: Grid,
 ) -> BktParams:
     """The best point of a surface, shape (n_prior, n_lanes), of some lanes of the grid."""
-    from bkt_pipeline.model.kernels.sequences import log_probabilities
-
     students, counts = answers.students, answers.counts
     exact = {}
     for found in np.flatnonzero(surface >= _least_tied(float(surface.max()))).tolist():
         prior, lane = divmod(found, lanes.size)
         index = prior * len(grid.lanes) + int(lanes[lane])
         values = grid.point(index)
-        exact[index] = values, exact_sum(log_probabilities(responses, offsets, students, *values), counts)
+        exact[index] = values, exact_log_likelihood(responses, offsets, students, counts, values)
     best = max(found for _, found in exact.values())
     first = min(index for index, (_, found) in exact.items() if found >= best - TIE * abs(best))
     values, log_likelihood = exact[first]
