@@ -67,10 +67,6 @@ class DistinctSequences:
         child, count, ends, students = plant(responses, offsets, sides, 1 if second is None else 2)
         return cls(child, count, count[ends].sum(axis=1, dtype=np.int32), students, ends)
 
-    def n_answers(self, offsets: npt.NDArray[np.int64]) -> int:
-        """The number of answers in all sequences; `offsets` are those of the window."""
-        return int((np.diff(offsets)[self.students] * self.counts).sum())
-
     def together(self) -> "DistinctSequences":
         """The sequences of all sides as one."""
         count = self.count.sum(axis=1, keepdims=True, dtype=np.int32)

@@ -42,13 +42,14 @@ COARSE = (
     _ERRS,
     _ERRS,
 )
+# The same as one array, filled up with zeros.
+_NODES = np.zeros((4, max(axis.size for axis in COARSE)))
+for _row, _axis in zip(_NODES, COARSE, strict=True):
+    _row[: _axis.size] = _axis
 
 _STARTS = 3
 # Two starts are more than this many lattice steps apart on at least one axis.
 _APART = 2
-# A climb ends when the slope is below this, in nats per logit. The second part is per attempt, because rounding errors
-# add up.
-_SLOPE, _SLOPE_EACH = 1e-6, 1e-9
 # Read-only like a prior's arrays, because numba would compile a kernel again for writable arrays.
 _NO_PRIOR = np.zeros(4), np.zeros((4, 4))
 for _array in _NO_PRIOR:
@@ -120,30 +121,18 @@ def optimum(
     float64 array, shape (4,)
         In logits.
     """
-    from bkt_pipeline.model.kernels.climb import climb
+    from bkt_pipeline.model.kernels.climb import highest
+    from bkt_pipeline.model.kernels.lattice import peaks
 
-    objective = coarse + _log_prior(prior) if prior else coarse.copy()
-    for axis in np.flatnonzero(high < HIGH):
-        np.moveaxis(objective, axis, 0)[COARSE[axis] > high[axis]] = -math.inf
-    tolerance = _SLOPE + _SLOPE_EACH * answers.n_answers(window.offsets)
-    best, found = -math.inf, np.empty(4)
-    for start in (*extra, *_starts(objective)):
-        point = np.empty(4)
-        value = climb(
-            window.responses,
-            window.offsets,
-            answers.students,
-            answers.counts,
-            start,
-            *_normal(prior),
-            LOW,
-            high,
-            tolerance,
-            point,
-        )
-        if value > best:
-            best, found = value, point
-    return found
+    objective = coarse + _log_prior(prior) if prior else coarse
+    starts = np.empty((len(extra) + _STARTS, 4))
+    for row, start in enumerate(extra):
+        starts[row] = start
+    n = peaks(objective, _NODES, high, _APART, starts, len(extra))
+    point = np.empty(4)
+    sequences = (window.responses, window.offsets, answers.students, answers.counts)
+    highest(*sequences, starts[:n], *_normal(prior), LOW, high, point)
+    return point
 
 
 def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prior: SchoolPrior) -> Floats:
@@ -180,15 +169,3 @@ def _log_prior(prior: SchoolPrior) -> Floats:
         for j in range(4):
             total -= 0.5 * prior.precision[i, j] * away[i] * away[j]
     return total
-
-
-def _starts(objective: Floats) -> list[Floats]:
-    """The best point of the lattice, then the best point that is not near it, and so on; overwrites `objective`."""
-    starts = []
-    for _ in range(_STARTS):
-        best = np.unravel_index(int(objective.argmax()), objective.shape)
-        if objective[best] == -math.inf:
-            break
-        starts.append(np.array([axis[i] for axis, i in zip(COARSE, best, strict=True)]))
-        objective[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in best)] = -math.inf
-    return starts

@@ -19,6 +19,9 @@ _MOST_STEPS = 200
 _DIFFERENCE = 1e-4  # logits between two slopes whose difference gives a curvature
 _LONGEST = 3.0  # logits that one step may cover on any axis
 _HALVINGS = 40
+# A climb ends when the slope is below this, in nats per logit. The second part is per answer, because rounding errors
+# add up.
+_SLOPE, _SLOPE_EACH = 1e-6, 1e-9
 
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
@@ -265,3 +268,33 @@ def climb(
         for k in range(5):
             here[k] = there[k]
     return float(here[0])
+
+
+@kernel
+def highest(
+    responses: Bytes,
+    offsets: Ints,
+    which: Int32s,
+    counts: Int32s,
+    starts: Floats,
+    mean: Floats,
+    precision: Floats,
+    low: Floats,
+    high: Floats,
+    point: Floats,
+) -> None:
+    """Fill point, shape (4,), with the highest optimum that the climbs from all rows of `starts` find."""
+    answers = 0
+    for i in range(which.size):
+        answers += counts[i] * (offsets[which[i] + 1] - offsets[which[i]])
+    tolerance = _SLOPE + _SLOPE_EACH * answers
+    best = -math.inf
+    found = np.empty(4)
+    for i in range(starts.shape[0]):
+        value = climb(
+            responses, offsets, which, counts, starts[i], mean, precision, low, high, tolerance, found
+        )
+        if value > best:
+            best = value
+            for k in range(4):
+                point[k] = found[k]
