@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.kernels import surface as operations
-from bkt_pipeline.model.kernels.compile import kernel
+from bkt_pipeline.model.kernels.compile import inlined, kernel
 
 # Nats by which a product of terms may rise or fall before its exponent is taken out; a double has 708.
 _PRODUCT_NATS = 600.0
@@ -102,7 +102,7 @@ def plant(
     return child[:used], count[:used], ends[:found], student[ends[:found]]
 
 
-@kernel
+@inlined
 def _write(rows: Int32s, at: int, one: int, two: int, three: int, four: int) -> int:
     rows[at, 0] = one
     rows[at, 1] = two
@@ -237,7 +237,9 @@ def compose(
     sides = count.shape[1]
     digits = int(counts.max()).bit_length()
     least_nats = -math.log(least)
-    lowest, highest = float(odds.min()), float(odds.max())
+    # In Python, because numpy is slow with so few numbers.
+    each = odds.tolist()
+    lowest, highest = min(each), max(each)
     # Of an answer, of a scaled term (a sum of two masses, the larger one in [1, 2)), of a term's rise, and of a product.
     nats = np.array(
         [
