@@ -15,7 +15,18 @@ from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.prior import SchoolPrior
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "lattices", "logits", "optimum", "params_at"]
+__all__ = [
+    "COARSE",
+    "COARSE_NODES",
+    "HIGH",
+    "LOW",
+    "bends",
+    "lattice",
+    "lattices",
+    "logits",
+    "optimum",
+    "params_at",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,8 +54,8 @@ COARSE = (
     _ERRS,
 )
 # The same as one array, filled up with zeros.
-_NODES = np.zeros((4, max(axis.size for axis in COARSE)))
-for _row, _axis in zip(_NODES, COARSE, strict=True):
+COARSE_NODES = np.zeros((4, max(axis.size for axis in COARSE)))
+for _row, _axis in zip(COARSE_NODES, COARSE, strict=True):
     _row[: _axis.size] = _axis
 
 _STARTS = 3
@@ -128,7 +139,7 @@ def optimum(
     starts = np.empty((len(extra) + _STARTS, 4))
     for row, start in enumerate(extra):
         starts[row] = start
-    n = peaks(objective, _NODES, high, _APART, starts, len(extra))
+    n = peaks(objective, COARSE_NODES, high, _APART, starts, len(extra))
     point = np.empty(4)
     sequences = (window.responses, window.offsets, answers.students, answers.counts)
     highest(*sequences, starts[:n], *_normal(prior), LOW, high, point)
