@@ -36,7 +36,7 @@ _LEAST = 1e-4
 
 def logits(values: npt.ArrayLike) -> Floats:
     """log(p / (1 - p)) of probabilities, clipped to [1e-4, 1 - 1e-4]."""
-    inside = np.clip(np.asarray(values, np.float64), _LEAST, 1.0 - _LEAST)
+    inside = np.minimum(np.maximum(np.asarray(values, np.float64), _LEAST), 1.0 - _LEAST)
     odds: Floats = np.log(inside / (1.0 - inside))
     return odds
 
@@ -84,7 +84,8 @@ def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     float64 array, shape (n_prior, n_transit, n_slip, n_guess)
         Nats.
     """
-    total: Floats = lattices(answers, axes).sum(axis=0)
+    by_side = lattices(answers, axes)
+    total: Floats = by_side.sum(axis=0) if len(by_side) > 1 else by_side[0]
     return total
 
 

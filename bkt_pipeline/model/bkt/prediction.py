@@ -11,7 +11,17 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["are_held_out", "auc", "hold_out", "of_students", "predictions", "rmse", "wilson_interval"]
+__all__ = [
+    "are_held_out",
+    "auc",
+    "aucs",
+    "hold_out",
+    "of_students",
+    "predictions",
+    "rmse",
+    "rmses",
+    "wilson_interval",
+]
 
 Floats = npt.NDArray[np.float64]
 HELD_OUT_OF = 5  # one student in five
@@ -173,14 +183,21 @@ def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
     >>> auc(np.array([0, 1, 0, 1], np.uint8), np.array([0.2, 0.9, 0.6, 0.6]))
     0.875
     """
-    right = int(responses.sum())
+    return aucs(responses, predicted[None])[0]
+
+
+def aucs(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[float | None]:
+    """The same for several predictions of the same answers, shape (n_predictions, n)."""
+    is_right = responses == 1
+    right = int(np.count_nonzero(is_right))
     wrong = responses.size - right
     if not right or not wrong:
-        return None
-    lower = np.sort(predicted[responses == 0])
-    higher = predicted[responses == 1]
-    beaten = np.searchsorted(lower, higher, "left").sum() + np.searchsorted(lower, higher, "right").sum()
-    return float(beaten / (2.0 * right * wrong))
+        return [None] * len(predicted)
+    areas: list[float | None] = []
+    for lower, higher in zip(np.sort(predicted[:, ~is_right]), predicted[:, is_right], strict=True):
+        beaten = lower.searchsorted(higher, "left").sum() + lower.searchsorted(higher, "right").sum()
+        areas.append(float(beaten / (2.0 * right * wrong)))
+    return areas
 
 
 def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
@@ -201,4 +218,10 @@ def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
     >>> rmse(np.array([0, 1], np.uint8), np.array([0.5, 0.5]))
     0.5
     """
-    return float(np.sqrt(np.mean((responses - predicted) ** 2)))
+    return rmses(responses, predicted[None])[0]
+
+
+def rmses(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[float]:
+    """The same for several predictions of the same answers, shape (n_predictions, n)."""
+    errors: list[float] = np.sqrt(((responses - predicted) ** 2).sum(axis=1) / responses.size).tolist()
+    return errors
