@@ -13,7 +13,6 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.prior import SchoolPrior
-from bkt_pipeline.model.params import BktParams
 
 __all__ = [
     "COARSE",
@@ -25,7 +24,7 @@ __all__ = [
     "lattices",
     "logits",
     "optimum",
-    "params_at",
+    "values_at",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -158,11 +157,13 @@ def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prio
     return out
 
 
-def params_at(point: Floats, max_slip: float = 0.5, max_guess: float = 0.5) -> BktParams:
-    """The parameters for these logits, within their bounds and with slip + guess below 1."""
+def values_at(
+    point: Floats, max_slip: float = 0.5, max_guess: float = 0.5
+) -> tuple[float, float, float, float]:
+    """The parameters' values for these logits, within their bounds and with slip + guess below 1."""
     prior, transit, slip, guess = (1.0 / (1.0 + math.exp(-value)) for value in point.tolist())
     slip = min(slip, max_slip)
-    return BktParams(prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip))
+    return prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip)
 
 
 def _normal(prior: SchoolPrior | None) -> tuple[Floats, Floats]:

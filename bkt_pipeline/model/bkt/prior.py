@@ -61,6 +61,8 @@ class Moments:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
+        if self is other:
+            return True
         return np.array_equal(self.mean, other.mean) and np.array_equal(self.covariance, other.covariance)
 
     def __hash__(self) -> int:

@@ -213,7 +213,7 @@ def held_out_scores(
 def sides(window: AttemptWindow) -> npt.NDArray[np.bool_] | None:
     """Which students are held out, shape (n_students,); None if one side of the split has no students."""
     held = are_held_out(window.student_ids)
-    return held if held.any() and not held.all() else None
+    return held if 0 < np.count_nonzero(held) < held.size else None
 
 
 def scores_of(
