@@ -76,7 +76,7 @@ def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     answers : DistinctSequences
         Without sequences, the log-likelihood is 0.
     axes : tuple of four float64 arrays
-        Logits of p_l0, p_transit, p_slip and p_guess.
+        Logits of p_l0, p_transit, p_slip and p_guess, rising.
 
     Returns
     -------
@@ -96,7 +96,8 @@ def lattices(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     prior, transit, slip, guess = (1.0 / (1.0 + np.exp(-axis)) for axis in axes)
     lanes = np.empty((*shape[1:], 3))
     lanes[..., 0], lanes[..., 1], lanes[..., 2] = transit[:, None, None], slip[:, None], guess
-    return answers.surfaces(prior, lanes.reshape(-1, 3)).reshape(-1, *shape)
+    least = float(min(slip[0], guess[0], 1.0 - slip[-1], 1.0 - guess[-1]))
+    return answers.composed(prior, least)(prior, lanes.reshape(-1, 3)).reshape(-1, *shape)
 
 
 def optimum(
