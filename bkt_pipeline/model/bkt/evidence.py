@@ -98,7 +98,7 @@ def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
     ('transit_unidentified', 'slip_high', 'transit_exceeds_bound')
     """
     lengths = np.diff(window.offsets)
-    right = int(window.responses.sum())
+    right = int(np.count_nonzero(window.responses))
     _, transit, slip, guess = params.values
     holds = (
         lengths.max(initial=0) < 2,

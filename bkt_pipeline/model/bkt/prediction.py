@@ -193,10 +193,11 @@ def aucs(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[float | No
     wrong = responses.size - right
     if not right or not wrong:
         return [None] * len(predicted)
-    areas: list[float | None] = []
-    for lower, higher in zip(np.sort(predicted[:, ~is_right]), predicted[:, is_right], strict=True):
-        beaten = lower.searchsorted(higher, "left").sum() + lower.searchsorted(higher, "right").sum()
-        areas.append(float(beaten / (2.0 * right * wrong)))
+    places = [
+        (lower.searchsorted(higher, "left"), lower.searchsorted(higher, "right"))
+        for lower, higher in zip(np.sort(predicted[:, ~is_right]), predicted[:, is_right], strict=True)
+    ]
+    areas: list[float | None] = (np.array(places).sum(axis=(1, 2)) / (2.0 * right * wrong)).tolist()
     return areas
 
 

@@ -227,12 +227,12 @@ def scores_of(
     students = np.flatnonzero(held).astype(np.int32)
     params = estimates(window, prior, grid, fitted)
     least = 0.5 / others.size
-    rate = min(max(float(others.mean()), least), 1.0 - least)
+    rate = min(max(int(np.count_nonzero(others)) / others.size, least), 1.0 - least)
     predicted = np.empty((len(params) + 1, responses.size))
     for row, each in zip(predicted, params.values(), strict=False):
         row[:] = predict(replayed(responses, offsets, each)[0], each)
     predicted[-1] = rate
-    right = int(responses.sum())
+    right = int(np.count_nonzero(responses))
     log_likelihoods = [log_likelihood_of(window, each, students) for each in params.values()]
     log_likelihoods.append(right * math.log(rate) + (responses.size - right) * math.log(1.0 - rate))
     names = [*params, "constant"]
