@@ -72,18 +72,8 @@ def test_of_two_optima_the_higher_one_is_found(truth, n_students, seed, gain):
     winner, _ = search(view.responses, view.offsets, answers)
     lower = np.empty(4)
     none = np.zeros(4), np.zeros((4, 4))
-    climb(
-        view.responses,
-        view.offsets,
-        answers.students,
-        answers.counts,
-        logits(winner.values),
-        *none,
-        LOW,
-        HIGH,
-        1e-7,
-        lower,
-    )
+    sequences = (view.responses, view.offsets, answers.students, answers.counts)
+    climb(*sequences, logits([winner.values]), *none, LOW, HIGH, lower)
     found = polish(view, winner)
     assert found.log_likelihood > log_likelihood(view, BktParams(*values_at(lower))) + gain
     assert found.log_likelihood >= lattice(answers, COARSE).max()

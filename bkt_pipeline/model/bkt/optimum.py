@@ -56,6 +56,9 @@ COARSE = (
 COARSE_NODES = np.zeros((4, max(axis.size for axis in COARSE)))
 for _row, _axis in zip(COARSE_NODES, COARSE, strict=True):
     _row[: _axis.size] = _axis
+_COARSE = [axis.tolist() for axis in COARSE]
+# How far apart neighbours on each axis are in the flat lattice, and how many there are.
+_STEPS = [(math.prod(axis.size for axis in COARSE[k + 1 :]), COARSE[k].size) for k in range(4)]
 
 _STARTS = 3
 # Two starts are more than this many lattice steps apart on at least one axis.
@@ -133,17 +136,14 @@ def optimum(
     float64 array, shape (4,)
         In logits.
     """
-    from bkt_pipeline.model.kernels.climb import highest
-    from bkt_pipeline.model.kernels.lattice import peaks
+    from bkt_pipeline.model.kernels.climb import climb
 
-    objective = coarse + _log_prior(prior) if prior else coarse
-    starts = np.empty((len(extra) + _STARTS, 4))
-    for row, start in enumerate(extra):
-        starts[row] = start
-    n = peaks(objective, COARSE_NODES, high, _APART, starts, len(extra))
-    point = np.empty(4)
+    objective = coarse + _log_prior(prior) if prior else coarse.copy()
+    for axis in np.flatnonzero(high < HIGH):
+        np.moveaxis(objective, axis, 0)[COARSE[axis] > high[axis]] = -math.inf
+    starts, point = np.array([*extra, *_starts(objective)]), np.empty(4)
     sequences = (window.responses, window.offsets, answers.students, answers.counts)
-    highest(*sequences, starts[:n], *_normal(prior), LOW, high, point)
+    climb(*sequences, starts, *_normal(prior), LOW, high, point)
     return point
 
 
@@ -183,3 +183,17 @@ def _log_prior(prior: SchoolPrior) -> Floats:
         for j in range(4):
             total -= 0.5 * prior.precision[i, j] * away[i] * away[j]
     return total
+
+
+def _starts(objective: Floats) -> list[list[float]]:
+    """The best point of the lattice, then the best point that is not near it, and so on; overwrites `objective`."""
+    starts: list[list[float]] = []
+    flat = objective.reshape(-1)
+    for _ in range(_STARTS):
+        place = int(flat.argmax())
+        if flat[place] == -math.inf:
+            break
+        best = [place // step % size for step, size in _STEPS]
+        starts.append([axis[i] for axis, i in zip(_COARSE, best, strict=True)])
+        objective[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in best)] = -math.inf
+    return starts

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bkt_pipeline.model.kernels.compile import kernel
+from bkt_pipeline.model.kernels.compile import inlined, kernel
 
 # Each cell of the lattice is divided into this many pieces to interpolate the density.
 PIECES = 16
@@ -17,13 +17,13 @@ Ints = npt.NDArray[np.int64]
 
 
 @kernel
-def _interpolated(x: float, xs: Floats, ys: Floats, begin: int, end: int, left: float, right: float) -> float:
-    """The value at x on the line through the points from begin to end - 1, whose xs rise; left or right of it beyond."""
-    if x < xs[begin]:
+def _interpolated(x: float, xs: Floats, ys: Floats, left: float, right: float) -> float:
+    """The value at x on the line through points whose xs rise; left or right before the first or after the last."""
+    if x < xs[0]:
         return left
-    if x > xs[end - 1]:
+    if x > xs[-1]:
         return right
-    low, high = begin, end
+    low, high = 0, xs.size
     while low < high:
         middle = (low + high) // 2
         if x >= xs[middle]:
@@ -57,11 +57,16 @@ def density_intervals(
     beyond it. ends (4, 2) receives the interval that holds `share` of the mass, with as much on both sides of it, unless
     it must be moved or widened to contain the logits least and most (4,).
     """
-    room = weights.shape[1] + 1
     height = np.empty(nodes.shape[1] + 1)
-    density, logit, below, probability = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
     for k in range(4):
         last = sizes[k] - 1
+        n = PIECES * last
+        density, logit, below, probability = (
+            np.empty(n + 1),
+            np.empty(n + 1),
+            np.empty(n + 1),
+            np.empty(n + 1),
+        )
         top = 0.0
         for i in range(last + 1):
             height[i] = margins[k, i] / cells[k, i]
@@ -69,7 +74,6 @@ def density_intervals(
         for i in range(last + 1):
             height[i] = math.log(max(height[i] / top, math.exp(_NOTHING)))
         height[last + 1] = 0.0
-        n = PIECES * last
         step = (nodes[k, last] - nodes[k, 0]) / n
         # Between two nodes, the log of a density is nearly linear, and the error is about the same in every cell.
         for i in range(n + 1):
@@ -88,14 +92,14 @@ def density_intervals(
         for i in range(n):
             weights[k, i] /= total
             below[i + 1] /= total
-        below_least = _interpolated(least[k], logit, below, 0, n + 1, 0.0, 1.0)
-        below_most = _interpolated(most[k], logit, below, 0, n + 1, 0.0, 1.0)
+        below_least = _interpolated(least[k], logit, below, 0.0, 1.0)
+        below_most = _interpolated(most[k], logit, below, 0.0, 1.0)
         # The share below the lower end: half of the rest, or whatever is needed to contain both values.
         left_out = min(max((1.0 - share) / 2.0, below_most - share), below_least)
         lowest, highest = probability[0], probability[n]
-        ends[k, 0] = _interpolated(left_out, below, probability, 0, n + 1, lowest, highest)
+        ends[k, 0] = _interpolated(left_out, below, probability, lowest, highest)
         right = max(left_out + share, below_most)
-        ends[k, 1] = _interpolated(right, below, probability, 0, n + 1, lowest, highest)
+        ends[k, 1] = _interpolated(right, below, probability, lowest, highest)
 
 
 @kernel
@@ -118,7 +122,7 @@ def profiles(surface: Floats, best: Floats) -> None:
             best[0, i] = max(best[0, i], top)
 
 
-@kernel
+@inlined
 def _crossing(at: Floats, heights: Floats, n: int, within: int, close: float, outwards: float) -> float:
     """The probability where the heights fall below `close`, between the logit at[within] and the next one outwards."""
     beyond = within
@@ -158,10 +162,9 @@ def profile_intervals(
         for i in range(n):
             best[i] = top if at[i] == optimum[k] else -math.inf
             for s in range(k * several, (k + 1) * several):
-                found = _interpolated(
-                    at[i], logits, heights, offsets[s], offsets[s + 1], -math.inf, -math.inf
-                )
-                best[i] = max(best[i], found)
+                begin, end = offsets[s], offsets[s + 1]
+                one = _interpolated(at[i], logits[begin:end], heights[begin:end], -math.inf, -math.inf)
+                best[i] = max(best[i], one)
             highest = max(highest, best[i])
         close = highest - nats
         low = high = -1

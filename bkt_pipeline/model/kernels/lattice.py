@@ -1,4 +1,4 @@
-"""Sums over a lattice of log-likelihoods: the posterior's moments, margins and profiles, in two passes; and its peaks."""
+"""Sums over a lattice of log-likelihoods: the posterior's moments, margins and profiles, in two passes."""
 
 import math
 
@@ -112,12 +112,13 @@ def weigh(
             best = max(best, top)
     for axis in range(4):
         last = surface.shape[axis] - 1
-        for i in range(last, -1, -1):
-            if best - profile[axis, i] <= depth:
-                reach[axis, 0] = nodes[axis, i]
-        for i in range(last + 1):
-            if best - profile[axis, i] <= depth:
-                reach[axis, 1] = nodes[axis, i]
+        begin, end = 0, last
+        while best - profile[axis, begin] > depth:
+            begin += 1
+        while best - profile[axis, end] > depth:
+            end -= 1
+        reach[axis, 0] = nodes[axis, begin]
+        reach[axis, 1] = nodes[axis, end]
         reach[axis, 2] = best - profile[axis, 0]
         reach[axis, 3] = best - profile[axis, last]
     if not masses:
@@ -156,37 +157,3 @@ def weigh(
         for other in range(axis):
             second[other, axis] = second[other, axis] / total - first[axis] * first[other]
             second[axis, other] = second[other, axis]
-
-
-@kernel
-def peaks(heights: Floats, nodes: Floats, high: Floats, apart: int, starts: Floats, first: int) -> int:
-    """Fill starts (n, 4) from row `first` on with the best node of a lattice, the best one not near it, and so on.
-
-    heights (n, n, n, n) belong to the logits in nodes (4, most); logits above high (4,) do not count. Two nodes are near
-    if no more than `apart` steps separate them on every axis. Returns how many rows are filled.
-    """
-    n0, n1, n2, n3 = heights.shape
-    at = np.empty((starts.shape[0], 4), np.int64)
-    for row in range(first, starts.shape[0]):
-        best = -math.inf
-        for i in range(n0):
-            for j in range(n1):
-                for k in range(n2):
-                    for m in range(n3):
-                        value = heights[i, j, k, m]
-                        if value <= best:
-                            continue
-                        far = nodes[0, i] <= high[0] and nodes[1, j] <= high[1]
-                        far = far and nodes[2, k] <= high[2] and nodes[3, m] <= high[3]
-                        for other in range(first, row):
-                            distance = max(abs(i - at[other, 0]), abs(j - at[other, 1]))
-                            distance = max(distance, abs(k - at[other, 2]), abs(m - at[other, 3]))
-                            far &= distance > apart
-                        if far:
-                            best = value
-                            at[row, 0], at[row, 1], at[row, 2], at[row, 3] = i, j, k, m
-        if best == -math.inf:
-            return row
-        for axis in range(4):
-            starts[row, axis] = nodes[axis, at[row, axis]]
-    return len(starts)
