@@ -4,9 +4,12 @@ Frozen, validated when they are made. Their repr and their errors never hold a s
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from numbers import Integral, Real
+from struct import pack
 from typing import Any
 from uuid import UUID
 
@@ -128,19 +131,24 @@ def sequences_of(
     """
     if not len(attempts):
         raise InvalidAttempts("no attempts; a skill needs at least one graded answer to be calibrated")
-    if set(map(type, attempts)) != {AttemptObservation}:
+    if list(map(type, attempts)).count(AttemptObservation) < len(attempts):
         _refuse_others(attempts)
     if len({one.skill_id for one in attempts}) > 1:
         raise _several_skills([one.skill_id for one in attempts])
     students = [one.student_id for one in attempts]
-    place = {student: number for number, student in enumerate(dict.fromkeys(students))}
+    place: defaultdict[Id, int] = defaultdict(count().__next__)
+    rows = np.fromiter(map(place.__getitem__, students), np.int64, len(students))
     # Different ids of one type are different as text.
     if len(set(map(type, place))) > 1 and len(set(map(str, place))) < len(place):
         raise _alike(students)
-    rows = np.fromiter(map(place.__getitem__, students), np.int64, len(students))
-    times = np.fromiter([one.timestamp for one in attempts], np.float64, len(students))
+    # struct packs a list in half the time in which numpy reads it.
+    times = np.frombuffer(pack(f"{len(students)}d", *[one.timestamp for one in attempts]))
     right = np.frombuffer(bytes([one.is_correct for one in attempts]), np.uint8)
-    return right[np.lexsort((times, rows))], np.append(0, np.cumsum(np.bincount(rows)))
+    offsets = np.append(0, np.cumsum(np.bincount(rows)))
+    moves = np.diff(rows)
+    if (moves >= 0).all() and (np.diff(times)[moves == 0] >= 0).all():
+        return right, offsets
+    return right[np.lexsort((times, rows))], offsets
 
 
 def _refuse_others(attempts: Sequence[object]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 
 from bkt_pipeline.errors import InvalidParams
 
+_NUMBERS = (int, float, np.floating)
+
 
 @dataclass(frozen=True, slots=True)
 class BktParams:
@@ -46,11 +48,7 @@ class BktParams:
     def __post_init__(self) -> None:
         for name, top in (("p_l0", 1.0), ("p_transit", 1.0), ("p_slip", 0.5), ("p_guess", 0.5)):
             value: Any = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float | np.floating)
-                or not 0.0 <= value <= top
-            ):
+            if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not 0.0 <= value <= top:
                 raise InvalidParams(f"{name} is {value!r}; it must be a number in [0, {top:g}]")
             object.__setattr__(self, name, float(value))
         if self.p_slip + self.p_guess >= 1.0:

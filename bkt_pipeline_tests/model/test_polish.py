@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bkt_pipeline.model import BktParams, Grid, calibrate, log_likelihood, polish
 from bkt_pipeline.model.bkt.answers import DistinctSequences
-from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, LOW, lattice, logits, params_at
+from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, LOW, lattice, logits, values_at
 from bkt_pipeline.model.bkt.search import search
 from bkt_pipeline.model.kernels.climb import climb
 from bkt_pipeline.model.simulate import simulate
@@ -72,20 +72,10 @@ def test_of_two_optima_the_higher_one_is_found(truth, n_students, seed, gain):
     winner, _ = search(view.responses, view.offsets, answers)
     lower = np.empty(4)
     none = np.zeros(4), np.zeros((4, 4))
-    climb(
-        view.responses,
-        view.offsets,
-        answers.students,
-        answers.counts,
-        logits(winner.values),
-        *none,
-        LOW,
-        HIGH,
-        1e-7,
-        lower,
-    )
+    sequences = (view.responses, view.offsets, answers.students, answers.counts)
+    climb(*sequences, logits([winner.values]), *none, LOW, HIGH, lower)
     found = polish(view, winner)
-    assert found.log_likelihood > log_likelihood(view, params_at(lower)) + gain
+    assert found.log_likelihood > log_likelihood(view, BktParams(*values_at(lower))) + gain
     assert found.log_likelihood >= lattice(answers, COARSE).max()
 
 

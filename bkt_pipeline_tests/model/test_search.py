@@ -68,6 +68,7 @@ def test_surface_and_winner_equal_the_reference(case):
     params = calibrate(view).params
     assert params.values == values
     assert params.log_likelihood == pytest.approx(log_likelihood_, rel=1e-12)
+    assert repr(calibrate_skill(attempts_of(answers))) == repr(params)
 
 
 def test_winner_of_many_different_sequences():

@@ -1,5 +1,6 @@
 """The log-likelihood of one skill at many parameter values at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +67,6 @@ class DistinctSequences:
         child, count, ends, students = plant(responses, offsets, sides, 1 if second is None else 2)
         return cls(child, count, count[ends].sum(axis=1, dtype=np.int32), students, ends)
 
-    def n_answers(self, offsets: npt.NDArray[np.int64]) -> int:
-        """The number of answers in all sequences; `offsets` are those of the window."""
-        return int((np.diff(offsets)[self.students] * self.counts).sum())
-
     def together(self) -> "DistinctSequences":
         """The sequences of all sides as one."""
         count = self.count.sum(axis=1, keepdims=True, dtype=np.int32)
@@ -103,15 +100,28 @@ class DistinctSequences:
 
     def surfaces(self, prior: Floats, lanes: Floats) -> Floats:
         """The same for each side, shape (n_sides, n_prior, n_lanes)."""
+        # Column by column, because numpy reduces short rows slowly.
+        slip, guess = lanes[:, 1], lanes[:, 2]
+        least = float(min(slip.min(), guess.min(), 1.0 - slip.max(), 1.0 - guess.max()))
+        return self.composed(prior, least)(prior, lanes)
+
+    def composed(self, prior: Floats, least: float) -> Callable[[Floats, Floats], Floats]:
+        """`surfaces` as a function to be called several times, with only one program for the answers.
+
+        Its p_l0 must not be outside those of `prior`. No p_slip, p_guess, 1 - p_slip or 1 - p_guess may be below `least`.
+        """
         from bkt_pipeline.model.kernels.surface import surface
         from bkt_pipeline.model.kernels.trie import compose
 
         odds = prior / (1.0 - prior)
-        # Column by column, because numpy reduces short rows slowly.
-        slip, guess = lanes[:, 1], lanes[:, 2]
-        least = float(min(slip.min(), guess.min(), 1.0 - slip.max(), 1.0 - guess.max()))
         counts = self.count[self.ends]
         program, slots, digits = compose(self.child, self.count, counts, least, odds)
-        values = surface(program, slots, digits, self.count.shape[1], odds, np.ascontiguousarray(lanes))
-        values += counts.sum(axis=0)[:, None, None] * np.log1p(-prior)[:, None]
-        return values
+        n_students = counts.sum(axis=0)[:, None, None]
+
+        def surfaces(prior: Floats, lanes: Floats) -> Floats:
+            odds = prior / (1.0 - prior)
+            values = surface(program, slots, digits, counts.shape[1], odds, np.ascontiguousarray(lanes))
+            values += n_students * np.log1p(-prior)[:, None]
+            return values
+
+        return surfaces

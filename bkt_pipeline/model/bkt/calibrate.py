@@ -80,7 +80,7 @@ def calibrate(
     params, surface = search(window.responses, window.offsets, answers, grid, everyone.grid)
     pool = pooled(window, prior, answers=answers, coarse=coarse)
     priors = (prior,) if prior == SHIPPED_PRIOR else (prior, SHIPPED_PRIOR)
-    axes, fine, found = posteriors(window, answers, coarse, logits(pool.values), priors)
+    own, fine, found = posteriors(window, answers, coarse, logits(pool.values), priors)
     best = polish(window, params, grid=grid, answers=answers, coarse=coarse) if surface is not None else None
     candidates = {"grid": params, "polished": best or params, "pooled": pool}
     published = candidates[estimator]
@@ -92,7 +92,7 @@ def calibrate(
         n_distinct=answers.counts.size,
         ungraded=window.ungraded,
         as_of=window.as_of,
-        uncertainty=uncertainty(found[0], axes, fine, coarse, grid, surface, best, (pool, published)),
+        uncertainty=uncertainty(found[0], own, fine, coarse, grid, surface, best, (pool, published)),
         evidence=evidence(window, published),
         polished=best if polished or estimator == "polished" else None,
         pooled=pool,

@@ -17,6 +17,7 @@ __all__ = [
     "expected_curve",
     "learning_curve",
     "pool_reliability",
+    "reliabilities",
     "reliability",
 ]
 
@@ -143,12 +144,25 @@ def reliability(responses: npt.NDArray[np.uint8], predicted: Floats) -> Reliabil
     >>> found.answers, found.right
     ((0, 0, 2, 0, 0, 0, 0, 0, 0, 1), (0, 0, 1, 0, 0, 0, 0, 0, 0, 1))
     """
+    return reliabilities(responses, predicted[None])[0]
+
+
+def reliabilities(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[Reliability]:
+    """The same for several predictions of the same answers, shape (n_predictions, n)."""
+    shape = len(predicted), BINS
     place = np.minimum((predicted * BINS).astype(np.int64), BINS - 1)
-    return Reliability(
-        tuple(np.bincount(place, minlength=BINS).tolist()),
-        tuple(np.bincount(place[responses == 1], minlength=BINS).tolist()),
-        tuple(np.bincount(place, predicted, minlength=BINS).tolist()),
-    )
+    place += BINS * np.arange(len(predicted))[:, None]
+    right = place[:, responses == 1]
+    n = len(predicted) * BINS
+    return [
+        Reliability(tuple(answers), tuple(rights), tuple(sums))
+        for answers, rights, sums in zip(
+            np.bincount(place.ravel(), minlength=n).reshape(shape).tolist(),
+            np.bincount(right.ravel(), minlength=n).reshape(shape).tolist(),
+            np.bincount(place.ravel(), predicted.ravel(), n).reshape(shape).tolist(),
+            strict=True,
+        )
+    ]
 
 
 def pool_reliability(skills: Iterable[Reliability]) -> Reliability:

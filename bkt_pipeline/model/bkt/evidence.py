@@ -98,7 +98,7 @@ def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
     ('transit_unidentified', 'slip_high', 'transit_exceeds_bound')
     """
     lengths = np.diff(window.offsets)
-    right = int(window.responses.sum())
+    right = int(np.count_nonzero(window.responses))
     _, transit, slip, guess = params.values
     holds = (
         lengths.max(initial=0) < 2,
@@ -111,7 +111,7 @@ def evidence(window: AttemptWindow, params: BktParams) -> Evidence:
         tier=Tier.of(window.n_students),
         flags=tuple(flag for flag, held in zip(FLAGS, holds, strict=True) if held and window.n_students),
         answers_to_mastery=answers_to_mastery(params),
-        share_with_three=float(np.mean(lengths >= 3)) if lengths.size else 0.0,
+        share_with_three=int(np.count_nonzero(lengths >= 3)) / lengths.size if lengths.size else 0.0,
     )
 
 

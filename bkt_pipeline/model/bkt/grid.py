@@ -153,9 +153,9 @@ class Grid:
 
     def point(self, index: int) -> tuple[float, float, float, float]:
         """(p_l0, p_transit, p_slip, p_guess) at a flat index; indices follow lexicographic order."""
-        prior, transit, pair = np.unravel_index(index, self.shape)
-        slip, guess = self.slip_guess[pair]
-        return self.p_l0.values[prior], self.p_transit.values[transit], float(slip), float(guess)
+        prior, lane = divmod(index, len(self.lanes))
+        transit, slip, guess = self.lanes[lane].tolist()
+        return self.p_l0.values[prior], transit, slip, guess
 
 
 DEFAULT_GRID = Grid()

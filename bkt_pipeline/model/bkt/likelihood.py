@@ -10,11 +10,9 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["exact_sum", "log_likelihood", "log_likelihood_of", "log_likelihoods"]
+__all__ = ["exact_log_likelihood", "log_likelihood", "log_likelihood_of", "log_likelihoods"]
 
-Floats = npt.NDArray[np.float64]
-
-_SPLIT = 2.0**27 + 1.0
+Int32s = npt.NDArray[np.int32]
 
 
 def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
@@ -52,13 +50,13 @@ def log_likelihood(window: AttemptWindow, params: BktParams) -> float:
 def log_likelihood_of(
     window: AttemptWindow,
     params: BktParams,
-    students: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.integer] | None = None,
+    students: Int32s,
+    counts: Int32s | None = None,
 ) -> float:
     """The same for some students, shape (n,), or for sequences that occur several times, with their counts."""
-    from bkt_pipeline.model.kernels.sequences import log_probabilities
-
-    return exact_sum(log_probabilities(window.responses, window.offsets, students, *params.values), counts)
+    if counts is None:
+        counts = np.ones(students.size, np.int32)
+    return exact_log_likelihood(window.responses, window.offsets, students, counts, params.values)
 
 
 def log_likelihoods(
@@ -76,24 +74,18 @@ def log_likelihoods(
     ]
 
 
-def exact_sum(values: Floats, counts: npt.NDArray[np.integer] | None = None) -> float:
-    """Sum of ``counts * values``, rounded once, so it equals the sum of all repetitions in any order.
+def exact_log_likelihood(
+    responses: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    students: Int32s,
+    counts: Int32s,
+    values: tuple[float, float, float, float],
+) -> float:
+    """The same from arrays: sequence students[i] occurs counts[i] times, below 2**26.
 
-    Parameters
-    ----------
-    values : float64 array, shape (n,)
-    counts : integer array, shape (n,), optional
-        Below 2**26; by default, each value occurs once.
-
-    Returns
-    -------
-    float
+    The sum is rounded once, so it equals the sum over all repetitions in any order.
     """
-    if not np.isfinite(values).all():
-        return -math.inf
-    if counts is None:
-        return math.fsum(values.tolist()) + 0.0
-    # Each half of a value has at most 26 bits, so its product with a count is exact. fsum rounds only its result.
-    high = values * _SPLIT
-    high = high - (high - values)
-    return math.fsum(np.concatenate([high * counts, (values - high) * counts]).tolist()) + 0.0
+    from bkt_pipeline.model.kernels.sequences import log_probabilities
+
+    # fsum rounds only its result. Adding 0 turns -0.0 into 0.0.
+    return math.fsum(log_probabilities(responses, offsets, students, counts, *values).tolist()) + 0.0

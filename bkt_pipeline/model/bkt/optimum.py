@@ -13,9 +13,19 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.prior import SchoolPrior
-from bkt_pipeline.model.params import BktParams
 
-__all__ = ["COARSE", "HIGH", "LOW", "bends", "lattice", "lattices", "logits", "optimum", "params_at"]
+__all__ = [
+    "COARSE",
+    "COARSE_NODES",
+    "HIGH",
+    "LOW",
+    "bends",
+    "lattice",
+    "lattices",
+    "logits",
+    "optimum",
+    "values_at",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +35,7 @@ _LEAST = 1e-4
 
 def logits(values: npt.ArrayLike) -> Floats:
     """log(p / (1 - p)) of probabilities, clipped to [1e-4, 1 - 1e-4]."""
-    inside = np.clip(np.asarray(values, np.float64), _LEAST, 1.0 - _LEAST)
+    inside = np.minimum(np.maximum(np.asarray(values, np.float64), _LEAST), 1.0 - _LEAST)
     odds: Floats = np.log(inside / (1.0 - inside))
     return odds
 
@@ -42,13 +52,17 @@ COARSE = (
     _ERRS,
     _ERRS,
 )
+# The same as one array, filled up with zeros.
+COARSE_NODES = np.zeros((4, max(axis.size for axis in COARSE)))
+for _row, _axis in zip(COARSE_NODES, COARSE, strict=True):
+    _row[: _axis.size] = _axis
+_COARSE = [axis.tolist() for axis in COARSE]
+# How far apart neighbours on each axis are in the flat lattice, and how many there are.
+_STEPS = [(math.prod(axis.size for axis in COARSE[k + 1 :]), COARSE[k].size) for k in range(4)]
 
 _STARTS = 3
 # Two starts are more than this many lattice steps apart on at least one axis.
 _APART = 2
-# A climb ends when the slope is below this, in nats per logit. The second part is per attempt, because rounding errors
-# add up.
-_SLOPE, _SLOPE_EACH = 1e-6, 1e-9
 # Read-only like a prior's arrays, because numba would compile a kernel again for writable arrays.
 _NO_PRIOR = np.zeros(4), np.zeros((4, 4))
 for _array in _NO_PRIOR:
@@ -65,14 +79,15 @@ def lattice(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     answers : DistinctSequences
         Without sequences, the log-likelihood is 0.
     axes : tuple of four float64 arrays
-        Logits of p_l0, p_transit, p_slip and p_guess.
+        Logits of p_l0, p_transit, p_slip and p_guess, rising.
 
     Returns
     -------
     float64 array, shape (n_prior, n_transit, n_slip, n_guess)
         Nats.
     """
-    total: Floats = lattices(answers, axes).sum(axis=0)
+    by_side = lattices(answers, axes)
+    total: Floats = by_side.sum(axis=0) if len(by_side) > 1 else by_side[0]
     return total
 
 
@@ -84,7 +99,8 @@ def lattices(answers: DistinctSequences, axes: tuple[Floats, ...]) -> Floats:
     prior, transit, slip, guess = (1.0 / (1.0 + np.exp(-axis)) for axis in axes)
     lanes = np.empty((*shape[1:], 3))
     lanes[..., 0], lanes[..., 1], lanes[..., 2] = transit[:, None, None], slip[:, None], guess
-    return answers.surfaces(prior, lanes.reshape(-1, 3)).reshape(-1, *shape)
+    least = float(min(slip[0], guess[0], 1.0 - slip[-1], 1.0 - guess[-1]))
+    return answers.composed(prior, least)(prior, lanes.reshape(-1, 3)).reshape(-1, *shape)
 
 
 def optimum(
@@ -125,25 +141,10 @@ def optimum(
     objective = coarse + _log_prior(prior) if prior else coarse.copy()
     for axis in np.flatnonzero(high < HIGH):
         np.moveaxis(objective, axis, 0)[COARSE[axis] > high[axis]] = -math.inf
-    tolerance = _SLOPE + _SLOPE_EACH * answers.n_answers(window.offsets)
-    best, found = -math.inf, np.empty(4)
-    for start in (*extra, *_starts(objective)):
-        point = np.empty(4)
-        value = climb(
-            window.responses,
-            window.offsets,
-            answers.students,
-            answers.counts,
-            start,
-            *_normal(prior),
-            LOW,
-            high,
-            tolerance,
-            point,
-        )
-        if value > best:
-            best, found = value, point
-    return found
+    starts, point = np.array([*extra, *_starts(objective)]), np.empty(4)
+    sequences = (window.responses, window.offsets, answers.students, answers.counts)
+    climb(*sequences, starts, *_normal(prior), LOW, high, point)
+    return point
 
 
 def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prior: SchoolPrior) -> Floats:
@@ -157,11 +158,13 @@ def bends(window: AttemptWindow, answers: DistinctSequences, point: Floats, prio
     return out
 
 
-def params_at(point: Floats, max_slip: float = 0.5, max_guess: float = 0.5) -> BktParams:
-    """The parameters for these logits, within their bounds and with slip + guess below 1."""
+def values_at(
+    point: Floats, max_slip: float = 0.5, max_guess: float = 0.5
+) -> tuple[float, float, float, float]:
+    """The parameters' values for these logits, within their bounds and with slip + guess below 1."""
     prior, transit, slip, guess = (1.0 / (1.0 + math.exp(-value)) for value in point.tolist())
     slip = min(slip, max_slip)
-    return BktParams(prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip))
+    return prior, transit, slip, min(guess, max_guess, 1.0 - _BELOW - slip)
 
 
 def _normal(prior: SchoolPrior | None) -> tuple[Floats, Floats]:
@@ -182,13 +185,15 @@ def _log_prior(prior: SchoolPrior) -> Floats:
     return total
 
 
-def _starts(objective: Floats) -> list[Floats]:
+def _starts(objective: Floats) -> list[list[float]]:
     """The best point of the lattice, then the best point that is not near it, and so on; overwrites `objective`."""
-    starts = []
+    starts: list[list[float]] = []
+    flat = objective.reshape(-1)
     for _ in range(_STARTS):
-        best = np.unravel_index(int(objective.argmax()), objective.shape)
-        if objective[best] == -math.inf:
+        place = int(flat.argmax())
+        if flat[place] == -math.inf:
             break
-        starts.append(np.array([axis[i] for axis, i in zip(COARSE, best, strict=True)]))
+        best = [place // step % size for step, size in _STEPS]
+        starts.append([axis[i] for axis, i in zip(_COARSE, best, strict=True)])
         objective[tuple(slice(max(i - _APART, 0), i + _APART + 1) for i in best)] = -math.inf
     return starts

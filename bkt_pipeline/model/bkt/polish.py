@@ -6,8 +6,8 @@ import numpy.typing as npt
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
-from bkt_pipeline.model.bkt.optimum import COARSE, HIGH, lattice, logits, optimum, params_at
+from bkt_pipeline.model.bkt.likelihood import exact_log_likelihood
+from bkt_pipeline.model.bkt.optimum import COARSE, lattice, logits, optimum, values_at
 from bkt_pipeline.model.params import BktParams
 
 __all__ = ["polish"]
@@ -63,10 +63,11 @@ def polish(
     answers = answers or DistinctSequences.of(window)
     if coarse is None:
         coarse = lattice(answers, COARSE)
-    high = np.array([HIGH[0], HIGH[1], *logits([grid.max_slip, grid.max_guess])])
-    point = optimum(window, answers, coarse, high=high, extra=(logits(start.values),))
-    found = params_at(point, grid.max_slip, grid.max_guess)
-    value = log_likelihood_of(window, found, answers.students, answers.counts)
+    high, first = logits([(1.0, 1.0, grid.max_slip, grid.max_guess), start.values])
+    point = optimum(window, answers, coarse, high=high, extra=(first,))
+    found = values_at(point, grid.max_slip, grid.max_guess)
+    sequences = (window.responses, window.offsets, answers.students, answers.counts)
+    value = exact_log_likelihood(*sequences, found)
     if start.log_likelihood is not None and value <= start.log_likelihood:
         return start
-    return BktParams(*found.values, log_likelihood=value)
+    return BktParams(*found, log_likelihood=value)

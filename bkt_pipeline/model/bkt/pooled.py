@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
-from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
-from bkt_pipeline.model.bkt.optimum import COARSE, lattice, optimum, params_at
+from bkt_pipeline.model.bkt.likelihood import exact_log_likelihood
+from bkt_pipeline.model.bkt.optimum import COARSE, lattice, optimum, values_at
 from bkt_pipeline.model.bkt.posterior import posteriors
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, Moments, SchoolPrior, prior_from_moments
 from bkt_pipeline.model.params import BktParams
@@ -60,9 +60,9 @@ def pooled(
     if coarse is None:
         coarse = lattice(answers, COARSE)
     point = optimum(window, answers, coarse, prior)
-    params = params_at(point)
-    value = log_likelihood_of(window, params, answers.students, answers.counts)
-    return BktParams(*params.values, log_likelihood=value)
+    values = values_at(point)
+    sequences = (window.responses, window.offsets, answers.students, answers.counts)
+    return BktParams(*values, log_likelihood=exact_log_likelihood(*sequences, values))
 
 
 def moments(window: AttemptWindow, prior: SchoolPrior = SHIPPED_PRIOR) -> Moments:

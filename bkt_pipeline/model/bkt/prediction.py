@@ -1,6 +1,7 @@
 """How well parameters predict answers that they were not fitted to. Each answer is predicted from the ones before it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -10,7 +11,17 @@ from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.replay import predict, replay
 from bkt_pipeline.model.params import BktParams
 
-__all__ = ["are_held_out", "auc", "hold_out", "of_students", "predictions", "rmse", "wilson_interval"]
+__all__ = [
+    "are_held_out",
+    "auc",
+    "aucs",
+    "hold_out",
+    "of_students",
+    "predictions",
+    "rmse",
+    "rmses",
+    "wilson_interval",
+]
 
 Floats = npt.NDArray[np.float64]
 HELD_OUT_OF = 5  # one student in five
@@ -114,9 +125,14 @@ def are_held_out(student_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
     >>> are_held_out([f"s{number}" for number in range(8)])
     array([False, False, False, False, False, False,  True, False])
     """
-    digests = b"".join([blake2b(student.encode(), digest_size=8).digest() for student in student_ids])
-    held: npt.NDArray[np.bool_] = np.frombuffer(digests, ">u8") % HELD_OUT_OF == 0
-    return held
+    return np.fromiter(map(_is_held_out, student_ids), np.bool_, len(student_ids))
+
+
+# A student usually answers several skills of a night.
+@lru_cache(maxsize=2**14)
+def _is_held_out(student_id: str) -> bool:
+    digest = blake2b(student_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % HELD_OUT_OF == 0
 
 
 def wilson_interval(right: Floats, n: Floats) -> tuple[Floats, Floats]:
@@ -167,14 +183,22 @@ def auc(responses: npt.NDArray[np.uint8], predicted: Floats) -> float | None:
     >>> auc(np.array([0, 1, 0, 1], np.uint8), np.array([0.2, 0.9, 0.6, 0.6]))
     0.875
     """
-    right = int(responses.sum())
+    return aucs(responses, predicted[None])[0]
+
+
+def aucs(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[float | None]:
+    """The same for several predictions of the same answers, shape (n_predictions, n)."""
+    is_right = responses == 1
+    right = int(np.count_nonzero(is_right))
     wrong = responses.size - right
     if not right or not wrong:
-        return None
-    lower = np.sort(predicted[responses == 0])
-    higher = predicted[responses == 1]
-    beaten = np.searchsorted(lower, higher, "left").sum() + np.searchsorted(lower, higher, "right").sum()
-    return float(beaten / (2.0 * right * wrong))
+        return [None] * len(predicted)
+    places = [
+        (lower.searchsorted(higher, "left"), lower.searchsorted(higher, "right"))
+        for lower, higher in zip(np.sort(predicted[:, ~is_right]), predicted[:, is_right], strict=True)
+    ]
+    areas: list[float | None] = (np.array(places).sum(axis=(1, 2)) / (2.0 * right * wrong)).tolist()
+    return areas
 
 
 def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
@@ -195,4 +219,10 @@ def rmse(responses: npt.NDArray[np.uint8], predicted: Floats) -> float:
     >>> rmse(np.array([0, 1], np.uint8), np.array([0.5, 0.5]))
     0.5
     """
-    return float(np.sqrt(np.mean((responses - predicted) ** 2)))
+    return rmses(responses, predicted[None])[0]
+
+
+def rmses(responses: npt.NDArray[np.uint8], predicted: Floats) -> list[float]:
+    """The same for several predictions of the same answers, shape (n_predictions, n)."""
+    errors: list[float] = np.sqrt(((responses - predicted) ** 2).sum(axis=1) / responses.size).tolist()
+    return errors

@@ -61,6 +61,8 @@ class Moments:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
+        if self is other:
+            return True
         return np.array_equal(self.mean, other.mean) and np.array_equal(self.covariance, other.covariance)
 
     def __hash__(self) -> int:
@@ -163,20 +165,24 @@ def _finite(value: object, name: str, shape: tuple[int, ...]) -> Floats:
 def _root(matrix: Floats) -> Floats | None:
     """Lower Cholesky root of a small matrix; None if it is not positive definite.
 
-    Not LAPACK, because its rounding depends on the build and on the number of threads.
+    Not LAPACK, because its rounding depends on the build and on the number of threads; and in Python's floats, which
+    are faster here.
     """
-    size = len(matrix)
-    root = np.zeros((size, size))
-    for row in range(size):
+    values = matrix.tolist()
+    root = [[0.0] * len(values) for _ in values]
+    for row, own in enumerate(root):
         for column in range(row + 1):
-            value = matrix[row, column] - sum(root[row, k] * root[column, k] for k in range(column))
+            known = 0.0
+            for k in range(column):
+                known += own[k] * root[column][k]
+            value = values[row][column] - known
             if row > column:
-                root[row, column] = value / root[column, column]
+                own[column] = value / root[column][column]
             elif value <= 0.0:
                 return None
             else:
-                root[row, row] = math.sqrt(value)
-    return root
+                own[row] = math.sqrt(value)
+    return np.array(root)
 
 
 @lru_cache(maxsize=32)

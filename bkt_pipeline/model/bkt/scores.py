@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from bkt_pipeline.model.attempts import AttemptWindow
 from bkt_pipeline.model.bkt.answers import DistinctSequences
-from bkt_pipeline.model.bkt.curves import Reliability, reliability
+from bkt_pipeline.model.bkt.curves import Reliability, reliabilities
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import log_likelihood_of
+from bkt_pipeline.model.bkt.likelihood import log_likelihood, log_likelihood_of
 from bkt_pipeline.model.bkt.optimum import COARSE, lattices
 from bkt_pipeline.model.bkt.polish import polish
 from bkt_pipeline.model.bkt.pooled import pooled
-from bkt_pipeline.model.bkt.prediction import are_held_out, auc, predictions, rmse
+from bkt_pipeline.model.bkt.prediction import are_held_out, auc, aucs, predictions, rmse, rmses
 from bkt_pipeline.model.bkt.prior import SHIPPED_PRIOR, SchoolPrior
 from bkt_pipeline.model.bkt.replay import predict, replayed
 from bkt_pipeline.model.bkt.search import search, surfaces_of
@@ -167,22 +167,11 @@ def score(window: AttemptWindow, params: BktParams) -> Scores:
     >>> round(scores.log_likelihood, 3), round(scores.auc, 3), round(scores.rmse, 3)
     (-0.48, 0.828, 0.394)
     """
-    students = np.arange(window.n_students, dtype=np.int32)
-    return _score(window, students, window.responses, params, predictions(window, params))
-
-
-def _score(
-    window: AttemptWindow,
-    students: npt.NDArray[np.int32],
-    responses: npt.NDArray[np.uint8],
-    params: BktParams,
-    predicted: Floats,
-) -> Scores:
-    """The score on some students of a window; `responses` are theirs."""
+    predicted = predictions(window, params)
     return Scores(
-        log_likelihood_of(window, params, students) / responses.size,
-        auc(responses, predicted),
-        rmse(responses, predicted),
+        log_likelihood(window, params) / window.n_attempts,
+        auc(window.responses, predicted),
+        rmse(window.responses, predicted),
     )
 
 
@@ -224,7 +213,7 @@ def held_out_scores(
 def sides(window: AttemptWindow) -> npt.NDArray[np.bool_] | None:
     """Which students are held out, shape (n_students,); None if one side of the split has no students."""
     held = are_held_out(window.student_ids)
-    return held if held.any() and not held.all() else None
+    return held if 0 < np.count_nonzero(held) < held.size else None
 
 
 def scores_of(
@@ -238,8 +227,18 @@ def scores_of(
     students = np.flatnonzero(held).astype(np.int32)
     params = estimates(window, prior, grid, fitted)
     least = 0.5 / others.size
-    rate = min(max(float(others.mean()), least), 1.0 - least)
-    predicted = {name: predict(replayed(responses, offsets, each)[0], each) for name, each in params.items()}
+    rate = min(max(int(np.count_nonzero(others)) / others.size, least), 1.0 - least)
+    predicted = np.empty((len(params) + 1, responses.size))
+    for row, each in zip(predicted, params.values(), strict=False):
+        row[:] = predict(replayed(responses, offsets, each)[0], each)
+    predicted[-1] = rate
+    right = int(np.count_nonzero(responses))
+    log_likelihoods = [log_likelihood_of(window, each, students) for each in params.values()]
+    log_likelihoods.append(right * math.log(rate) + (responses.size - right) * math.log(1.0 - rate))
+    names = [*params, "constant"]
+    measures = zip(
+        names, log_likelihoods, aucs(responses, predicted), rmses(responses, predicted), strict=True
+    )
     return HeldOut(
         fitted_students=held.size - students.size,
         fitted_attempts=others.size,
@@ -247,22 +246,6 @@ def scores_of(
         attempts=responses.size,
         success_rate=rate,
         params=params,
-        scores={
-            **{
-                name: _score(window, students, responses, each, predicted[name])
-                for name, each in params.items()
-            },
-            "constant": _score_of_rate(responses, rate),
-        },
-        reliability={name: reliability(responses, each) for name, each in predicted.items()},
-    )
-
-
-def _score_of_rate(responses: npt.NDArray[np.uint8], rate: float) -> Scores:
-    right = int(responses.sum())
-    wrong = responses.size - right
-    return Scores(
-        (right * math.log(rate) + wrong * math.log(1.0 - rate)) / responses.size,
-        0.5 if right and wrong else None,
-        rmse(responses, np.full(responses.size, rate)),
+        scores={name: Scores(nats / responses.size, area, error) for name, nats, area, error in measures},
+        reliability=dict(zip(params, reliabilities(responses, predicted[:-1]), strict=True)),
     )

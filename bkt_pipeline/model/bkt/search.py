@@ -1,4 +1,4 @@
-"""The exact search: every point of the grid, for one skill."""
+"""The exact search for the best point of the grid, for one skill."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.bkt.answers import DistinctSequences
+from bkt_pipeline.model.bkt.bounded import Corners
 from bkt_pipeline.model.bkt.grid import DEFAULT_GRID, Grid
-from bkt_pipeline.model.bkt.likelihood import exact_sum
+from bkt_pipeline.model.bkt.likelihood import exact_log_likelihood
 from bkt_pipeline.model.observations import AttemptObservation, sequences_of
 from bkt_pipeline.model.params import SAFE_DEFAULT, BktParams
 
@@ -63,7 +64,8 @@ def search(
         return SAFE_DEFAULT, None
     if surface is None:
         surface = surfaces_of(answers, grid).sum(axis=0)
-    return _winner(surface.reshape(-1), responses, offsets, answers, grid), surface
+    lanes = np.arange(len(grid.lanes))
+    return _winner(surface.reshape(-1, lanes.size), lanes, responses, offsets, answers, grid), surface
 
 
 def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
@@ -71,38 +73,57 @@ def surfaces_of(answers: DistinctSequences, grid: Grid) -> Floats:
     return answers.surfaces(np.array(grid.p_l0.values), grid.lanes).reshape(-1, *grid.shape)
 
 
+def _in_reach(responses: Bytes, offsets: Ints, answers: DistinctSequences, grid: Grid) -> tuple[Floats, Ints]:
+    """The surface without the lanes that are proven worse than another point, and the numbers of the lanes it has."""
+    prior, lanes, corners = np.array(grid.p_l0.values), grid.lanes, Corners.of(grid)
+    surfaces = answers.composed(prior, corners.least_answer)
+    if 2 * len(corners.lanes) > len(lanes):
+        return surfaces(prior, lanes)[0], np.arange(len(lanes))
+    known = surfaces(corners.prior, corners.lanes)[0].max(axis=0)
+    bounds = corners.bounds(known, offsets)
+    left = np.flatnonzero(bounds >= _least_tied(float(known[corners.on_grid].max())))
+    return surfaces(prior, lanes[left])[0], left
+
+
+def _least_tied(best: float) -> float:
+    """The least value on a surface that could tie with the best one."""
+    return best - (TIE + _SURFACE_ERROR) * abs(best) - _SURFACE_ERROR
+
+
 def _winner(
     surface: Floats,
+    lanes: Ints,
     responses: Bytes,
     offsets: Ints,
     answers: DistinctSequences,
     grid: Grid,
 ) -> BktParams:
-    from bkt_pipeline.model.kernels.sequences import log_probabilities
-
+    """The best point of a surface, shape (n_prior, n_lanes), of some lanes of the grid."""
     students, counts = answers.students, answers.counts
-    best = float(surface.max())
-    candidates = np.flatnonzero(surface >= best - (TIE + _SURFACE_ERROR) * abs(best) - _SURFACE_ERROR)
-    exact = {
-        int(index): exact_sum(
-            log_probabilities(responses, offsets, students, *grid.point(int(index))), counts
-        )
-        for index in candidates
-    }
-    best = max(exact.values())
-    first = min(index for index, value in exact.items() if value >= best - TIE * abs(best))
-    return BktParams(*grid.point(first), log_likelihood=exact[first])
+    exact = {}
+    for found in np.flatnonzero(surface >= _least_tied(float(surface.max()))).tolist():
+        prior, lane = divmod(found, lanes.size)
+        index = prior * len(grid.lanes) + int(lanes[lane])
+        values = grid.point(index)
+        exact[index] = values, exact_log_likelihood(responses, offsets, students, counts, values)
+    best = max(found for _, found in exact.values())
+    first = min(index for index, (_, found) in exact.items() if found >= best - TIE * abs(best))
+    values, log_likelihood = exact[first]
+    return BktParams(*values, log_likelihood=log_likelihood)
 
 
 def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT_GRID) -> BktParams:
     """Calibrate one skill from a list of answers, in any order.
+
+    The result is that of `search`, to the last digit, but only some points are evaluated: all others are proven worse
+    than one of these (see `bounded`).
 
     Parameters
     ----------
     attempts : sequence of AttemptObservation
         Answers of one skill. Each student's answers are sorted by time; equal times keep the order of the list.
     grid : Grid
-        The points to evaluate.
+        The points to choose from.
 
     Returns
     -------
@@ -129,4 +150,6 @@ def calibrate_skill(attempts: Sequence[AttemptObservation], grid: Grid = DEFAULT
         # Like a window's arrays, because numba would compile the kernels again for writable arrays.
         array.flags.writeable = False
     answers = DistinctSequences.of_sequences(responses, offsets)
-    return search(responses, offsets, answers, grid)[0]
+    if not grid.n_points:
+        return SAFE_DEFAULT
+    return _winner(*_in_reach(responses, offsets, answers, grid), responses, offsets, answers, grid)

@@ -19,6 +19,9 @@ _MOST_STEPS = 200
 _DIFFERENCE = 1e-4  # logits between two slopes whose difference gives a curvature
 _LONGEST = 3.0  # logits that one step may cover on any axis
 _HALVINGS = 40
+# A climb ends when the slope is below this, in nats per logit. The second part is per answer, because rounding errors
+# add up.
+_SLOPE, _SLOPE_EACH = 1e-6, 1e-9
 
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
@@ -174,94 +177,104 @@ def climb(
     offsets: Ints,
     which: Int32s,
     counts: Int32s,
-    start: Floats,
+    starts: Floats,
     mean: Floats,
     precision: Floats,
     low: Floats,
     high: Floats,
-    tolerance: float,
-    point: Floats,
-) -> float:
-    """Fill point, shape (4,), with the optimum that a climb from `start` finds, and return the objective there.
+    found: Floats,
+) -> None:
+    """Fill found, shape (4,), with the highest optimum that the climbs from all rows of `starts` find.
 
-    No step goes down, so the climb never ends below its start. It ends when no free slope is above `tolerance`, or
-    when rounding errors prevent any further gain.
+    No step goes down, so no climb ends below its start. It ends when no free slope is above the tolerance, or when
+    rounding errors prevent any further gain.
     """
+    answers = 0
+    for i in range(which.size):
+        answers += counts[i] * (offsets[which[i] + 1] - offsets[which[i]])
+    tolerance = _SLOPE + _SLOPE_EACH * answers
+    point = np.empty(4)
+    best = -math.inf
     here, there = np.empty(5), np.empty(5)
-    bend, root = np.zeros((4, 4)), np.zeros((4, 4))
+    bend, root = np.empty((4, 4)), np.empty((4, 4))
     free = np.empty(4, np.bool_)
     step, ahead, back = np.empty(4), np.empty(4), np.empty(4)
-    for k in range(4):
-        point[k] = min(max(start[k], low[k]), high[k])
-    slopes(responses, offsets, which, counts, point, mean, precision, here)
-    fresh = False
-    for number in range(_MOST_STEPS):
-        steepest = 0.0
+    for start in range(starts.shape[0]):
         for k in range(4):
-            free[k] = not (
-                (point[k] <= low[k] and here[k + 1] <= 0.0) or (point[k] >= high[k] and here[k + 1] >= 0.0)
-            )
-            if free[k]:
-                steepest = max(steepest, abs(here[k + 1]))
-        if steepest <= tolerance:
-            break
-        definite = number > 0 and _factor(bend, free, 0.0, root)
-        if not definite:
-            curvature(responses, offsets, which, counts, point, mean, precision, high, here, bend)
-            fresh = True
-            shift = 0.0
-            while not _factor(bend, free, shift, root):
-                shift = max(4.0 * shift, 1e-3 * steepest)
-            for k in range(4):
-                bend[k, k] += shift
-        for k in range(4):
-            step[k] = here[k + 1] if free[k] else 0.0
-            for m in range(k):
-                step[k] -= root[k, m] * step[m]
-            step[k] /= root[k, k]
-        longest = _LONGEST
-        for k in range(3, -1, -1):
-            for m in range(k + 1, 4):
-                step[k] -= root[m, k] * step[m]
-            step[k] /= root[k, k]
-            longest = max(longest, abs(step[k]))
-        share = _LONGEST / longest
-        higher = False
-        for _ in range(_HALVINGS):
-            rise = 0.0
-            for k in range(4):
-                ahead[k] = min(max(point[k] + share * step[k], low[k]), high[k])
-                rise += here[k + 1] * (ahead[k] - point[k])
-            slopes(responses, offsets, which, counts, ahead, mean, precision, there)
-            if there[0] > here[0] + 1e-4 * rise:
-                higher = True
-                break
-            share *= 0.5
-            if rise <= 1e-15 * abs(here[0]):
-                break
-        if not higher:
-            if fresh:
-                break
-            # The corrected curvature may be inaccurate, so try once more with a fresh one.
-            bend[0, 0] = -1.0
-            continue
+            point[k] = min(max(starts[start, k], low[k]), high[k])
+        slopes(responses, offsets, which, counts, point, mean, precision, here)
         fresh = False
-        # BFGS; `back` is the curvature times the step.
-        along, across = 0.0, 0.0
-        for k in range(4):
-            back[k] = 0.0
-            for m in range(4):
-                back[k] += bend[k, m] * (ahead[m] - point[m])
-        for k in range(4):
-            along += (here[k + 1] - there[k + 1]) * (ahead[k] - point[k])
-            across += back[k] * (ahead[k] - point[k])
-        if along > 0.0 and across > 0.0:
+        for number in range(_MOST_STEPS):
+            steepest = 0.0
             for k in range(4):
+                free[k] = not (
+                    (point[k] <= low[k] and here[k + 1] <= 0.0)
+                    or (point[k] >= high[k] and here[k + 1] >= 0.0)
+                )
+                if free[k]:
+                    steepest = max(steepest, abs(here[k + 1]))
+            if steepest <= tolerance:
+                break
+            definite = number > 0 and _factor(bend, free, 0.0, root)
+            if not definite:
+                curvature(responses, offsets, which, counts, point, mean, precision, high, here, bend)
+                fresh = True
+                shift = 0.0
+                while not _factor(bend, free, shift, root):
+                    shift = max(4.0 * shift, 1e-3 * steepest)
+                for k in range(4):
+                    bend[k, k] += shift
+            for k in range(4):
+                step[k] = here[k + 1] if free[k] else 0.0
+                for m in range(k):
+                    step[k] -= root[k, m] * step[m]
+                step[k] /= root[k, k]
+            longest = _LONGEST
+            for k in range(3, -1, -1):
+                for m in range(k + 1, 4):
+                    step[k] -= root[m, k] * step[m]
+                step[k] /= root[k, k]
+                longest = max(longest, abs(step[k]))
+            share = _LONGEST / longest
+            higher = False
+            for _ in range(_HALVINGS):
+                rise = 0.0
+                for k in range(4):
+                    ahead[k] = min(max(point[k] + share * step[k], low[k]), high[k])
+                    rise += here[k + 1] * (ahead[k] - point[k])
+                slopes(responses, offsets, which, counts, ahead, mean, precision, there)
+                if there[0] > here[0] + 1e-4 * rise:
+                    higher = True
+                    break
+                share *= 0.5
+                if rise <= 1e-15 * abs(here[0]):
+                    break
+            if not higher:
+                if fresh:
+                    break
+                # The corrected curvature may be inaccurate, so try once more with a fresh one.
+                bend[0, 0] = -1.0
+                continue
+            fresh = False
+            # BFGS; `back` is the curvature times the step.
+            along, across = 0.0, 0.0
+            for k in range(4):
+                back[k] = 0.0
                 for m in range(4):
-                    bend[k, m] += (here[k + 1] - there[k + 1]) * (here[m + 1] - there[m + 1]) / along
-                    bend[k, m] -= back[k] * back[m] / across
-        for k in range(4):
-            point[k] = ahead[k]
-        for k in range(5):
-            here[k] = there[k]
-    return float(here[0])
+                    back[k] += bend[k, m] * (ahead[m] - point[m])
+            for k in range(4):
+                along += (here[k + 1] - there[k + 1]) * (ahead[k] - point[k])
+                across += back[k] * (ahead[k] - point[k])
+            if along > 0.0 and across > 0.0:
+                for k in range(4):
+                    for m in range(4):
+                        bend[k, m] += (here[k + 1] - there[k + 1]) * (here[m + 1] - there[m + 1]) / along
+                        bend[k, m] -= back[k] * back[m] / across
+            for k in range(4):
+                point[k] = ahead[k]
+            for k in range(5):
+                here[k] = there[k]
+        if here[0] > best:
+            best = here[0]
+            for k in range(4):
+                found[k] = point[k]

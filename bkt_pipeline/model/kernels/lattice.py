@@ -52,21 +52,25 @@ def weigh(
     cells: Floats,
     mean: Floats,
     precision: Floats,
+    depth: float,
     masses: bool,
     height: Floats,
     powers: Floats,
     bits: Ints,
     profile: Floats,
+    reach: Floats,
     margin: Floats,
     first: Floats,
     second: Floats,
 ) -> None:
-    """Fill height, profile, margin, first and second for a posterior on a product lattice.
+    """Fill height, profile, reach, margin, first and second for a posterior on a product lattice.
 
     surface (n, n, n, n) holds log-likelihoods; nodes and cells (4, most) hold the logits of each axis and the width that
     each logit represents. height receives the log-posterior without its constant; profile and margin (4, most) receive
-    its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance. Without
-    `masses`, only height and profile are filled; profile is -inf beyond an axis.
+    its maximum and the share of its mass at each node; first (4,) and second (4, 4) its mean and covariance. reach (4, 4)
+    receives of each axis the first and the last node whose maximum is at most `depth` nats below the highest, and by how
+    many nats the maxima at its two ends are. Without `masses`, only height, profile and reach are filled; profile is
+    -inf beyond an axis.
     """
     best = -math.inf
     for axis in range(4):
@@ -106,6 +110,17 @@ def weigh(
             profile[1, j] = max(profile[1, j], top)
             profile[0, i] = max(profile[0, i], top)
             best = max(best, top)
+    for axis in range(4):
+        last = surface.shape[axis] - 1
+        begin, end = 0, last
+        while best - profile[axis, begin] > depth:
+            begin += 1
+        while best - profile[axis, end] > depth:
+            end -= 1
+        reach[axis, 0] = nodes[axis, begin]
+        reach[axis, 1] = nodes[axis, end]
+        reach[axis, 2] = best - profile[axis, 0]
+        reach[axis, 3] = best - profile[axis, last]
     if not masses:
         return
     total = 0.0

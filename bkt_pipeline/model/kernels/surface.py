@@ -293,7 +293,7 @@ def surface(
     rows = _FIXED + sides + 2 * (GROUP + odds.size) * sides * digits + _STATE_ROWS * slots
     # Rows that are aligned to the processor's cache lines are processed a third faster.
     room = np.empty((rows + 1) * TILE)
-    begin = -room.ctypes.data % 64 // room.itemsize
+    begin = -room.__array_interface__["data"][0] % 64 // room.itemsize
     x = room[begin : begin + rows * TILE].reshape(rows, TILE)
     out = np.empty((sides, odds.size, len(lanes)))
     _fill(program, digits, odds, lanes, x, x.view(np.int64), out)

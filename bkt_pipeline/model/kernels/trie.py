@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bkt_pipeline.model.kernels import surface as operations
-from bkt_pipeline.model.kernels.compile import kernel
+from bkt_pipeline.model.kernels.compile import inlined, kernel
 
 # Nats by which a product of terms may rise or fall before its exponent is taken out; a double has 708.
 _PRODUCT_NATS = 600.0
@@ -20,7 +20,17 @@ _PRODUCT_NATS = 600.0
 # without an exponent of its own.
 _STATE_NATS = 207.0
 _PLAIN_NATS = 100.0
-_CODES = ("STEP_FAR", "PUT", "PUT_SCALED", "SCALE", "MULTIPLY", "NORMALISE", "RESCALE")
+_CODES = np.array(
+    [
+        operations.STEP_FAR,
+        operations.PUT,
+        operations.PUT_SCALED,
+        operations.SCALE,
+        operations.MULTIPLY,
+        operations.NORMALISE,
+        operations.RESCALE,
+    ]
+)
 
 Bytes = npt.NDArray[np.uint8]
 Int32s = npt.NDArray[np.int32]
@@ -92,7 +102,7 @@ def plant(
     return child[:used], count[:used], ends[:found], student[ends[:found]]
 
 
-@kernel
+@inlined
 def _write(rows: Int32s, at: int, one: int, two: int, three: int, four: int) -> int:
     rows[at, 0] = one
     rows[at, 1] = two
@@ -120,10 +130,16 @@ def _walk(
 ) -> tuple[int, int]:
     """Write the program; return its length and how many slots it needs.
 
-    waiting, fresh and spent have a value for each digit of each side: how many terms wait, and the nats of these terms
-    and of the product.
+    waiting, fresh and spent have a value for each digit of each side, 0 at first: how many terms wait, and the nats of
+    these terms and of the product.
     """
     sides = count.shape[1]
+    # The last terms of each digit must fill a group, so the first one starts with what is missing.
+    for node in range(count.shape[0]):
+        for side in range(sides):
+            for k in range(digits):
+                own = side * digits + k
+                waiting[own] = (waiting[own] - ((count[node, side] >> k) & 1)) % group
     top = 0
     length = 0
     slots = 1
@@ -220,9 +236,10 @@ def compose(
     """
     sides = count.shape[1]
     digits = int(counts.max()).bit_length()
-    waiting = -((counts.T[:, None] >> np.arange(digits)[:, None]) & 1).sum(axis=2, dtype=np.int64).reshape(-1)
     least_nats = -math.log(least)
-    lowest, highest = float(odds.min()), float(odds.max())
+    # In Python, because numpy is slow with so few numbers.
+    each = odds.tolist()
+    lowest, highest = min(each), max(each)
     # Of an answer, of a scaled term (a sum of two masses, the larger one in [1, 2)), of a term's rise, and of a product.
     nats = np.array(
         [
@@ -244,10 +261,10 @@ def compose(
         nats,
         operations.GROUP,
         operations.STEP,
-        np.array([getattr(operations, name) for name in _CODES]),
-        waiting % operations.GROUP,
-        np.zeros(waiting.size),
-        np.zeros(waiting.size),
+        _CODES,
+        np.zeros(sides * digits, np.int64),
+        np.zeros(sides * digits),
+        np.zeros(sides * digits),
         np.empty((len(count) + 1, 7), np.int32),
         program,
     )
