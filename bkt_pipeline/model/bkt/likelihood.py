@@ -63,13 +63,9 @@ def log_likelihoods(
     window: AttemptWindow, points: Sequence[tuple[float, float, float, float]]
 ) -> list[float]:
     """The log-likelihood at each of several points, given as `BktParams.values`, equal to `log_likelihood`."""
-    from bkt_pipeline.model.kernels.sequences import log_probabilities
-
     answers = DistinctSequences.of(window)
     return [
-        exact_sum(
-            log_probabilities(window.responses, window.offsets, answers.students, *values), answers.counts
-        )
+        exact_log_likelihood(window.responses, window.offsets, answers.students, answers.counts, values)
         for values in points
     ]
 
