@@ -116,7 +116,7 @@ def test_two_nights_from_tick_to_item_calibration(
 def test_a_killed_deployment_finishes_the_night_once_after_a_restart(
     platform: Platform, deploy: Callable[..., Deployment], instance: dg.DagsterInstance
 ) -> None:
-    """The daemon and all its children are killed together, like a container, while windows are being stored."""
+    """The daemon and all its children are killed together, like a container, while parameters are being stored."""
     keys = enrol(platform, [20] * 8)
     shift(platform, dt.datetime.now(dt.UTC))
     deployment = deploy(platform)
@@ -126,7 +126,7 @@ def test_a_killed_deployment_finishes_the_night_once_after_a_restart(
         owner.execute(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN PERFORM pg_sleep(1); RETURN new; END $$;"
-            "CREATE TRIGGER dawdle BEFORE INSERT ON bkt_pipeline.attempt_windows"
+            "CREATE TRIGGER dawdle BEFORE INSERT ON skill_bkt_params"
             " FOR EACH ROW EXECUTE FUNCTION dawdle()"
         )
         daemon = deployment.start_daemon()
@@ -134,13 +134,13 @@ def test_a_killed_deployment_finishes_the_night_once_after_a_restart(
 
         def in_the_middle() -> bool:
             row = owner.execute("SELECT count(*) FROM bkt_pipeline.attempt_windows").fetchone()
-            return row is not None and row[0] >= 2
+            return row == (len(keys),)
 
-        deployment.wait_for("the first windows", in_the_middle)
+        deployment.wait_for("all windows", in_the_middle)
         deployment.running.remove(daemon)
         os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()
-        owner.execute("DROP TRIGGER dawdle ON bkt_pipeline.attempt_windows")
+        owner.execute("DROP TRIGGER dawdle ON skill_bkt_params")
     assert torn(platform.url) == {}
     assert len(stored(platform)) < len(keys)
     deployment.start_daemon()
