@@ -1,7 +1,7 @@
 """Dagster's event log on Postgres, with batched event writes and cached partition keys.
 
 A night of 1,000 skills writes about 15,000 events. On a machine with two cores, a materialisation takes 2.7 ms alone and
-an evaluation 3.1 to 4.5 ms; in a batch, an event takes half a millisecond (benchmarks/nights.md).
+an evaluation 3.1 to 4.5 ms; in a batch, an event takes a third of a millisecond (benchmarks/nights.md).
 
 Dagster reads all partition keys 13 times to launch a run over a range and 6 times to execute it. With 100,000
 keys each read takes half a second, so the keys are cached.

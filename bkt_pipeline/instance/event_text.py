@@ -53,7 +53,7 @@ class EventTexts:
         kind, inner = type(value), value.value
         if type(inner) not in (str, int, float) or len(kind._fields) != 1:
             return dg.serialize_value(value)
-        # The same as json.dumps, in a tenth of the time.
+        # The same as json.dumps, in a sixth of the time.
         text = repr(inner) if type(inner) is float and isfinite(inner) else json.dumps(inner)
         if kind not in self._around:
             whole = dg.serialize_value(value)
